@@ -1,0 +1,314 @@
+"""The shapes that cross the socket. Version 1: fields are only ever added.
+
+Importing this module costs nothing but `typing`, so one-shot commands may.
+
+Paths (method, path, least role):
+  GET  /v1/status                          observer   StatusFrame
+  GET  /v1/rollouts                        observer   {"rollouts": [RolloutRow, ...]} newest first
+  GET  /v1/rollouts/ID                     observer   RolloutRow
+  GET  /v1/images                          observer   {"images": [ImageRow, ...]}
+  GET  /v1/images/FAMILY/VERSION           observer   ImageRow + "files", "packages"
+  GET  /v1/images/FAMILY/A/diff/B          observer   ImageDiff
+  GET  /v1/servers/NAME                    observer   ServerDetail
+  GET  /v1/servers/NAME/console            observer   raw bytes: the past (<= 64 KiB), then live
+  GET  /v1/foreign                         observer   {"foreign": [ForeignRow, ...]}
+  GET  /v1/leftovers                       observer   {"findings": [Finding, ...]}
+  GET  /v1/journal?since=SEQ&limit=N       observer   {"events": [EventRow, ...], "tip": SEQ}
+  GET  /v1/journal/verify                  observer   {"ok": bool, "message": str, "rows": int, "tip": str}
+  GET  /v1/events?since=SEQ                observer   NDJSON stream of Frame (below); a blank line every 10 s as a sign of life
+  GET  /v1/info                            observer   {"paths", "settings", "versions", "pid", "started_at", "you"}
+  POST /v1/plan                            observer   PlanRequest -> PlanFrame
+  POST /v1/commands                        operator   CommandRequest -> CommandAnswer
+
+Errors: HTTP 4xx/5xx with {"error": ErrorBody}; status 403 for a role, 409 for a stale plan or generation, 404 for an
+unknown name, 422 for bad input, 503 when a hypervisor is needed and unreachable.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NotRequired, TypedDict
+
+SCHEMA_VERSION = 1
+MAX_REQUEST = 256 * 1024
+
+
+class ErrorBody(TypedDict):
+    code: str
+    message: str
+    where: str
+    exit_code: int
+    difference: NotRequired[list[str]]
+
+
+class Retained(TypedDict):
+    incarnation: int
+    version: str
+    until: str
+
+
+class ServerRow(TypedDict):
+    """A row of `status --json`. Times are RFC 3339 UTC. `health_words` is what the probe said last."""
+
+    name: str
+    pool: str
+    uuid: str
+    incarnation: int | None
+    version: str | None
+    digest: str | None
+    born_at: str | None
+    age_seconds: float | None
+    state: str
+    healthy: bool
+    health_words: str
+    root: str
+    address: str
+    hypervisor: str
+    held: str | None
+    tainted: list[str]
+    retained: list[Retained]
+    reason: str | None
+
+
+class PoolImage(TypedDict):
+    family: str
+    stable: str | None
+    target: str | None
+    previous: str | None
+    newest: str | None
+    rejected: list[dict[str, str]]
+
+
+class PoolRow(TypedDict):
+    """A pool without its servers' rows in stream frames; with them in a StatusFrame. `unreachable`: place -> why."""
+
+    name: str
+    driver: str
+    mode: str
+    size: int
+    healthy: int
+    available: int
+    image: PoolImage
+    versions: dict[str, int]
+    root: str
+    data: list[str]
+    oldest_age_seconds: float | None
+    max_age_seconds: float | None
+    rollout: str | None
+    generation: int
+    unreachable: dict[str, str]
+    servers: NotRequired[list[ServerRow]]
+
+
+class Budget(TypedDict):
+    """`surge_used`: extra incarnations now; `missing`: servers of the pool not serving now."""
+
+    max_surge: int
+    max_unavailable: int
+    in_flight: int
+    surge_used: int
+    missing: int
+
+
+class RunRow(TypedDict):
+    """One server in a rollout. `step` is a server state of cli.md; `cell` the one-letter glyph of terminal.md."""
+
+    name: str
+    step: str
+    cell: str
+    path: str
+    canary: bool
+    since: str | None
+    reason: str
+    error: str
+    last_words: str
+    deadline: str | None
+
+
+class RolloutRow(TypedDict):
+    id: str
+    pool: str
+    kind: str
+    image: str
+    to: str | None
+    state: str
+    reason: str
+    author: str
+    plan_hash: str
+    started_at: str
+    ended_at: str | None
+    eta_seconds: float | None
+    eta_low_seconds: float | None
+    eta_high_seconds: float | None
+    typical_seconds: dict[str, float]
+    budget: Budget
+    counts: dict[str, int]
+    failures: int
+    max_failures: int
+    rollback_cost: str
+    servers: list[RunRow]
+    approvals: list[str]
+    # "from" is a keyword in class syntax: RolloutRow also carries "from": str | None
+
+
+class PlanServer(TypedDict):
+    name: str
+    action: Literal["replace", "birth", "skip", "hold"]
+    reason: str
+    to: str | None
+    order: str
+    canary: bool
+    data_kept: list[str]
+    rollback: str
+    estimate_seconds: float
+    # also "from": str | None
+
+
+class Blast(TypedDict):
+    servers: int
+    domains: int
+    worst_loss: int
+
+
+class PlanFrame(TypedDict):
+    pool: str
+    to: str
+    digest: str
+    hash: str
+    generation: int
+    kind: str
+    budget: dict[str, int]
+    servers: list[PlanServer]
+    blast: Blast
+    needs: dict[str, Any]
+    estimate_seconds: float
+    summary: list[str]
+    diff: NotRequired[dict[str, Any]]
+    # also "from": str | None
+
+
+class PlanRequest(TypedDict, total=False):
+    """kind: rollout (default) or rollback. `overrides` uses the names and grammar of the settings (strings)."""
+
+    pool: str
+    kind: str
+    to: str
+    servers: list[str]
+    older_than: str
+    overrides: dict[str, str]
+
+
+class CommandRequest(TypedDict, total=False):
+    """`command` is one of COMMANDS; `request` a client-made id: the same id twice has one effect and one answer.
+
+    `generation`: the pool's generation the operator saw; a stale one is refused for starts, never for pause and abort.
+    """
+
+    command: str
+    request: str
+    generation: int
+    pool: str
+    server: str
+    rollout: str
+    plan_hash: str
+    plan: PlanRequest
+    why: str
+    text: str
+    mode: str
+    version: str
+    family: str
+    path: str
+    domain: str
+    place: str
+    key: str
+    kind: str
+    terminal: str
+
+
+COMMANDS = (
+    "rollout.start", "rollout.pause", "rollout.resume", "rollout.promote", "rollout.abort", "rollback.start",
+    "server.hold", "server.release", "server.adopt", "root.set", "image.add", "image.reject", "image.unreject",
+    "remark", "settings.reload", "doctor.fix",
+)
+"""rollback.start with `rollout` turns a running rollout around; with `pool` (and `server`) it starts one."""
+
+
+class CommandAnswer(TypedDict, total=False):
+    ok: bool
+    seq: int
+    message: str
+    rollout: str
+
+
+class EventRow(TypedDict):
+    """`at` RFC 3339 UTC with milliseconds; `text` one line for people, already free of control characters."""
+
+    seq: int
+    at: str
+    type: str
+    actor: str
+    pool: str
+    server: str
+    rollout: str
+    data: dict[str, Any]
+    text: str
+    chain: str
+
+
+class ImageRow(TypedDict):
+    family: str
+    version: str
+    digest: str
+    kind: str
+    built_at: str
+    size: int
+    packages: int | None
+    source: str
+    used_by: list[str]
+    rejected: list[dict[str, str]]
+    problem: str
+
+
+class ForeignRow(TypedDict):
+    place: str
+    name: str
+    uuid: str
+    state: str
+    note: str
+
+
+class Finding(TypedDict):
+    """What `doctor` lists. `fix` is a sentence of what `--fix` would do, "" if only a person can."""
+
+    place: str
+    kind: str
+    key: str
+    note: str
+    fix: str
+    pool: str
+
+
+class Frame(TypedDict, total=False):
+    """A line of the event stream. `frame`: hello | event | server | pool | rollout | gone | bye.
+
+    hello: {"frame": "hello", "seq": N, "fleet": name}. server/pool/rollout: {"row": ...} whenever a row changed.
+    event: {"row": EventRow}. gone: {"kind": "server"|"pool", "name"}. bye: the daemon ends.
+    """
+
+    frame: str
+    seq: int
+    fleet: str
+    row: dict[str, Any]
+    kind: str
+    name: str
+
+
+class StatusFrame(TypedDict):
+    schema_version: int
+    fleet: str
+    generation: int
+    seq: int
+    now: str
+    read_only: str
+    you: dict[str, str]
+    pools: list[PoolRow]
+    rollouts: list[RolloutRow]

@@ -1,0 +1,80 @@
+"""The journal's events: what may be recorded, with the fields each type must carry.
+
+An event is a plain value: a type, who caused it, the pool / server / rollout it is about, and `data` of JSON scalars,
+lists and dicts. State changes only by `fold(state, event)`; an unknown type is kept and ignored (an older reader
+survives a newer journal).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+EVENT_TYPES: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType({
+    # type: (what it means, required data fields)
+    "daemon-started": ("a daemon took the journal; open steps are looked at anew", ("epoch", "version")),
+    "daemon-stopped": ("a daemon ended in order", ("epoch",)),
+    "settings-loaded": ("the fleet file was read and is valid", ("digest", "path")),
+    "rollout-started": ("an operator started a rollout; everything it will do is pinned here",
+                        ("kind", "from", "to", "plan_hash", "settings", "runs")),
+    "rollout-moved": ("the rollout took a transition of its table", ("cause", "state", "reason")),
+    "rollout-ended": ("the rollout reached its end; pointers move here", ("state", "reason")),
+    "step-begun": ("intent: durable before the first byte of the action leaves",
+                   ("op", "step", "verb", "number", "path", "reason")),
+    "step-done": ("outcome of an intent", ("op", "step", "facts")),
+    "step-failed": ("outcome of an intent, or a gate that closed for good", ("op", "step", "error", "last_words")),
+    "server-redirected": ("the server's run takes another path: put-back or revert", ("path", "target", "reason")),
+    "server-healthy": ("the first healthy answer of an incarnation", ("number", "words")),
+    "server-unhealthy": ("an admitted incarnation stopped answering", ("number", "words")),
+    "incarnation-retained": ("stopped but whole, until the given time", ("number", "digest", "version", "until")),
+    "incarnation-buried": ("removed after its retention ended, or as a failed one", ("number",)),
+    "server-held": ("skipped by everything but an explicit command", ("why",)),
+    "server-released": ("no longer held", ()),
+    "server-adopted": ("a foreign machine became incarnation 0", ("number", "digest", "place", "name")),
+    "server-tainted": ("touched out of band", ("why",)),
+    "image-rejected": ("not chosen for this pool until un-rejected", ("digest", "version", "reason")),
+    "image-unrejected": ("may be chosen again", ("digest", "version")),
+    "root-set": ("an operator changed the root mode wanted", ("mode", "why")),
+    "remark": ("somebody's words", ("text",)),
+    "command-refused": ("a command was refused, and why", ("command", "reason")),
+    "warning": ("something an operator should know; nothing was changed", ("text",)),
+})
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An event not yet written. `actor` is `user@terminal`, or `engine`."""
+
+    type: str
+    actor: str = "engine"
+    pool: str = ""
+    server: str = ""
+    rollout: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    request: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A row of the journal. `at` is engine time in seconds; `chain` is sha256 over the previous chain and this row."""
+
+    seq: int
+    at: float
+    type: str
+    actor: str
+    pool: str
+    server: str
+    rollout: str
+    data: Mapping[str, Any]
+    request: str
+    chain: str
+
+
+def check_draft(draft: Draft) -> None:
+    """Raise KeyError if a draft is of no known type or lacks a field its type requires."""
+    _, required = EVENT_TYPES[draft.type]
+    missing = [name for name in required if name not in draft.data]
+    if missing:
+        raise KeyError(f"{draft.type} lacks {', '.join(missing)}")

@@ -1,0 +1,194 @@
+"""What the engine needs from outside, as Protocols of at most eight verbs each.
+
+A driver decides nothing: the engine plans, the driver does one verb at a time and says what it sees. Only `Transient`,
+`Permanent` and `Refused` leave a driver. Every call gets a deadline; one that was done but timed out is found by `observe`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from fleet.core.desired import Desired, HealthCheck, Pool
+from fleet.core.events import Draft, Event
+from fleet.core.observed import Facts, Foreign, Health, Image, ImageRef, Leftover, Observed, Seen
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """Who acts and why. `id` names the intent in the journal; `epoch` counts daemons; `deadline` in seconds from the call."""
+
+    id: str
+    epoch: int
+    rollout: str
+    deadline: float
+
+
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """What to make: incarnation `number` of `server` from `image`, at `place`, with the pool's data disks if `data`."""
+
+    server: str
+    number: int
+    image: Image
+    place: str
+    born_at: float
+
+
+class Driver(Protocol):
+    """Makes incarnations live on one kind of machine. All verbs are idempotent and may be cancelled."""
+
+    name: str
+    surge: bool
+    """True if old and new incarnation of one server can run side by side (a pool with data disks never does)."""
+
+    async def observe(self, pool: Pool) -> Observed:
+        """Everything of ours that exists for this pool, and what is foreign. Partial answers are marked, never invented.
+
+        `Observed.at` may be 0.0: the engine stamps it. Never raises for one unreachable place; Transient if all fail otherwise.
+        """
+
+    async def stage(self, pool: Pool, image: Image, place: str, op: Operation) -> None:
+        """Bring the image's bytes to where they will be booted and verify them there. Shared by all servers of the place."""
+
+    async def birth(self, pool: Pool, order: Birth, op: Operation) -> Seen:
+        """Make and boot an incarnation. Called again with the same operation it adopts what it made before.
+
+        Data disks are created blank on first use and attached only when the hypervisor confirms nobody else holds them
+        (else Transient). Raises Permanent if the staged bytes do not match the manifest.
+        """
+
+    async def probe(self, pool: Pool, server: str, number: int) -> Facts:
+        """Facts from inside the running incarnation, capped and parsed as hostile. Has its own short deadline."""
+
+    async def commit(self, pool: Pool, server: str, number: int, op: Operation) -> None:
+        """This incarnation is the one to keep, also after power loss; its seed is removed."""
+
+    async def retire(self, pool: Pool, server: str, number: int, op: Operation) -> None:
+        """Stop it and keep it startable. Returns only when it is confirmed stopped and its data disks are free."""
+
+    async def revive(self, pool: Pool, server: str, number: int, op: Operation) -> Seen:
+        """Start a retained incarnation again, without the image store. Already running: no effect."""
+
+    async def bury(self, pool: Pool, server: str, number: int, op: Operation) -> None:
+        """Remove a stopped incarnation and its overlay and seed. Refuses a running one, data disks, and what is not ours."""
+
+
+class Console(Protocol):
+    """Optional: a driver whose incarnations have a serial console."""
+
+    def console(self, pool: Pool, server: str, number: int) -> AsyncIterator[bytes]:
+        """The console's past (at most the last 64 KiB), then live bytes. Raw: the reader must treat them as hostile."""
+
+    async def last_words(self, pool: Pool, server: str, number: int) -> str:
+        """The end of the console's log, at most 4 KiB, decoded with replacement; "" if there is none."""
+
+
+class Adopter(Protocol):
+    """Optional: a driver that can take over machines it did not make, and sweep leftovers of a crashed run."""
+
+    async def adopt(self, pool: Pool, server: str, foreign: Foreign, op: Operation) -> Seen:
+        """Make a foreign machine incarnation 0 of `server` by adding metadata; neither its disks nor its run are touched."""
+
+    async def sweep(self, pool: Pool, leftover: Leftover, op: Operation) -> None:
+        """Remove exactly this leftover. Refuses anything without our tag, and data volumes always."""
+
+
+class Probe(Protocol):
+    """One kind of outside health check."""
+
+    kind: str
+
+    async def check(self, pool: Pool, check: HealthCheck, seen: Seen) -> tuple[bool, str]:
+        """(passed, the probe's own words). Never raises for an unhealthy server; keeps to check.deadline by itself."""
+
+
+class Clock(Protocol):
+    """The only source of time and sleep."""
+
+    def now(self) -> float:
+        """Engine time: seconds since the epoch, never running backwards, unaffected by wall clock jumps while running."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep in engine time."""
+
+
+class Rng(Protocol):
+    """The only source of chance."""
+
+    def random(self) -> float:
+        """A float in [0, 1)."""
+
+    def token(self) -> str:
+        """16 lower-case hex digits, for operation and rollout ids."""
+
+
+class Journal(Protocol):
+    """The only memory: append-only, hash-chained, durable before `append` returns."""
+
+    async def append(self, drafts: Sequence[Draft]) -> tuple[Event, ...]:
+        """Write the drafts in order in one commit (group-committed with other callers); they are fsync-durable on return."""
+
+    def read(self, since: int = 0, limit: int | None = None) -> Iterable[Event]:
+        """Events with seq > since, in order."""
+
+    def tip(self) -> tuple[int, str]:
+        """(seq, chain hash) of the last event; (0, "") if empty."""
+
+    def verify(self) -> str:
+        """"" if the whole chain holds, else a sentence naming the first bad row."""
+
+
+class Catalogue(Protocol):
+    """The images by family."""
+
+    def get(self, family: str, version: str) -> Image:
+        """Raises Invalid for an unknown family or version, naming what there is."""
+
+    def newest(self, family: str) -> Image:
+        """The version that a channel without pointer follows: latest built_at, then highest version."""
+
+    def list(self) -> tuple[Image, ...]:
+        """All images, sorted by family and version (numbers as numbers)."""
+
+    def by_digest(self, digest: str) -> Image | None:
+        """The image with this digest, if it is catalogued."""
+
+    def verify(self, ref: ImageRef) -> None:
+        """Hash every file again. Raises Invalid naming the first file that is changed or missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a driver or probe factory gets: nothing else of anew is visible to it.
+
+    `state_dir`: absolute path of the daemon's state (0700); a driver keeps its files below `state_dir/NAME`.
+    `authorized_keys`: OpenSSH public keys that every server trusts (anew's own among them, once made).
+    """
+
+    desired: Desired
+    state_dir: str
+    clock: Clock
+    rng: Rng
+    drivers: Mapping[str, Driver] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+class DriverFactory(Protocol):
+    """An `anew.drivers` entry point: `make(surroundings)` -> async context manager that yields the driver."""
+
+    def __call__(self, around: Surroundings) -> AbstractAsyncContextManager[Driver]: ...
+
+
+class ProbeFactory(Protocol):
+    """An `anew.probes` entry point: `make(surroundings)` -> async context manager that yields the probe."""
+
+    def __call__(self, around: Surroundings) -> AbstractAsyncContextManager[Probe]: ...
+
+
+__all__ = [
+    "Adopter", "Birth", "Catalogue", "Clock", "Console", "Driver", "DriverFactory", "Health", "Journal", "Operation",
+    "Probe", "ProbeFactory", "Rng", "Surroundings",
+]
