@@ -1,1 +1,4 @@
-"""The drivers and probes in the tree: they get no privilege that one from outside lacks."""
+"""The code that makes incarnations live on a kind of machine, and the probes that ask whether they are well.
+
+Found by entry point (`anew.drivers`, `anew.probes`); imports `fleet.ports` and `fleet.core` only. See README.md.
+"""

@@ -1,0 +1,85 @@
+"""One incarnation in the simulated world, and what may be said about it at a moment."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from fleet.core.observed import Running, Seen
+
+
+@dataclass(slots=True)
+class Life:
+    """A simulated incarnation. Times are engine time; `ready_at` and `dies_at` are infinite for "never".
+
+    `fault` is the kind of fault_of(). `disks`: the data disks attached while it runs. `starts` counts boots.
+    `touched`: somebody wrote to its root by hand.
+    """
+
+    server: str
+    number: int
+    digest: str
+    version: str
+    place: str
+    operation: str
+    rollout: str
+    born_at: float
+    uuid: str
+    root: str
+    fault: str = "none"
+    disks: tuple[str, ...] = ()
+    state: Running = "half-made"
+    started_at: float = 0.0
+    ready_at: float = math.inf
+    dies_at: float = math.inf
+    starts: int = 0
+    committed: bool = False
+    touched: bool = False
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return (self.server, self.number)
+
+    @property
+    def holds(self) -> tuple[str, ...]:
+        """Data disks it has open for writing now. A half-made one has been given them already."""
+        return self.disks if self.state in ("running", "half-made") else ()
+
+    def booted(self, now: float) -> bool:
+        return self.state == "running" and now >= self.ready_at
+
+    def health(self, now: float) -> tuple[bool, str]:
+        """Whether it answers at this moment, and a probe's words for it."""
+        if self.state != "running":
+            return False, f"sim: {self.state}"
+        if now < self.ready_at:
+            return False, f"sim: no answer {now - self.started_at:.1f} s after its start"
+        return True, f"sim: healthy, booted in {self.ready_at - self.started_at:.1f} s"
+
+    def boot_id(self) -> str:
+        """As the kernel's boot_id: another one after every start."""
+        text = hashlib.blake2b(f"{self.uuid}/{self.number}/{self.starts}".encode(), digest_size=16).hexdigest()
+        return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
+
+    def seen(self) -> Seen:
+        note = "" if self.state != "crashed" else "the simulated machine stopped by itself"
+        return Seen(self.server, self.number, self.digest, self.version, self.state, self.born_at, self.place,
+                    f"{self.server}.sim:22", self.operation, self.rollout, self.holds, self.uuid, note,
+                    f"sim:{self.server}.{self.number}")
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON has no infinity: never is null."""
+        return {key: None if value == math.inf else value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Life:
+        """Raises KeyError, TypeError or ValueError for anything that to_json did not write."""
+        values = {f.name: data[f.name] for f in fields(cls)}
+        for name in ("ready_at", "dies_at"):
+            values[name] = math.inf if values[name] is None else float(values[name])
+        values["disks"] = tuple(str(disk) for disk in values["disks"])
+        if values["state"] not in ("running", "stopped", "crashed", "half-made"):
+            raise ValueError(f"no such state: {values['state']!r}")
+        return cls(**values)
