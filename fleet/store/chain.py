@@ -1,0 +1,179 @@
+"""Rows, their canonical text and the chain over them. Pure: the same values give the same text on every machine.
+
+Rules
+- canonical JSON: keys sorted, no blanks, ASCII only, no NaN or infinity.
+- chain(n) = sha256(chain(n-1) + canonical row n without its chain), in hex; chain(0) is "".
+- text that is not Unicode (lone surrogates) is refused: two of them, written and read, may become one other character.
+- what comes back is what was stored: tuples become lists before the row is hashed, keys must be text already.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from typing import Any, Final, NamedTuple
+
+from fleet.core.errors import Refused
+from fleet.core.events import Draft, Event, check_draft
+from fleet.store.faults import JournalCorrupt
+
+MAX_DATA: Final = 64 * 1024
+"""Bytes of canonical JSON that one event's data may take."""
+
+MAX_DATA_OF: Final[Mapping[str, int]] = {"rollout-started": 8 * 1024 * 1024}
+"""Types with a cap of their own: this one pins the run of every server, and a pool may have thousands."""
+
+MAX_DEPTH: Final = 32
+"""Levels of lists and dicts in data; keeps every later JSON parser far from its recursion limit."""
+
+MAX_COLUMN: Final = 512
+"""Characters of actor, pool, server, rollout and request."""
+
+
+class Ready(NamedTuple):
+    """A draft that was checked; `data` is canonical JSON."""
+
+    type: str
+    actor: str
+    pool: str
+    server: str
+    rollout: str
+    data: str
+    request: str
+
+
+class Row(NamedTuple):
+    """An event as the journal stores it, in the order of the table's columns; `data` is canonical JSON."""
+
+    seq: int
+    at: float
+    type: str
+    actor: str
+    pool: str
+    server: str
+    rollout: str
+    data: str
+    request: str
+    chain: str
+
+
+def canonical(value: Any) -> str:
+    """The one JSON text of a value. Raises ValueError for NaN and infinity."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def row_text(row: Row) -> str:
+    """`canonical` of the row without its chain, but with the stored bytes of `data`: a changed blank is a changed row."""
+    quote = json.dumps
+    return (
+        f'{{"actor":{quote(row.actor)},"at":{row.at!r},"data":{row.data},"pool":{quote(row.pool)},'
+        f'"request":{quote(row.request)},"rollout":{quote(row.rollout)},"seq":{row.seq},'
+        f'"server":{quote(row.server)},"type":{quote(row.type)}}}'
+    )
+
+
+def link(previous: str, row: Row) -> str:
+    """The chain value of `row` after a row with chain `previous`."""
+    return sha256((previous + row_text(row)).encode("ascii")).hexdigest()
+
+
+def make_row(seq: int, at: float, ready: Ready, previous: str) -> Row:
+    """The row that follows one with chain `previous`."""
+    row = Row(seq, at, *ready, chain="")
+    return row._replace(chain=link(previous, row))
+
+
+def prepare(draft: Draft) -> Ready:
+    """Check a draft and make its data canonical. Raises Refused with a sentence; nothing was written then."""
+    try:
+        check_draft(draft)
+    except KeyError as error:
+        raise Refused(f"the journal has no place for this event: {error.args[0]}", where=draft.type) from error
+    columns = (draft.type, draft.actor, draft.pool, draft.server, draft.rollout, draft.request)
+    for name, text in zip(("type", "actor", "pool", "server", "rollout", "request"), columns, strict=True):
+        if len(text) > MAX_COLUMN or not (text.isprintable() or not text):
+            raise Refused(f"the {name} of an event must be printable and at most {MAX_COLUMN} characters long",
+                          where=draft.type)
+    data = _data_text(draft)
+    return Ready(draft.type, draft.actor, draft.pool, draft.server, draft.rollout, data, draft.request)
+
+
+def _data_text(draft: Draft) -> str:
+    try:
+        text = canonical(_plain(draft.data, "data", 0))
+    except ValueError as error:  # an int too long for Python to write out
+        raise Refused(f"the data of an event cannot be written as JSON: {error}", where=draft.type) from error
+    cap = MAX_DATA_OF.get(draft.type, MAX_DATA)
+    if len(text) > cap:
+        raise Refused(f"the data of an event may take {cap} bytes and this takes {len(text)}: record less, "
+                      "or a digest of it", where=draft.type)
+    return text
+
+
+def _plain(value: Any, at: str, depth: int) -> Any:
+    """`value` made of nothing but dict, list, str, int, float, bool and None. Raises Refused naming the place."""
+    if depth > MAX_DEPTH:
+        raise Refused(f"is nested more than {MAX_DEPTH} levels deep", where=at[:80])
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return _unicode(value, at)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise Refused("is not a finite number, so JSON has no word for it", where=at)
+        return float(value)
+    if isinstance(value, Mapping):
+        return {_key(key, at): _plain(item, f"{at}.{key}", depth + 1) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, f"{at}[{index}]", depth + 1) for index, item in enumerate(value)]
+    raise Refused(f"is a {type(value).__name__}, which JSON cannot hold", where=at)
+
+
+def _key(key: Any, at: str) -> str:
+    if not isinstance(key, str):
+        raise Refused(f"has the key {key!r}, and keys must be text", where=at)
+    return _unicode(key, at)
+
+
+def _unicode(text: str, at: str) -> str:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise Refused("holds half a character (a lone surrogate), which is not Unicode text",
+                      where=ascii(at)[1:-1]) from error
+    return str.__str__(text)  # an enum that is a str becomes its plain value
+
+
+def row_of(values: Sequence[Any], where: str) -> Row:
+    """A row from what SQLite returned. Raises JournalCorrupt: one flipped bit turns a text into a blob or a NULL."""
+    row = Row(*values)
+    texts = (row.type, row.actor, row.pool, row.server, row.rollout, row.data, row.request, row.chain)
+    if not isinstance(row.seq, int) or not isinstance(row.at, float) or not all(isinstance(t, str) for t in texts):
+        raise JournalCorrupt(f"row {row.seq} of the journal has a column of another type than was written",
+                             seq=row.seq if isinstance(row.seq, int) else 0, where=where)
+    return row
+
+
+def event_of(row: Row, where: str) -> Event:
+    """The event of a row. Raises JournalCorrupt if its data is not a JSON object."""
+    try:
+        data = json.loads(row.data)
+    except (ValueError, RecursionError) as error:
+        raise JournalCorrupt(f"the data of row {row.seq} of the journal is not JSON", seq=row.seq, where=where) from error
+    if not isinstance(data, dict):
+        raise JournalCorrupt(f"the data of row {row.seq} of the journal is not an object", seq=row.seq, where=where)
+    return Event(row.seq, row.at, row.type, row.actor, row.pool, row.server, row.rollout, data, row.request, row.chain)
+
+
+def fault_after(seq: int, chain: str, row: Row) -> str:
+    """"" if `row` is the one that follows row `seq` with this chain, else the clause that says why it is not."""
+    if row.seq != seq + 1:
+        missing = f"row {seq + 1} is" if row.seq == seq + 2 else f"rows {seq + 1} to {row.seq - 1} are"
+        return f"{missing} missing" if row.seq > seq else f"row {row.seq} stands where row {seq + 1} belongs"
+    if link(chain, row) != row.chain:
+        return f"row {row.seq} was changed, or a row before it: its chain value does not fit"
+    return ""
