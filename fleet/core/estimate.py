@@ -1,0 +1,70 @@
+"""How long steps take: the median of the last 20 of this pool, or a modest guess until one was seen. All in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+from fleet.core.desired import RolloutSettings
+from fleet.core.lifecycle import PATHS
+from fleet.core.state import Rollout, Run, Target
+
+GUESS: Mapping[str, float] = MappingProxyType({
+    "preparing": 1.0, "booting": 2.0, "proving": 15.0, "admitting": 0.5, "draining": 0.5, "stopping": 2.0, "retiring": 2.0,
+})
+
+
+def typical(durations: Mapping[str, tuple[float, ...]], step: str, settings: RolloutSettings) -> float:
+    """The usual duration of a step; proving never less than min_healthy_time."""
+    known = durations.get(step, ())
+    value = _quantile(known, 0.5) if known else GUESS[step]
+    return max(value, settings.min_healthy_time) if step == "proving" else value
+
+
+def path_seconds(path: str, target: Target | None, durations: Mapping[str, tuple[float, ...]], settings: RolloutSettings) -> float:
+    """The usual duration of a whole path; a revived target needs no preparing."""
+    steps = [step for step in PATHS[path] if not (step == "preparing" and target and target.kind == "revive")]
+    return sum(typical(durations, step, settings) for step in steps)
+
+
+def schedule(lengths: Iterable[float], slots: int) -> float:
+    """How long a row of replacements takes when `slots` of them may be under way at once (list scheduling)."""
+    free = [0.0] * max(1, slots)
+    for length in lengths:
+        free.sort()
+        free[0] += length
+    return max(free)
+
+
+def remaining(rollout: Rollout, durations: Mapping[str, tuple[float, ...]], now: float) -> tuple[float, float, float]:
+    """(eta, low, high) in seconds until every server is settled, by the spread of measured step times."""
+    slots = max(1, rollout.budget.surge + rollout.budget.unavailable)
+    lengths = sorted((left_of(run, durations, rollout.settings, now) for run in rollout.runs.values() if not run.settled), reverse=True)
+    if not lengths:
+        return 0.0, 0.0, 0.0
+    middle = schedule(lengths, slots)
+    low, high = _spread(durations)
+    return middle, middle * low, middle * high
+
+
+def left_of(run: Run, durations: Mapping[str, tuple[float, ...]], settings: RolloutSettings, now: float) -> float:
+    """Seconds the run still needs, as things usually go."""
+    steps = PATHS[run.path]
+    if run.step not in steps:
+        return path_seconds(run.path, run.target, durations, settings)
+    position = steps.index(run.step)
+    rest = sum(typical(durations, step, settings) for step in steps[position + 1:])
+    return rest + max(0.0, typical(durations, run.step, settings) - (now - run.since))
+
+
+def _spread(durations: Mapping[str, tuple[float, ...]]) -> tuple[float, float]:
+    known = durations.get("proving", ())
+    middle = _quantile(known, 0.5) if known else 0.0
+    if len(known) < 3 or middle <= 0.0:
+        return 0.7, 1.6
+    return max(0.3, _quantile(known, 0.1) / middle), min(4.0, max(1.05, _quantile(known, 0.9) / middle))
+
+
+def _quantile(values: tuple[float, ...], share: float) -> float:
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]

@@ -1,0 +1,310 @@
+"""state = fold(journal). The only code that changes state; restart is nothing but this, an observation and a plan.
+
+Unknown event types change nothing but the sequence number, so that an older reader survives a newer journal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from fleet.core import budget
+from fleet.core.codec import image_in, run_in, settings_in, target_in
+from fleet.core.events import Event
+from fleet.core.lifecycle import BACKWARD, ENDED, ENDS, SETTLED, move, next_step
+from fleet.core.state import PoolState, Rejection, Rollout, Run, Server, State
+
+KEPT_ROLLOUTS = 50
+KEPT_DURATIONS = 20
+
+
+def fold(state: State, event: Event) -> State:
+    """The state after the event."""
+    change = _CHANGES.get(event.type)
+    after = change(state, event) if change else state
+    return replace(after, seq=event.seq)
+
+
+def fold_all(state: State, events: Iterable[Event]) -> State:
+    """The state after all events, in order."""
+    for event in events:
+        state = fold(state, event)
+    return state
+
+
+def _with(mapping: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
+    copy = dict(mapping)
+    copy[key] = value
+    return copy
+
+
+def _pool(state: State, name: str, **changes: Any) -> State:
+    return replace(state, pools=_with(state.pools, name, replace(state.pool(name), **changes)))
+
+
+def _decided(state: State, name: str, **changes: Any) -> State:
+    """A change that makes decisions taken before it stale: the pool gets a new generation."""
+    generation = state.generation + 1
+    return replace(_pool(state, name, generation=generation, **changes), generation=generation)
+
+
+def _server(state: State, event: Event, **changes: Any) -> State:
+    pool = state.pool(event.pool)
+    server = replace(pool.server(event.server), **changes)
+    return _pool(state, event.pool, servers=_with(pool.servers, event.server, server))
+
+
+def _rollout(state: State, rollout: Rollout, /, **changes: Any) -> State:
+    return replace(state, rollouts=_with(state.rollouts, rollout.id, replace(rollout, **changes)))
+
+
+def _run(state: State, event: Event, run: Run, **changes: Any) -> State:
+    rollout = state.rollouts[event.rollout]
+    return _rollout(state, rollout, runs=_with(rollout.runs, run.server, replace(run, **changes)))
+
+
+def _find_run(state: State, event: Event) -> Run | None:
+    rollout = state.rollouts.get(event.rollout)
+    return rollout.runs.get(event.server) if rollout else None
+
+
+def _daemon_started(state: State, event: Event) -> State:
+    """Time while no daemon looked does not count, and intents of an earlier daemon are unknown until looked at."""
+    state = replace(state, epoch=int(event.data["epoch"]))
+    for rollout in list(state.rollouts.values()):
+        if rollout.ended:
+            continue
+        runs = {name: _waken(run, event.at) for name, run in rollout.runs.items()}
+        state = _rollout(state, rollout, runs=runs, progress_at=event.at)
+    return state
+
+
+def _waken(run: Run, at: float) -> Run:
+    if not run.active:
+        return run
+    phase = "unknown" if run.phase == "doing" and run.step != "proving" else run.phase
+    return replace(run, phase=phase, since=at, booted_at=at, changed_at=at)
+
+
+def _rollout_started(state: State, event: Event) -> State:
+    data = event.data
+    settings = settings_in(data["settings"])
+    runs = {item["server"]: run_in(item, index) for index, item in enumerate(data["runs"])}
+    target = image_in(data["to"])
+    assert target is not None
+    size = int(data.get("servers", len(runs)))
+    rollout = Rollout(
+        id=event.rollout, pool=event.pool, kind=data["kind"], image_from=image_in(data["from"]), image_to=target, state="planned",
+        settings=settings, budget=budget.resolve(settings.max_surge, settings.max_unavailable, size),
+        plan_hash=data["plan_hash"], author=event.actor, started_at=event.at, runs=runs, whole=bool(data.get("whole", True)),
+        progress_at=event.at)
+    pool = state.pool(event.pool)
+    servers = dict(pool.servers)
+    for run in runs.values():
+        if run.target is not None:
+            server = pool.server(run.server)
+            servers[run.server] = replace(server, last_number=max(server.last_number, run.target.number))
+    kept = _keep_recent(state.rollouts)
+    kept[rollout.id] = rollout
+    return _decided(replace(state, rollouts=kept), event.pool, target=target, rollout=rollout.id, servers=servers)
+
+
+def _keep_recent(rollouts: Mapping[str, Rollout]) -> dict[str, Rollout]:
+    ended = [rollout.id for rollout in rollouts.values() if rollout.ended]
+    dropped = set(ended[:-KEPT_ROLLOUTS])
+    return {key: value for key, value in rollouts.items() if key not in dropped}
+
+
+def _rollout_moved(state: State, event: Event) -> State:
+    rollout = state.rollouts[event.rollout]
+    cause = str(event.data["cause"])
+    after = move(rollout.state, cause)
+    changes: dict[str, Any] = {"state": after, "reason": str(event.data["reason"])}
+    if cause in ("pause", "abort") and rollout.state != "paused":
+        changes["resume_to"] = rollout.state
+    if cause == "abort":
+        changes["ending"] = "aborted"
+    if cause in ("promoted", "rollback", "begin", "begin-canary", "begin-rollback") or cause.startswith("resume-"):
+        changes["progress_at"] = event.at
+    if cause.startswith("resume-"):
+        changes |= {"failures": 0, "resume_to": "", "runs": _retry(state, rollout)}
+    state = _rollout(state, rollout, **changes)
+    return _decided(state, event.pool)
+
+
+def _retry(state: State, rollout: Rollout) -> dict[str, Run]:
+    """Resume tries servers that failed once more, with a new incarnation; finished ones are never redone."""
+    runs = dict(rollout.runs)
+    for run in rollout.runs.values():
+        if run.step == "quarantined":
+            runs[run.server] = replace(run, error="", reason=f"left as it is: {run.error}")
+        if run.step not in ("put-back", "failed") or run.reverting or rollout.resume_to == "rolling-back":
+            continue
+        server = state.pool(rollout.pool).server(run.server)
+        number = max([server.last_number, *server.failed]) + 1
+        target = run.target if run.target is None else replace(run.target, kind="birth", number=number, image=rollout.image_to)
+        source = None if run.planned == "birth" else server.admitted
+        runs[run.server] = replace(run, step="waiting", phase="idle", path=run.planned, source=source, target=target,
+                                   flaps=0, error="", last_words="", reason="tried again after resume")
+    return runs
+
+
+def _rollout_ended(state: State, event: Event) -> State:
+    rollout = state.rollouts[event.rollout]
+    ending = str(event.data["state"])
+    assert ending in ENDED
+    cause = {"done": "finished", "rolled-back": "finished", "failed": "stuck", "aborted": "aborted"}[ending]
+    state = _rollout(state, rollout, state=move(rollout.state, cause), reason=str(event.data["reason"]), ended_at=event.at)
+    return _decided(state, event.pool, rollout=None, target=None, **_pointers(state.pool(event.pool), rollout, ending))
+
+
+def _pointers(pool: PoolState, rollout: Rollout, ending: str) -> dict[str, Any]:
+    """stable moves only on success; previous is what rollback goes to (terraform-provider-aws#34189 went to the bad one)."""
+    if ending == "done":
+        if not rollout.whole:
+            return {"previous": pool.stable}
+        if pool.stable is not None and pool.stable.digest == rollout.image_to.digest:
+            return {}
+        return {"stable": rollout.image_to, "previous": pool.stable}
+    if ending == "rolled-back" and rollout.kind == "rollback" and rollout.whole:
+        return {"stable": rollout.image_to, "previous": None}
+    if ending == "aborted" and any(run.step == "serving" for run in rollout.runs.values()):
+        return {"previous": pool.stable}
+    return {}
+
+
+def _step_begun(state: State, event: Event) -> State:
+    run = _find_run(state, event)
+    if run is None:
+        return state
+    step = str(event.data["step"])
+    changes: dict[str, Any] = {"step": step, "phase": "doing", "op": str(event.data["op"]), "since": event.at, "changed_at": event.at,
+                               "reason": str(event.data["reason"])}
+    if step == "booting":
+        changes["booted_at"] = event.at
+    return _run(state, event, run, **changes)
+
+
+def _step_done(state: State, event: Event) -> State:
+    run = _find_run(state, event)
+    if run is None or run.op != event.data["op"] or run.settled:
+        return state
+    changes: dict[str, Any] = {"phase": "done", "changed_at": event.at}
+    if next_step(run.path, run.step) == ENDS[run.path]:
+        changes["step"] = ENDS[run.path]
+    after = _run(state, event, run, **changes)
+    if run.step == "admitting" and run.target is not None:
+        after = _server(after, event, admitted=run.target.number, tainted=())
+    if run.step == "proving":
+        after = _rollout(after, after.rollouts[event.rollout], progress_at=event.at)
+    return _learn(after, event.pool, run.step, event.at - run.since)
+
+
+def _learn(state: State, pool: str, step: str, seconds: float) -> State:
+    durations = state.pool(pool).durations
+    known = (*durations.get(step, ()), round(seconds, 3))[-KEPT_DURATIONS:]
+    return _pool(state, pool, durations=_with(durations, step, known))
+
+
+def _step_failed(state: State, event: Event) -> State:
+    run = _find_run(state, event)
+    if run is None or run.op != event.data["op"] or run.settled:
+        return state
+    after = _run(state, event, run, phase="failed", changed_at=event.at, error=str(event.data["error"]), last_words=str(event.data["last_words"]))
+    if run.path in BACKWARD or run.reverting:
+        return after
+    rollout = after.rollouts[event.rollout]
+    after = _rollout(after, rollout, failures=rollout.failures + 1)
+    server = after.pool(event.pool).server(event.server)
+    if run.target is None or run.step in ("preparing", "draining"):
+        return after
+    return _server(after, event, failed=server.failed | {run.target.number})
+
+
+def _redirected(state: State, event: Event) -> State:
+    run = _find_run(state, event)
+    if run is None:
+        return state
+    data = event.data
+    path = str(data["path"])
+    if path in SETTLED:
+        return _run(state, event, run, step=path, phase="done", reason=str(data["reason"]))
+    target = target_in(data["target"])
+    after = _run(state, event, run, path=path, source=data.get("source"), target=target, step="waiting", phase="idle", changed_at=event.at,
+                 reverting=bool(data.get("reverting", False)), flaps=0, reason=str(data["reason"]))
+    if target is None or target.kind != "birth":
+        return after
+    last = after.pool(event.pool).server(event.server).last_number
+    return _server(after, event, last_number=max(last, target.number))
+
+
+def _unhealthy(state: State, event: Event) -> State:
+    run = _find_run(state, event)
+    if run is None or run.target is None or run.target.number != event.data["number"]:
+        return state
+    return _run(state, event, run, flaps=run.flaps + 1)
+
+
+def _retained(state: State, event: Event) -> State:
+    server: Server = state.pool(event.pool).server(event.server)
+    retained = dict(server.retained)
+    retained[int(event.data["number"])] = float(event.data["until"])
+    return _server(state, event, retained=retained)
+
+
+def _buried(state: State, event: Event) -> State:
+    server: Server = state.pool(event.pool).server(event.server)
+    number = int(event.data["number"])
+    return _server(state, event, retained={key: value for key, value in server.retained.items() if key != number},
+                   failed=server.failed - {number})
+
+
+def _held(state: State, event: Event) -> State:
+    return _decided(_server(state, event, held=str(event.data["why"])), event.pool)
+
+
+def _released(state: State, event: Event) -> State:
+    return _decided(_server(state, event, held=None), event.pool)
+
+
+def _adopted(state: State, event: Event) -> State:
+    return _decided(_server(state, event, admitted=int(event.data["number"])), event.pool)
+
+
+def _tainted(state: State, event: Event) -> State:
+    known = state.pool(event.pool).server(event.server).tainted
+    return _server(state, event, tainted=(*known, str(event.data["why"]))[-8:])
+
+
+def _rejected(state: State, event: Event) -> State:
+    pool = state.pool(event.pool)
+    rejection = Rejection(str(event.data["version"]), str(event.data["reason"]))
+    return _decided(state, event.pool, rejected=_with(pool.rejected, str(event.data["digest"]), rejection))
+
+
+def _unrejected(state: State, event: Event) -> State:
+    pool = state.pool(event.pool)
+    digest = event.data["digest"]
+    return _decided(state, event.pool, rejected={key: value for key, value in pool.rejected.items() if key != digest})
+
+
+_CHANGES: Mapping[str, Callable[[State, Event], State]] = {
+    "daemon-started": _daemon_started,
+    "rollout-started": _rollout_started,
+    "rollout-moved": _rollout_moved,
+    "rollout-ended": _rollout_ended,
+    "step-begun": _step_begun,
+    "step-done": _step_done,
+    "step-failed": _step_failed,
+    "server-redirected": _redirected,
+    "server-unhealthy": _unhealthy,
+    "incarnation-retained": _retained,
+    "incarnation-buried": _buried,
+    "server-held": _held,
+    "server-released": _released,
+    "server-adopted": _adopted,
+    "server-tainted": _tainted,
+    "image-rejected": _rejected,
+    "image-unrejected": _unrejected,
+}

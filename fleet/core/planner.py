@@ -1,0 +1,275 @@
+"""plan(sight) -> Decision: what the engine does next for one pool, with a reason for every action and every wait.
+
+Pure. The engine writes the notes, folds, and plans again until there are none; then it carries out the actions
+(engine/loop.py). Order of thought: the rollout's own transitions, then runs under way, then who may start, then what
+retention allows to go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from fleet.core.decision import Action, Decision, Wait
+from fleet.core.events import Draft
+from fleet.core.lifecycle import FORWARD
+from fleet.core.observed import Seen
+from fleet.core.runs import Bench, advance, enter_next, redirect
+from fleet.core.sight import Sight, span
+from fleet.core.slots import Slots
+from fleet.core.state import Rollout, Run, Target
+
+HOUSEKEEPING_DEADLINE = 120.0
+
+
+def plan(sight: Sight) -> Decision:
+    """The next notes or actions of one pool."""
+    rollout = sight.rollout
+    if sight.observed is None:
+        return Decision(look=True)
+    if rollout is None:
+        return _housekeep(sight)
+    notes = _turn(sight, rollout)
+    return Decision(notes=notes) if notes else _work(sight, rollout)
+
+
+# --- the rollout's own transitions -----------------------------------------------------------------------------------
+
+def _turn(sight: Sight, rollout: Rollout) -> tuple[Draft, ...]:
+    if rollout.state == "planned":
+        return (_move(rollout, _first_cause(rollout), ""),)
+    failing = _failing(rollout)
+    if rollout.state in ("canary", "rolling") and failing is not None:
+        return _stop(rollout, failing)
+    if rollout.state == "rolling-back" and rollout.kind != "rollback":
+        turned = tuple(_turn_runs(sight, rollout))
+        if turned:
+            return turned
+    late = _late(sight, rollout)
+    if late:
+        return (_move(rollout, "pause", late),)
+    return _finish(sight, rollout)
+
+
+def _first_cause(rollout: Rollout) -> str:
+    if rollout.kind == "rollback":
+        return "begin-rollback"
+    return "begin-canary" if any(run.canary for run in rollout.runs.values()) else "begin"
+
+
+def _move(rollout: Rollout, cause: str, reason: str) -> Draft:
+    from_state = rollout.state
+    return Draft("rollout-moved", pool=rollout.pool, rollout=rollout.id,
+                 data={"cause": cause, "state": from_state, "reason": reason})
+
+
+def _failing(rollout: Rollout) -> Run | None:
+    """The failed server that stops the rollout: any canary, or the first beyond max_failures."""
+    failed = [run for run in rollout.runs.values() if run.error and not run.reverting]
+    if not failed:
+        return None
+    if rollout.failures > rollout.settings.max_failures or any(run.canary or run.step == "quarantined" for run in failed):
+        return max(failed, key=lambda run: run.changed_at)
+    return None
+
+
+def _stop(rollout: Rollout, failing: Run) -> tuple[Draft, ...]:
+    reason = f"{failing.server} failed: {failing.error}"
+    if rollout.settings.on_failure == "rollback" and rollout.kind != "birth":
+        return rollback_notes(rollout, reason, "engine")
+    return (_move(rollout, "pause", reason),)
+
+
+def rollback_notes(rollout: Rollout, reason: str, actor: str) -> tuple[Draft, ...]:
+    """What turns a rollout around: the transition, and the rejection of its image for this pool (rollout.md rule 10)."""
+    moved = _move(rollout, "rollback", reason)
+    return (Draft(moved.type, actor=actor, pool=moved.pool, rollout=moved.rollout, data=moved.data),
+            reject_note(rollout.pool, rollout.id, rollout.image_to.digest, rollout.image_to.version, reason, actor))
+
+
+def reject_note(pool: str, rollout: str, digest: str, version: str, reason: str, actor: str) -> Draft:
+    """An image that no engine, window, age or channel chooses again for the pool until a person un-rejects it."""
+    return Draft("image-rejected", actor=actor, pool=pool, rollout=rollout, data={"digest": digest, "version": version, "reason": reason})
+
+
+def _turn_runs(sight: Sight, rollout: Rollout) -> Iterator[Draft]:
+    """Rolled back: servers not begun are left alone, finished ones go back under the budget, sick ones first."""
+    for run in rollout.runs.values():
+        if run.step == "waiting" and not run.reverting and run.path in FORWARD:
+            yield redirect(rollout, run, "skipped", "not touched, still on the old image")
+        elif run.step == "serving" and not run.reverting:
+            yield _revert(sight, rollout, run)
+
+
+def _revert(sight: Sight, rollout: Rollout, run: Run) -> Draft:
+    home = run.home or rollout.image_from
+    if home is None or run.target is None:
+        return redirect(rollout, run, "skipped", "nothing to go back to: it was born in this rollout")
+    retained = [number for number, seen in sight.retained(run.server).items() if seen.digest == home.digest]
+    if retained:
+        target = Target("revive", max(retained), home)
+    elif home.digest in sight.images:
+        target = Target("birth", sight.highest(run.server) + 1, home)
+    else:
+        return redirect(rollout, run, "quarantined", f"nothing to go back to: image {home} is not catalogued and no incarnation of it is retained")
+    path = run.planned if run.planned != "birth" else "create-first" if rollout.budget.surge and not sight.pool.data else "delete-first"
+    how = "from the retained incarnation" if target.kind == "revive" else "by re-birth"
+    return redirect(rollout, run, path, f"goes back to {home.version} {how}", source=run.target.number, target=target, reverting=True)
+
+
+def _late(sight: Sight, rollout: Rollout) -> str:
+    """The progress deadline. Paused and waiting-for-a-person time does not count: those states are not asked."""
+    if rollout.state not in ("canary", "rolling", "rolling-back"):
+        return ""
+    if sight.now < rollout.progress_at + rollout.settings.progress_deadline:
+        return ""
+    if all(run.settled for run in rollout.runs.values()):
+        return ""
+    return f"no server became healthy for {span(rollout.settings.progress_deadline)}"
+
+
+def _finish(sight: Sight, rollout: Rollout) -> tuple[Draft, ...]:
+    runs = rollout.runs.values()
+    if rollout.state == "paused" and rollout.ending and not any(run.active for run in runs):
+        return (_end(rollout, "aborted", rollout.reason),)
+    if rollout.state == "canary" and all(run.settled for run in runs if run.canary):
+        more = any(not run.settled for run in runs)
+        if rollout.settings.promotion == "auto" or rollout.kind == "birth" or not more:
+            return (_move(rollout, "promoted", "canaries healthy"),)
+        return (_move(rollout, "canaries-proved", "canaries healthy; promote to go on"),)
+    if rollout.state == "rolling" and all(run.settled for run in runs):
+        return (_end(rollout, "done", _tally(rollout)),)
+    if rollout.state == "rolling-back" and all(run.settled for run in runs):
+        stuck = [run.server for run in runs if run.step == "quarantined"]
+        if stuck:
+            return (_end(rollout, "failed", f"{', '.join(stuck)} could not be rolled back"),)
+        return (_end(rollout, "rolled-back", rollout.reason),)
+    return ()
+
+
+def _end(rollout: Rollout, state: str, reason: str) -> Draft:
+    return Draft("rollout-ended", pool=rollout.pool, rollout=rollout.id, data={"state": state, "reason": reason})
+
+
+def _tally(rollout: Rollout) -> str:
+    acting = [run for run in rollout.runs.values() if run.action in ("replace", "birth")]
+    good = sum(run.step == "serving" for run in acting)
+    bad = [run.server for run in acting if run.step != "serving"]
+    return f"{good} of {len(acting)} on {rollout.image_to.version}" + (f"; not done: {', '.join(bad[:5])}" if bad else "")
+
+
+# --- runs under way, and who may start -------------------------------------------------------------------------------
+
+def _work(sight: Sight, rollout: Rollout) -> Decision:
+    slots = Slots(sight, rollout)
+    bench = Bench(sight, rollout, slots)
+    notes: list[Draft] = []
+    actions: list[Action] = []
+    waits: dict[str, Wait] = {}
+    for run in [run for run in rollout.runs.values() if run.active]:
+        _sort_in(advance(bench, run), run, notes, actions, waits)
+    if notes:
+        return Decision(notes=tuple(notes))
+    _start_more(bench, notes, actions, waits)
+    look = any(wait.reason == "looking at what is there" for wait in waits.values())
+    return Decision(notes=tuple(notes), actions=() if notes else tuple(actions), waits=waits, look=look,
+                    wake_at=_wake_at(rollout, waits))
+
+
+def _sort_in(step: Draft | Action | Wait, run: Run, notes: list[Draft], actions: list[Action], waits: dict[str, Wait]) -> None:
+    if isinstance(step, Draft):
+        notes.append(step)
+    elif isinstance(step, Action):
+        actions.append(step)
+    else:
+        waits[run.server] = step
+
+
+def _start_more(bench: Bench, notes: list[Draft], actions: list[Action], waits: dict[str, Wait]) -> None:
+    blocked = _closed(bench.rollout)
+    for run in _candidates(bench):
+        held = bench.sight.known(run.server).held
+        if held is not None and not bench.rollout.ended:
+            notes.append(redirect(bench.rollout, run, "skipped", f"held: {held}"))
+            continue
+        reason = blocked or _not_yet(bench, run) or bench.slots.refusal(run)
+        if reason:
+            waits[run.server] = Wait(reason)
+            continue
+        step = enter_next(bench, run)
+        if isinstance(step, Action):
+            bench.slots.take(run)
+        _sort_in(step, run, notes, actions, waits)
+
+
+def _candidates(bench: Bench) -> list[Run]:
+    waiting = [run for run in bench.rollout.runs.values() if run.step == "waiting"]
+    if bench.rollout.state == "rolling-back":
+        waiting.sort(key=lambda run: (bench.sight.available(run.server), run.index))
+    elif any(not bench.sight.available(run.server) for run in waiting):
+        waiting.sort(key=lambda run: (not run.canary, run.index))
+    return waiting
+
+
+def _closed(rollout: Rollout) -> str:
+    """"" if servers may start in this state, else why not."""
+    if rollout.state == "awaiting-promotion":
+        return "waits for a person to promote the canaries"
+    if rollout.state == "paused":
+        return f"paused: {rollout.reason}"
+    return ""
+
+
+def _not_yet(bench: Bench, run: Run) -> str:
+    if bench.rollout.state == "canary" and not run.canary and not run.reverting and run.path in FORWARD:
+        return "waits for the canaries"
+    if not bench.fresh(run):
+        return "looking at what is there"
+    unreachable = bench.sight.unreachable(run.server)
+    return f"waits: {run.place} does not answer: {unreachable}" if unreachable else ""
+
+
+def _wake_at(rollout: Rollout, waits: Mapping[str, Wait]) -> float | None:
+    times = [wait.deadline for wait in waits.values() if wait.deadline is not None]
+    if rollout.state in ("canary", "rolling", "rolling-back"):
+        times.append(rollout.progress_at + rollout.settings.progress_deadline)
+    return min(times, default=None)
+
+
+# --- what retention allows to go -------------------------------------------------------------------------------------
+
+def _housekeep(sight: Sight) -> Decision:
+    """Between rollouts: note what is retained, stop strays, bury what has been retained long enough."""
+    notes: list[Draft] = []
+    actions: list[Action] = []
+    wake: list[float] = []
+    for server in sight.pool.server_names:
+        mine = sight.by_server.get(server, {})
+        if len(mine) < 2 or server in sight.busy:
+            continue
+        serving = sight.serving(server)
+        for number, seen in mine.items():
+            if serving is not None and number != serving.number:
+                _keep_or_bury(sight, seen, notes, actions, wake)
+    return Decision(notes=tuple(notes), actions=() if notes else tuple(actions), wake_at=min(wake, default=None))
+
+
+def _keep_or_bury(sight: Sight, seen: Seen, notes: list[Draft], actions: list[Action], wake: list[float]) -> None:
+    known = sight.known(seen.server)
+    available = sight.available(seen.server)
+    if seen.state == "running":
+        if available and known.admitted is not None:
+            actions.append(_house_action(seen, "retiring", "retire", "a stray incarnation, not in service"))
+        return
+    until = known.retained.get(seen.number)
+    if until is None:
+        notes.append(Draft("incarnation-retained", pool=sight.pool.name, server=seen.server, data={
+            "number": seen.number, "digest": seen.digest, "version": seen.version, "until": sight.now + sight.pool.rollout.retain}))
+    elif until > sight.now:
+        wake.append(until)
+    elif available:
+        actions.append(_house_action(seen, "burying", "bury", "its retention ended"))
+
+
+def _house_action(seen: Seen, step: str, verb: str, reason: str) -> Action:
+    return Action(server=seen.server, step=step, verb=verb, number=seen.number, path="", reason=reason, place=seen.place,
+                  deadline=HOUSEKEEPING_DEADLINE)

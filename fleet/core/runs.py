@@ -1,0 +1,244 @@
+"""One server's run: what comes next, which gate holds it, and the way back when it fails.
+
+Rule 1: gates say yes or name the wait. Rule 2: nothing is decided on an observation older than the run's last event.
+Rule 3: a paused rollout begins no step, except that a server whose place we emptied is carried back to service (a pause
+never changes health). Rule 4: the old incarnation is looked for before its way back is chosen, never assumed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fleet.core.codec import target_out
+from fleet.core.decision import Action, Wait
+from fleet.core.events import Draft
+from fleet.core.lifecycle import BACKWARD, ENDS, FORWARD, SETTLED, STEP_DEADLINES, VERBS, next_step
+from fleet.core.sight import Sight, span
+from fleet.core.slots import Slots
+from fleet.core.state import Rollout, Run, Target
+
+GRACE = 10.0
+"""Seconds an admitted incarnation may be silent before its run fails; min_healthy_time if that is longer."""
+
+Step = Draft | Action | Wait
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What deciding about a run needs: the sight, the rollout, the budget's places, and whether the observation is fresh."""
+
+    sight: Sight
+    rollout: Rollout
+    slots: Slots
+
+    def fresh(self, run: Run) -> bool:
+        """True if the fleet was observed after the run's last event."""
+        return self.sight.observed is not None and self.sight.observed.at >= run.changed_at
+
+
+def advance(bench: Bench, run: Run) -> Step:
+    """What an active run does now."""
+    if run.server in bench.sight.busy:
+        return Wait(run.reason or run.step, run.since + deadline_of(run.step, bench.rollout), "the step fails")
+    if not bench.fresh(run):
+        return Wait("looking at what is there")
+    if run.phase == "failed":
+        return way_back(bench, run, run.error)
+    if _turned(bench.rollout, run):
+        return way_back(bench, run, "rolled back" if bench.rollout.state == "rolling-back" else "aborted")
+    if run.phase == "done":
+        return enter_next(bench, run)
+    if run.step == "proving":
+        return _prove(bench, run)
+    return _begin(bench, run, run.step, op=run.op)
+
+
+def deadline_of(step: str, rollout: Rollout) -> float:
+    """Seconds a step's verb may take."""
+    return rollout.settings.drain_deadline if step == "draining" else STEP_DEADLINES.get(step, 60.0)
+
+
+def _turned(rollout: Rollout, run: Run) -> bool:
+    """True if a forward run must turn back: the rollout is rolled back, or aborted before this server's point of no return."""
+    if run.path not in FORWARD or run.reverting or rollout.kind == "rollback":
+        return False
+    if rollout.state == "rolling-back":
+        return True
+    return rollout.ending == "aborted" and not _emptied(run) and not _past_admission(run)
+
+
+def _emptied(run: Run) -> bool:
+    """True if we stopped the incarnation that served, so that standing still would keep the server down."""
+    if run.path in BACKWARD:
+        return True
+    return run.path == "delete-first" and run.step in ("stopping", "booting", "proving", "admitting")
+
+
+def _past_admission(run: Run) -> bool:
+    return run.step in ("draining", "retiring") and run.path == "create-first" or run.step == "admitting"
+
+
+def enter_next(bench: Bench, run: Run) -> Step:
+    """Begin the next step that has something to do, if its gate is open."""
+    step = next_step(run.path, run.step)
+    while step not in SETTLED and _empty(bench, run, step):
+        step = next_step(run.path, step)
+    if step in SETTLED:
+        return redirect(bench.rollout, run, step, run.reason)
+    if bench.rollout.state == "paused" and not _emptied(run) and not (bench.rollout.ending and _past_admission(run)):
+        return Wait("paused before " + step)
+    held = _gate(bench, run, step)
+    return held if held is not None else _begin(bench, run, step)
+
+
+def _empty(bench: Bench, run: Run, step: str) -> bool:
+    """True if the step has nothing to do for this run."""
+    sight = bench.sight
+    if step == "draining":
+        return not sight.pool.hooks.drain or sight.seen(run.server, run.source) is None
+    if step == "preparing":
+        return run.target is None or run.target.kind == "revive"
+    if step in ("stopping", "retiring"):
+        seen = sight.seen(run.server, run.source)
+        return seen is None or seen.state == "stopped"
+    if step == "booting" and run.path == "keep-old":
+        return True
+    return run.target is None and step in ("booting", "proving", "admitting")
+
+
+def _gate(bench: Bench, run: Run, step: str) -> Step | None:
+    """None if the step may begin."""
+    if run.path == "delete-first" and step in ("draining", "stopping") and run.step in ("waiting", "preparing", "draining"):
+        reason = bench.slots.may_take_down(run.server)
+        return Wait(reason) if reason else None
+    if run.path == "create-first" and step in ("draining", "retiring") and run.target is not None:
+        return _still_healthy(bench, run)
+    return None
+
+
+def _still_healthy(bench: Bench, run: Run) -> Step | None:
+    """The old incarnation goes only while the new one answers."""
+    assert run.target is not None
+    if bench.sight.healthy(run.server, run.target.number):
+        return None
+    health = bench.sight.health.get((run.server, run.target.number))
+    words = health.words if health else "was not probed"
+    limit = run.changed_at + max(GRACE, bench.rollout.settings.min_healthy_time)
+    if bench.sight.now < limit:
+        return Wait(f"the new incarnation does not answer: {words}", limit, "the server is put back")
+    return _fail(run, bench, f"was admitted, then stopped answering: {words}")
+
+
+def _begin(bench: Bench, run: Run, step: str, op: str = "") -> Action:
+    verb, whom = VERBS[step]
+    number = run.source if whom == "source" else run.target.number if run.target else None
+    if verb == "birth" and run.target is not None:
+        verb = run.target.kind
+    return Action(server=run.server, step=step, verb=verb, number=-1 if number is None else number, path=run.path, reason=_doing(run, step),
+                  rollout=bench.rollout.id, place=run.place, target=run.target, op=op, deadline=deadline_of(step, bench.rollout))
+
+
+def _doing(run: Run, step: str) -> str:
+    """The step in words, for the screen and the journal."""
+    version = run.target.image.version if run.target else "?"
+    number = run.target.number if run.target else 0
+    return {
+        "preparing": f"bringing image {version} to {run.place}",
+        "draining": f"draining incarnation {run.source}",
+        "stopping": f"stopping incarnation {run.source}, kept",
+        "booting": f"{'starting retained' if run.target and run.target.kind == 'revive' else 'booting'} incarnation {number}, image {version}",
+        "proving": f"proving incarnation {number}, image {version}",
+        "admitting": f"admitting incarnation {number}",
+        "retiring": f"retiring incarnation {run.source}, kept",
+    }[step]
+
+
+def _prove(bench: Bench, run: Run) -> Step:
+    """The health gate: without a gap for min_healthy_time, as the controller itself saw it, and the root as promised inside."""
+    assert run.target is not None
+    sight, settings, number = bench.sight, bench.rollout.settings, run.target.number
+    seen = sight.seen(run.server, number)
+    limit = run.booted_at + settings.healthy_deadline
+    if not sight.unreachable(run.server) and (seen is None or seen.state != "running"):
+        state = "is gone" if seen is None else f"{seen.state}{': ' + seen.note if seen.note else ''}"
+        return _fail(run, bench, f"incarnation {number} stopped by itself ({state})")
+    health = sight.health.get((run.server, number))
+    if health is None or not health.healthy or health.since < run.booted_at:
+        words = health.words if health else "not probed yet"
+        if sight.now >= limit:
+            flaps = f"; it had answered {run.flaps} times and stopped again" if run.flaps else ""
+            return _fail(run, bench, f"not healthy within {span(settings.healthy_deadline)}: {words}{flaps}")
+        return Wait(f"proving: {words}", limit, "the server is put back")
+    passed = sight.now - health.since
+    if passed < settings.min_healthy_time:
+        return Wait(f"healthy for {span(passed)} of {span(settings.min_healthy_time)}, {health.words}",
+                    health.since + settings.min_healthy_time, "it is admitted")
+    return _look_inside(bench, run, health.words)
+
+
+def _look_inside(bench: Bench, run: Run, words: str) -> Step:
+    assert run.target is not None
+    facts = bench.sight.facts.get((run.server, run.target.number))
+    if facts is None:
+        return Wait("looking inside")
+    if facts.root == "writable" and bench.sight.pool.root == "read-only":
+        return _fail(run, bench, "the root filesystem is writable inside, the pool promises read-only")
+    found = {"root": facts.root, "words": words, "os": facts.os}
+    return Draft("step-done", pool=bench.rollout.pool, server=run.server, rollout=bench.rollout.id,
+                 data={"op": run.op, "step": run.step, "facts": found})
+
+
+def _fail(run: Run, bench: Bench, error: str) -> Draft:
+    return Draft("step-failed", pool=bench.rollout.pool, server=run.server, rollout=bench.rollout.id,
+                 data={"op": run.op, "step": run.step, "error": error, "last_words": "", "number": run.target.number if run.target else None})
+
+
+def redirect(rollout: Rollout, run: Run, path: str, reason: str, *, source: int | None = None, target: Target | None = None,
+             reverting: bool = False) -> Draft:
+    """The note that sends a run another way; a settled state as `path` ends it."""
+    return Draft("server-redirected", pool=rollout.pool, server=run.server, rollout=rollout.id,
+                 data={"path": path, "source": source, "target": target_out(target), "reason": reason, "reverting": reverting})
+
+
+def way_back(bench: Bench, run: Run, why: str) -> Draft:
+    """Where a run goes that failed or was turned: to the old incarnation, by looking at what is really there."""
+    rollout = bench.rollout
+    if run.path in BACKWARD:
+        return _second_way(bench, run, why)
+    if run.reverting or rollout.kind == "rollback":
+        return _rebirth(bench, run, why)
+    new = run.target.number if run.target else None
+    old = bench.sight.seen(run.server, run.source)
+    if old is not None and old.state == "running":
+        target = Target("revive", old.number, run.home or rollout.image_to)
+        if bench.sight.known(run.server).admitted == new and bench.sight.healthy(run.server, new):
+            return redirect(rollout, run, "create-first", why, source=new, target=target, reverting=True)
+        return redirect(rollout, run, "keep-old", why, source=new, target=target)
+    if old is not None:
+        return redirect(rollout, run, "put-back", why, source=new, target=Target("revive", old.number, run.home or rollout.image_to))
+    if run.home is not None and run.action == "replace":
+        return redirect(rollout, run, "put-back", why, source=new, target=Target("birth", bench.sight.highest(run.server) + 1, run.home))
+    return redirect(rollout, run, "clear", why, source=new)
+
+
+def _second_way(bench: Bench, run: Run, why: str) -> Draft:
+    """Putting back failed: a retained incarnation that will not start is born anew from its image; after that a person is needed."""
+    if run.path == "put-back" and run.target is not None and run.target.kind == "revive" and run.step in ("booting", "proving") \
+            and run.target.image.digest in bench.sight.images:
+        target = Target("birth", bench.sight.highest(run.server) + 1, run.target.image)
+        return redirect(bench.rollout, run, "put-back", f"the old incarnation did not come back ({why}), born anew", source=run.target.number, target=target)
+    return redirect(bench.rollout, run, "quarantined", f"could not be put back: {why}")
+
+
+def _rebirth(bench: Bench, run: Run, why: str) -> Draft:
+    """A revert failed: try a birth of the same image once; the incarnation it would replace is left alone until that is proved."""
+    if run.target is not None and run.target.kind == "revive" and run.target.image.digest in bench.sight.images:
+        target = Target("birth", bench.sight.highest(run.server) + 1, run.target.image)
+        return redirect(bench.rollout, run, run.planned if run.planned != "birth" else run.path, f"born anew, since the retained one failed: {why}",
+                        source=run.target.number if run.path == "delete-first" else run.source, target=target, reverting=True)
+    return redirect(bench.rollout, run, "quarantined", f"could not be rolled back: {why}")
+
+
+def ends_well(run: Run) -> bool:
+    """True if the run ended where its plan wanted it."""
+    return run.step == ENDS.get(run.planned, "skipped") or run.step == "skipped"

@@ -1,0 +1,128 @@
+"""One pool as it is judged at one moment: the fleet file, the journal's state, what was observed, and the health seen.
+
+Everything the planner, the plan and the screens derive from these four stands here, so that they cannot disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from fleet.core.desired import Pool
+from fleet.core.observed import Facts, Health, Image, Observed, Seen
+from fleet.core.state import PoolState, Rollout, Server, State
+
+
+@dataclass(frozen=True)
+class Sight:
+    """`health` and `facts` by (server, incarnation number). `busy`: servers with a verb under way in this process.
+
+    `images`: catalogued images by digest. Not slotted: it caches what it derives, and lives for one decision.
+    """
+
+    pool: Pool
+    state: State
+    observed: Observed | None
+    health: Mapping[tuple[str, int], Health]
+    facts: Mapping[tuple[str, int], Facts]
+    now: float
+    busy: frozenset[str] = frozenset()
+    images: Mapping[str, Image] = field(default_factory=dict)
+
+    @property
+    def pool_state(self) -> PoolState:
+        """What the journal knows of the pool."""
+        return self.state.pool(self.pool.name)
+
+    @property
+    def rollout(self) -> Rollout | None:
+        """The pool's rollout under way."""
+        return self.state.active(self.pool.name)
+
+    def known(self, server: str) -> Server:
+        """What the journal knows of a server."""
+        return self.pool_state.server(server)
+
+    @cached_property
+    def by_server(self) -> Mapping[str, Mapping[int, Seen]]:
+        """server -> number -> incarnation, as observed."""
+        found: dict[str, dict[int, Seen]] = {}
+        for seen in self.observed.incarnations if self.observed else ():
+            found.setdefault(seen.server, {})[seen.number] = seen
+        return found
+
+    def seen(self, server: str, number: int | None) -> Seen | None:
+        """The incarnation as observed, None if it was not."""
+        return None if number is None else self.by_server.get(server, {}).get(number)
+
+    def serving(self, server: str) -> Seen | None:
+        """The incarnation in service: the admitted one if it runs; with no word of it in the journal, the highest that runs."""
+        mine = self.by_server.get(server, {})
+        admitted = self.known(server).admitted
+        if admitted is not None:
+            seen = mine.get(admitted)
+            return seen if seen and seen.state == "running" else None
+        running = [number for number, seen in mine.items() if seen.state == "running" and not self._unproved(server, number)]
+        return mine[max(running)] if running else None
+
+    def _unproved(self, server: str, number: int) -> bool:
+        """A newborn that its rollout has not admitted: it runs, but it is not in service."""
+        rollout = self.rollout
+        run = rollout.runs.get(server) if rollout else None
+        return bool(run and run.active and run.target and run.target.number == number)
+
+    def healthy(self, server: str, number: int | None) -> bool:
+        """True if the outside probes passed at the last look."""
+        health = self.health.get((server, number)) if number is not None else None
+        return bool(health and health.healthy)
+
+    def available(self, server: str) -> bool:
+        """In service and healthy."""
+        seen = self.serving(server)
+        return seen is not None and self.healthy(server, seen.number)
+
+    @cached_property
+    def missing(self) -> frozenset[str]:
+        """Servers of the pool that do not serve now, for whatever reason."""
+        return frozenset(name for name in self.pool.server_names if not self.available(name))
+
+    def place(self, server: str) -> str:
+        """Where the server lives: where it was seen, else its turn among the pool's hypervisors."""
+        mine = self.by_server.get(server, {})
+        for number in sorted(mine, reverse=True):
+            if mine[number].place:
+                return mine[number].place
+        return home_place(self.pool, server)
+
+    def unreachable(self, server: str) -> str:
+        """"" or the sentence why the server's hypervisor does not answer."""
+        return self.observed.unreachable.get(self.place(server), "") if self.observed else ""
+
+    def highest(self, server: str) -> int:
+        """The highest incarnation number ever seen or given."""
+        return max([self.known(server).last_number, self.known(server).admitted or 0, *self.by_server.get(server, {})])
+
+    def retained(self, server: str) -> Mapping[int, Seen]:
+        """Stopped, whole incarnations that rollback could return to (never one that failed its proof)."""
+        known = self.known(server)
+        return {number: seen for number, seen in self.by_server.get(server, {}).items()
+                if seen.state == "stopped" and number not in known.failed and number != known.admitted}
+
+
+def home_place(pool: Pool, server: str) -> str:
+    """Servers take turns among the hypervisors, so that failure domains are even."""
+    if not pool.hypervisors:
+        return pool.driver
+    index = int(server.rsplit("-", 1)[1]) - 1
+    return pool.hypervisors[index % len(pool.hypervisors)]
+
+
+def span(seconds: float) -> str:
+    """A duration for people: "7s", "4m 10s", "2h 10m", "6d 4h"."""
+    whole = max(0, int(seconds + 0.5))
+    for size, unit, small, smaller in ((86_400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
+        if whole >= size:
+            rest = whole % size // small
+            return f"{whole // size}{unit} {rest}{smaller}" if rest else f"{whole // size}{unit}"
+    return f"{whole}s"

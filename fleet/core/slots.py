@@ -1,0 +1,95 @@
+"""Who may start: the budget counted from the journal *and* from what is really there (invariants I1, I2; rules 2 and 3).
+
+A run holds its place from its first step until it is settled. Servers that are missing for any reason use budget too; a
+server that is itself missing may still be repaired, since touching it takes nothing away.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from fleet.core.lifecycle import FORWARD
+from fleet.core.sight import Sight
+from fleet.core.state import Rollout, Run
+
+
+class Slots:
+    """The places of one rollout's budget at one moment. `take` books a run that the planner starts in this decision."""
+
+    def __init__(self, sight: Sight, rollout: Rollout) -> None:
+        self._sight = sight
+        self._budget = rollout.budget
+        self._active = {run.server: run for run in rollout.runs.values() if run.active}
+        self._taken: dict[str, Run] = {}
+
+    @cached_property
+    def extra(self) -> set[str]:
+        """Servers with an incarnation beyond their own: create-first runs, and what runs twice without a run."""
+        busy = {name for name, run in self._active.items() if run.path in ("create-first", "keep-old")}
+        orphans = {name for name, mine in self._sight.by_server.items()
+                   if len(mine) > 1 and name not in self._active and sum(seen.state == "running" for seen in mine.values()) > 1}
+        return busy | orphans
+
+    @cached_property
+    def missing(self) -> set[str]:
+        """Servers that do not serve now, or that we have begun to take down."""
+        taken_down = {name for name, run in self._active.items() if run.path in ("delete-first", "put-back")}
+        return set(self._sight.missing) | taken_down
+
+    @property
+    def in_flight(self) -> int:
+        """Runs begun and not settled, those of this decision included."""
+        return len(self._active) + len(self._taken)
+
+    def take(self, run: Run) -> None:
+        """Book the run's place."""
+        self._taken[run.server] = run
+        if run.path == "create-first":
+            self.extra.add(run.server)
+        elif run.path != "birth":
+            self.missing.add(run.server)
+
+    def refusal(self, run: Run) -> str:
+        """"" if the run may start now, else the reason why it waits."""
+        limits = self._budget
+        if self.in_flight >= limits.surge + limits.unavailable:
+            return f"waits: {self._full()} used by {self._names()}"
+        if run.path == "create-first":
+            if len(self.extra) >= limits.surge:
+                return f"waits: extra {len(self.extra)} of {limits.surge} used by {_some(self.extra)}"
+            return "" if run.server in self.missing else self._below_minimum()
+        if run.path == "delete-first":
+            return self.may_take_down(run.server)
+        return ""
+
+    def may_take_down(self, server: str) -> str:
+        """"" if the server may be stopped now without breaking the promise, else the reason why not."""
+        limits = self._budget
+        if server in self._sight.missing:
+            mine = [run for run in (*self._active.values(), *self._taken.values()) if run.path == "delete-first" and run.server != server]
+            return "" if len(mine) < max(1, limits.unavailable) else f"waits: missing {len(mine)} of {limits.unavailable} used by {self._names()}"
+        others = self.missing - {server}
+        if len(others) + 1 > limits.unavailable:
+            return f"waits: missing {len(others)} of {limits.unavailable} used by {_some(others)}" if others else "waits: nothing may be missing"
+        return ""
+
+    def _below_minimum(self) -> str:
+        """Rule 3: below its minimum only the sick servers of a pool are touched."""
+        unexpected = self.missing - {name for name, run in self._active.items() if run.path in FORWARD}
+        if len(self.missing) > self._budget.unavailable and unexpected:
+            return f"waits: the pool is below its minimum, {_some(unexpected)} not healthy"
+        return ""
+
+    def _full(self) -> str:
+        limits = self._budget
+        return f"budget {self.in_flight} of {limits.surge + limits.unavailable}"
+
+    def _names(self) -> str:
+        return _some({*self._active, *self._taken})
+
+
+def _some(names: set[str]) -> str:
+    """Up to three names, in order, and how many more."""
+    ordered = sorted(names, key=lambda name: (len(name), name))
+    more = f" and {len(ordered) - 3} more" if len(ordered) > 3 else ""
+    return ", ".join(ordered[:3]) + more

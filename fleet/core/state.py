@@ -1,0 +1,161 @@
+"""What the journal adds up to: frozen values, changed only by `fold`.
+
+Times are engine time in seconds. Mappings are never changed in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from fleet.core.budget import Budget
+from fleet.core.desired import RolloutSettings
+from fleet.core.lifecycle import ENDED, SETTLED
+from fleet.core.observed import ImageRef
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The incarnation that shall take the place. kind `birth` makes it from `image`; `revive` starts a retained one."""
+
+    kind: str
+    number: int
+    image: ImageRef
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a rollout does to one server.
+
+    action: replace | birth | skip | hold. `planned`: the path in the plan; `path`: the one walked now. `home`: the image it had
+    when the rollout began. phase of the current step: idle (not begun), doing (intent written), unknown
+    (intent of an earlier daemon), done, failed. `since`: when the step began; `changed_at`: its last event; `booted_at`: when the target began to boot.
+    `flaps`: how often the target answered and then stopped answering.
+    """
+
+    server: str
+    action: str
+    planned: str = ""
+    path: str = ""
+    place: str = ""
+    canary: bool = False
+    index: int = 0
+    source: int | None = None
+    target: Target | None = None
+    home: ImageRef | None = None
+    step: str = "waiting"
+    phase: str = "idle"
+    op: str = ""
+    since: float = 0.0
+    changed_at: float = 0.0
+    booted_at: float = 0.0
+    reverting: bool = False
+    reason: str = ""
+    error: str = ""
+    last_words: str = ""
+    flaps: int = 0
+
+    @property
+    def settled(self) -> bool:
+        """Nothing more is done to this server in this rollout."""
+        return self.step in SETTLED
+
+    @property
+    def active(self) -> bool:
+        """Begun and not settled: it uses a place of the budget."""
+        return self.step != "waiting" and self.step not in SETTLED
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One rollout. kind: rollout | rollback | birth. `resume_to`: where `paused` came from; `ending`: "aborted" once told to."""
+
+    id: str
+    pool: str
+    kind: str
+    image_from: ImageRef | None
+    image_to: ImageRef
+    state: str
+    settings: RolloutSettings
+    budget: Budget
+    plan_hash: str
+    author: str
+    started_at: float
+    runs: Mapping[str, Run]
+    whole: bool = True
+    reason: str = ""
+    ended_at: float | None = None
+    resume_to: str = ""
+    ending: str = ""
+    failures: int = 0
+    progress_at: float = 0.0
+
+    @property
+    def ended(self) -> bool:
+        """True once it is done, rolled back, failed or aborted."""
+        return self.state in ENDED
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Why an image is not chosen for a pool."""
+
+    version: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What the journal knows of a server. `admitted`: the incarnation in service; `retained`: number -> until.
+
+    `failed`: incarnations that failed their proof (never offered for rollback). `last_number`: the highest number ever given.
+    """
+
+    held: str | None = None
+    tainted: tuple[str, ...] = ()
+    admitted: int | None = None
+    last_number: int = 0
+    retained: Mapping[int, float] = field(default_factory=dict)
+    failed: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class PoolState:
+    """Pointers, rejections and learned step times of a pool. `durations`: step -> the last 20, in seconds."""
+
+    stable: ImageRef | None = None
+    target: ImageRef | None = None
+    previous: ImageRef | None = None
+    rejected: Mapping[str, Rejection] = field(default_factory=dict)
+    servers: Mapping[str, Server] = field(default_factory=dict)
+    rollout: str | None = None
+    generation: int = 0
+    durations: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+    def server(self, name: str) -> Server:
+        """The server's state; a fresh one if the journal never spoke of it."""
+        return self.servers.get(name, _FRESH)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The whole fold. `rollouts` keeps the active ones and the last 50 ended ones."""
+
+    seq: int = 0
+    epoch: int = 0
+    generation: int = 0
+    pools: Mapping[str, PoolState] = field(default_factory=dict)
+    rollouts: Mapping[str, Rollout] = field(default_factory=dict)
+
+    def pool(self, name: str) -> PoolState:
+        """The pool's state; a fresh one if the journal never spoke of it."""
+        return self.pools.get(name, _FRESH_POOL)
+
+    def active(self, pool: str) -> Rollout | None:
+        """The pool's rollout that has not ended, if any."""
+        rollout_id = self.pool(pool).rollout
+        return self.rollouts.get(rollout_id) if rollout_id else None
+
+
+_FRESH = Server()
+_FRESH_POOL = PoolState()
