@@ -69,7 +69,7 @@ def _image(case: Case) -> None:
         case.add(("image",), describe(name), _one_of("an image family", families), hint)
         return
     family = families[name]
-    if family is not None and family.simulated is not None and case.pool.driver == "libvirt":
+    if family is not None and family.simulated and family.path is None and case.pool.driver == "libvirt":
         case.add(("image",), f"the simulated family {describe(name)}", 'a family with a "path" for driver = "libvirt"')
 
 
