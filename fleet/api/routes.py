@@ -1,0 +1,147 @@
+"""The explicit table of what may be asked: method, path, least role, size cap. What is not in it is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from aiohttp import web
+
+from fleet.api import schema
+from fleet.api.door import Connection
+from fleet.api.office import Caller, Office, Role
+from fleet.api.stream import Pump, as_lines
+from fleet.api.wire import MAX_REQUEST
+
+PAGE = 200
+MAX_PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A request that passed the door: known path, sufficient role, body within its cap."""
+
+    office: Office
+    caller: Caller
+    role: Role
+    names: tuple[str, ...]
+    query: Mapping[str, str]
+    body: bytes
+    request: web.BaseRequest
+    connection: Connection
+
+
+Answer = Mapping[str, Any] | web.StreamResponse
+Responder = Callable[[Ask], Awaitable[Answer]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A row of the table. In `path` an upper-case part stands for a name. `cap`: bytes of body allowed."""
+
+    method: str
+    path: str
+    least: Literal["observer", "operator"]
+    cap: int
+    respond: Responder
+    query: frozenset[str] = frozenset()
+
+
+async def _status(ask: Ask) -> Answer:
+    return ask.office.status(ask.caller)
+
+
+async def _info(ask: Ask) -> Answer:
+    return ask.office.info(ask.caller)
+
+
+async def _rollouts(ask: Ask) -> Answer:
+    return {"rollouts": ask.office.rollouts()}
+
+
+async def _rollout(ask: Ask) -> Answer:
+    return ask.office.rollout(ask.names[0])
+
+
+async def _server(ask: Ask) -> Answer:
+    return ask.office.server(ask.names[0])
+
+
+async def _console(ask: Ask) -> Answer:
+    source = ask.office.console(ask.names[0])
+    return await Pump(ask.request, ask.connection, source).run("application/octet-stream")
+
+
+async def _images(ask: Ask) -> Answer:
+    return {"images": await ask.office.images()}
+
+
+async def _image(ask: Ask) -> Answer:
+    return await ask.office.image(*ask.names)
+
+
+async def _diff(ask: Ask) -> Answer:
+    return await ask.office.image_diff(*ask.names)
+
+
+async def _foreign(ask: Ask) -> Answer:
+    return {"foreign": await ask.office.foreign()}
+
+
+async def _leftovers(ask: Ask) -> Answer:
+    return {"findings": await ask.office.leftovers()}
+
+
+async def _journal(ask: Ask) -> Answer:
+    since = schema.whole_query(ask.query, "since", 0)
+    return await ask.office.journal(since, schema.whole_query(ask.query, "limit", PAGE, MAX_PAGE))
+
+
+async def _verify(ask: Ask) -> Answer:
+    return await ask.office.journal_verify()
+
+
+async def _events(ask: Ask) -> Answer:
+    since = schema.whole_query(ask.query, "since", 0)
+    async with ask.office.subscribe(since) as frames:
+        return await Pump(ask.request, ask.connection, as_lines(frames)).run("application/x-ndjson", life=b"\n")
+
+
+async def _plan(ask: Ask) -> Answer:
+    return await ask.office.plan(schema.plan_request(ask.body))
+
+
+async def _command(ask: Ask) -> Answer:
+    return await ask.office.command(ask.caller, ask.role, schema.command_request(ask.body))
+
+
+ROUTES: tuple[Route, ...] = (
+    Route("GET", "/v1/status", "observer", 0, _status),
+    Route("GET", "/v1/rollouts", "observer", 0, _rollouts),
+    Route("GET", "/v1/rollouts/ID", "observer", 0, _rollout),
+    Route("GET", "/v1/images", "observer", 0, _images),
+    Route("GET", "/v1/images/FAMILY/VERSION", "observer", 0, _image),
+    Route("GET", "/v1/images/FAMILY/A/diff/B", "observer", 0, _diff),
+    Route("GET", "/v1/servers/NAME", "observer", 0, _server),
+    Route("GET", "/v1/servers/NAME/console", "observer", 0, _console),
+    Route("GET", "/v1/foreign", "observer", 0, _foreign),
+    Route("GET", "/v1/leftovers", "observer", 0, _leftovers),
+    Route("GET", "/v1/journal", "observer", 0, _journal, frozenset({"since", "limit"})),
+    Route("GET", "/v1/journal/verify", "observer", 0, _verify),
+    Route("GET", "/v1/events", "observer", 0, _events, frozenset({"since"})),
+    Route("GET", "/v1/info", "observer", 0, _info),
+    Route("POST", "/v1/plan", "observer", MAX_REQUEST, _plan),
+    Route("POST", "/v1/commands", "operator", MAX_REQUEST, _command),
+)
+
+
+def may(role: Role, least: str) -> bool:
+    """Whether a role suffices: every role looks, only operators command."""
+    return role == "operator" if least == "operator" else role != ""
+
+
+def as_json(answer: Mapping[str, Any]) -> web.Response:
+    """A plain answer as a response; JSON escapes every control character."""
+    return web.Response(body=json.dumps(answer, separators=(",", ":")).encode(), content_type="application/json")

@@ -1,0 +1,63 @@
+"""Finds drivers, probes and the TUI by entry-point name, so that `fleet` imports none of them.
+
+Groups: `anew.drivers`, `anew.probes` (both: a factory that takes Surroundings) and `anew.tui` (a function that takes the
+socket's path and returns an exit code). Nothing is imported before it is asked for: the scan of installed distributions
+costs several starts of Python, so commands that need no entry point must not import this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, cast
+
+from fleet.core.errors import Permanent
+from fleet.ports import DriverFactory, ProbeFactory
+
+DRIVERS = "anew.drivers"
+PROBES = "anew.probes"
+TUI = "anew.tui"
+
+_WORD = {DRIVERS: "driver", PROBES: "health probe", TUI: "terminal UI"}
+_REMEDY = {
+    "libvirt": "install libvirt's Python binding: apt install libvirt-dev pkg-config gcc, then pip install 'anew[libvirt]'",
+}
+
+
+def names(group: str) -> tuple[str, ...]:
+    """The names installed in a group, sorted."""
+    return tuple(sorted({point.name for point in entry_points(group=group)}))
+
+
+def load_driver(name: str) -> DriverFactory:
+    """The factory of a driver; Permanent with a sentence if it is missing or cannot be imported."""
+    return cast(DriverFactory, _load(DRIVERS, name))
+
+
+def load_probe(name: str) -> ProbeFactory:
+    """The factory of a health probe; Permanent with a sentence if it is missing or cannot be imported."""
+    return cast(ProbeFactory, _load(PROBES, name))
+
+
+def load_tui() -> Callable[[str], int]:
+    """The function that opens the terminal UI on a socket's path."""
+    return cast("Callable[[str], int]", _load(TUI, "app"))
+
+
+def _find(group: str, name: str) -> EntryPoint:
+    found = entry_points(group=group, name=name)
+    for point in found:
+        return point
+    known = ", ".join(names(group)) or "none; anew is not installed, run pip install on its folder"
+    raise Permanent(f"there is no {_WORD[group]} named {name!r}; installed: {known}", code="not-installed", where=name)
+
+
+def _load(group: str, name: str) -> Any:
+    point = _find(group, name)
+    try:
+        return point.load()
+    except (ImportError, AttributeError) as error:
+        remedy = _REMEDY.get(name, "install anew again with all that it needs")
+        raise Permanent(
+            f"the {_WORD[group]} {name!r} cannot be loaded ({error}); {remedy}", code="not-installed", where=point.value
+        ) from error
