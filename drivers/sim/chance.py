@@ -7,19 +7,18 @@ run with other interleavings, or resumed by another daemon, meets the same world
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass
 from typing import Literal
 
 from fleet.core.desired import SimSettings
 from fleet.core.errors import Permanent
+from fleet.core.grammar import parse_duration
 
 SHARES = {"stage": 0.2, "birth": 0.1, "boot": 1.0, "commit": 0.02, "retire": 0.2, "revive": 0.5, "bury": 0.05,
           "probe": 0.01, "rise": 0.5}
 """Seconds of each verb as a share of the pool's `boot`; `boot` follows a birth, `rise` a revival, in the background."""
 
-_DIES = re.compile(r"dies-after ([0-9]{1,9}(?:\.[0-9]{1,6})?)(ms|s|m|h)")
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DIES = "dies-after "
 
 
 def chance(seed: int, *about: object) -> float:
@@ -53,8 +52,7 @@ def fault_of(sim: SimSettings, version: str) -> Fault:
         return Fault("never-boots")
     if text == "writable-root":
         return Fault("writable-root")
-    match = _DIES.fullmatch(text)
-    if match is None:
-        raise Permanent(f'the sim knows no fault "{text[:60]}"; write never-healthy, never-boots, writable-root or '
-                        'dies-after with a duration such as "dies-after 3s"', where=f"sim.faults.{version}")
-    return Fault("dies-after", float(match[1]) * _UNITS[match[2]])
+    if text.startswith(_DIES):
+        return Fault("dies-after", parse_duration(text.removeprefix(_DIES), where=f"sim.faults.{version}"))
+    raise Permanent(f'the sim knows no fault "{text[:60]}"; write never-healthy, never-boots, writable-root or '
+                    'dies-after with a duration such as "dies-after 3s"', where=f"sim.faults.{version}")
