@@ -1,0 +1,83 @@
+# Each target sets up what it needs; with everything there that takes a fraction of a second.
+#   make run    a lab of three real servers, and the TUI on it        make test   all tests, real virtual machines included
+#   make demo   the TUI on simulated servers, no libvirt needed       make check  style, types, import contracts
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+bin := .venv/bin
+fleet := config/fleets/lab.toml
+images := .cache/lab/images
+lab_image := vagrant/images/lab/build.sh --out $(images)/web
+as_libvirt := vagrant/provision/as-libvirt
+# What pytest is given; "make test ARGS=tests/core" runs a part. -v undoes the -q of pyproject.toml: the closing line is whole.
+ARGS ?=
+
+.PHONY: help setup images images-bad image-debian libvirt lab run demo test check bench lock lab-down clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+	@echo 'also: setup, lab (images and libvirt, no servers), lab-down (removes what was made), bench, lock, clean'
+
+setup:
+	@vagrant/provision/setup.sh
+
+images: setup
+	@$(lab_image) --version 1
+	@$(lab_image) --version 2
+
+images-bad: images
+	@$(lab_image) --version 3-panic --flavour panic
+	@$(lab_image) --version 3-no-sshd --flavour no-sshd
+	@$(lab_image) --version 3-dies --flavour dies-after:3
+
+image-debian: setup
+	@vagrant/images/debian/build.sh --out $(images)/debian
+
+libvirt: setup
+	@vagrant/provision/libvirt.sh start
+
+lab: images-bad libvirt
+
+run: images libvirt
+	@$(as_libvirt) $(bin)/anew --fleet $(fleet) lab up
+	@if [ -t 0 ] && [ -t 1 ]; then \
+	  exec $(as_libvirt) $(bin)/anew --fleet $(fleet); \
+	else \
+	  $(as_libvirt) $(bin)/anew --fleet $(fleet) status; \
+	  echo 'No terminal here. To see it live: $(bin)/anew --fleet $(fleet)    To end it: make lab-down'; \
+	fi
+
+demo: setup
+	@$(bin)/anew demo
+
+# libvirt is stopped again only if it was started here, and silently: pytest has the last word.
+test: images-bad image-debian
+	@started=0; vagrant/provision/libvirt.sh status >/dev/null 2>&1 || started=1; \
+	vagrant/provision/libvirt.sh start; \
+	code=0; $(as_libvirt) $(bin)/python -m pytest -v $(ARGS) || code=$$?; \
+	[ $$started = 0 ] || vagrant/provision/libvirt.sh stop >/dev/null 2>&1 || true; \
+	exit $$code
+
+check: setup
+	@$(bin)/ruff check .
+	@$(bin)/mypy --strict fleet drivers tui
+	@$(bin)/lint-imports
+	@$(bin)/python -m pytest tests/house
+
+bench: setup
+	@$(bin)/python -m bench
+
+# Newer releases of what pyproject.toml asks for, with hashes; the lock names no index and no path of this machine.
+lock:
+	@vagrant/provision/lock.sh
+
+lab-down:
+	@[ ! -x $(bin)/anew ] || ! vagrant/provision/libvirt.sh status >/dev/null || $(as_libvirt) $(bin)/anew --fleet $(fleet) lab down
+	@vagrant/provision/libvirt.sh stop
+	@rm -rf $(images)
+
+# All that make has made in this folder. Servers of the lab are not forgotten by it: lab-down comes first.
+clean: lab-down
+	@vagrant/provision/clean.sh
