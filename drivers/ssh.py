@@ -199,9 +199,9 @@ def _key_types(pinned: asyncssh.SSHKey) -> list[str]:
 
 def _other_key(remote: Remote, pinned: asyncssh.SSHKey, shown: str) -> Permanent:
     return Permanent(
-        f"its SSH host key is not the pinned one, so nothing was sent to it. Pinned: {pinned.get_algorithm()} "
-        f"{pinned.get_fingerprint()}, shown: {shown or 'a key of another kind'}. If somebody changed the server by hand, "
-        "replace it; otherwise find out who answers at that address", where=str(remote), code="host-key")
+        f"its SSH host key is not the pinned one: pinned {pinned.get_algorithm()} {pinned.get_fingerprint()}, shown "
+        f"{shown or 'a key of another kind'}. Nothing was sent to it. If somebody changed the server by hand, replace it; "
+        "otherwise find out who answers at that address", where=str(remote), code="host-key")
 
 
 async def _run(connection: asyncssh.SSHClientConnection, command: str, cap: int) -> Answer:

@@ -42,6 +42,7 @@ class World:
         self.pool = pool
         self.lives: dict[tuple[str, int], Life] = {}
         self.staged: set[tuple[str, str]] = set()
+        self.disks: set[tuple[str, str]] = set()
         self.breaches: list[str] = []
         self.epoch = 0
         self._fleet = fleet
@@ -139,6 +140,8 @@ class World:
                     order.born_at, str(uuid.uuid5(_NAMES, f"{self._fleet}/{order.server}")),
                     "overlay" if pool.root == "ephemeral" else "read-only",
                     fault_of(settings_of(pool), order.image.ref.version).kind, disks)
+        for disk in disks:
+            self._have_disk(order.server, disk)
         self.lives[life.key] = life
         self._last[life.server] = max(life.number, self._last.get(life.server, -1))
         self._changed(life)
@@ -214,6 +217,12 @@ class World:
                              f"({other.state}) holds it")
                 raise Transient(f"data disk {disk} is still held by incarnation {other.number}", where=server)
 
+    def _have_disk(self, server: str, disk: str) -> None:
+        """Made blank on first use; there is no way to remove one."""
+        if (server, disk) not in self.disks:
+            self.disks.add((server, disk))
+            self._record.append({"disk": [server, disk]})
+
     def _siblings(self, server: str, number: int) -> Iterator[Life]:
         last = self._last.get(server, -1)
         return (life for n in range(last + 1) if n != number and (life := self.lives.get((server, n))) is not None)
@@ -240,6 +249,7 @@ class World:
         yield {"epoch": self.epoch}
         yield from ({"last": [server, number]} for server, number in self._last.items())
         yield from ({"staged": list(pair)} for pair in sorted(self.staged))
+        yield from ({"disk": list(pair)} for pair in sorted(self.disks))
         yield from ({"breach": sentence} for sentence in self.breaches)
         yield from ({"life": life.to_json()} for life in self.lives.values())
 
@@ -267,6 +277,8 @@ class World:
                 self._last[str(value[0])] = int(value[1])
             elif kind == "staged":
                 self.staged.add((str(value[0]), str(value[1])))
+            elif kind == "disk":
+                self.disks.add((str(value[0]), str(value[1])))
             elif kind == "breach":
                 self.breaches.append(str(value))
             elif kind == "epoch":
