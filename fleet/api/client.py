@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SYSTEM_SOCKET = "/run/anew/anew.sock"
 SYSTEM_USER = "anew"
-CONNECT_SECONDS = 5.0
+CONNECT_SECONDS = 5
 ANSWER_SECONDS = 120.0
 SILENCE_SECONDS = 30.0
 
@@ -153,7 +153,8 @@ class Client:
             raise Refused("the socket is owned by someone else, nothing was sent to it", where=path, code="socket-owner")
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            sock.settimeout(CONNECT_SECONDS)
+            # A socket with a Python timeout gives up at once when the backlog is full; a blocking one waits its turn.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", CONNECT_SECONDS, 0))
             sock.connect(path)
             if _server_of(sock)[1] not in allowed:
                 raise Refused("someone else listens on the socket, nothing was sent to it", where=path, code="socket-owner")

@@ -17,7 +17,7 @@ from fleet.api.door import Connection, Door, error_answer, log
 from fleet.api.office import Caller, Office
 from fleet.api.peers import Names
 from fleet.api.routes import ROUTES, Answer, Ask, Route, as_json, may
-from fleet.api.sockets import listening
+from fleet.api.sockets import BACKLOG, listening
 from fleet.core.errors import AnewError, Invalid, Refused, Stale, Transient
 
 BODY_SECONDS = 10.0
@@ -166,7 +166,7 @@ async def serve(
     """
     with listening(socket_path, group=group) as sock:
         door = Door(Reception(office, on_refused))
-        server = await asyncio.get_running_loop().create_unix_server(door, sock=sock)
+        server = await asyncio.get_running_loop().create_unix_server(door, sock=sock, backlog=BACKLOG)
         try:
             yield door
         finally:

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from fleet.core.errors import Invalid, Refused
 
 MAX_PATH = 107
-BACKLOG = 256
+BACKLOG = 1024
 
 
 @contextmanager
