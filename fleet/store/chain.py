@@ -13,6 +13,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
+from json.encoder import JSONEncoder, encode_basestring_ascii
 from typing import Any, Final, NamedTuple
 
 from fleet.core.errors import Refused
@@ -32,8 +33,11 @@ MAX_COLUMN: Final = 512
 """Characters of actor, pool, server, rollout and request."""
 
 
+_encode: Final = JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode
+
+
 class Ready(NamedTuple):
-    """A draft that was checked; `data` is canonical JSON."""
+    """A draft that was checked; `data` is canonical JSON and `value` what it says."""
 
     type: str
     actor: str
@@ -42,6 +46,7 @@ class Ready(NamedTuple):
     rollout: str
     data: str
     request: str
+    value: dict[str, Any]
 
 
 class Row(NamedTuple):
@@ -61,12 +66,12 @@ class Row(NamedTuple):
 
 def canonical(value: Any) -> str:
     """The one JSON text of a value. Raises ValueError for NaN and infinity."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return _encode(value)
 
 
 def row_text(row: Row) -> str:
     """`canonical` of the row without its chain, but with the stored bytes of `data`: a changed blank is a changed row."""
-    quote = json.dumps
+    quote = encode_basestring_ascii
     return (
         f'{{"actor":{quote(row.actor)},"at":{row.at!r},"data":{row.data},"pool":{quote(row.pool)},'
         f'"request":{quote(row.request)},"rollout":{quote(row.rollout)},"seq":{row.seq},'
@@ -76,13 +81,21 @@ def row_text(row: Row) -> str:
 
 def link(previous: str, row: Row) -> str:
     """The chain value of `row` after a row with chain `previous`."""
-    return sha256((previous + row_text(row)).encode("ascii")).hexdigest()
+    # ASCII whenever anew wrote it; a damaged row may hold anything, and must fail by its hash, not by its encoding.
+    return sha256((previous + row_text(row)).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def make_row(seq: int, at: float, ready: Ready, previous: str) -> Row:
     """The row that follows one with chain `previous`."""
-    row = Row(seq, at, *ready, chain="")
-    return row._replace(chain=link(previous, row))
+    kind, actor, pool, server, rollout, data, request, _ = ready
+    chain = link(previous, Row(seq, at, kind, actor, pool, server, rollout, data, request, ""))
+    return Row(seq, at, kind, actor, pool, server, rollout, data, request, chain)
+
+
+def written(row: Row, ready: Ready) -> Event:
+    """The event of a row just made; equal to `event_of` the row, without parsing its data again."""
+    return Event(row.seq, row.at, row.type, row.actor, row.pool, row.server, row.rollout, ready.value, row.request,
+                 row.chain)
 
 
 def prepare(draft: Draft) -> Ready:
@@ -91,32 +104,28 @@ def prepare(draft: Draft) -> Ready:
         check_draft(draft)
     except KeyError as error:
         raise Refused(f"the journal has no place for this event: {error.args[0]}", where=draft.type) from error
-    columns = (draft.type, draft.actor, draft.pool, draft.server, draft.rollout, draft.request)
-    for name, text in zip(("type", "actor", "pool", "server", "rollout", "request"), columns, strict=True):
-        if len(text) > MAX_COLUMN or not (text.isprintable() or not text):
-            raise Refused(f"the {name} of an event must be printable and at most {MAX_COLUMN} characters long",
-                          where=draft.type)
-    data = _data_text(draft)
-    return Ready(draft.type, draft.actor, draft.pool, draft.server, draft.rollout, data, draft.request)
-
-
-def _data_text(draft: Draft) -> str:
+    for text in (draft.actor, draft.pool, draft.server, draft.rollout, draft.request):
+        if len(text) > MAX_COLUMN or not text.isprintable():
+            raise Refused(f"actor, pool, server, rollout and request of an event must be printable and at most {MAX_COLUMN} "
+                          f"characters long, and this is not: {text[:40]!a}", where=draft.type)
+    value = _plain(dict(draft.data), ("data",))
     try:
-        text = canonical(_plain(draft.data, "data", 0))
+        text = canonical(value)
     except ValueError as error:  # an int too long for Python to write out
         raise Refused(f"the data of an event cannot be written as JSON: {error}", where=draft.type) from error
     cap = MAX_DATA_OF.get(draft.type, MAX_DATA)
     if len(text) > cap:
         raise Refused(f"the data of an event may take {cap} bytes and this takes {len(text)}: record less, "
                       "or a digest of it", where=draft.type)
-    return text
+    return Ready(draft.type, draft.actor, draft.pool, draft.server, draft.rollout, text, draft.request, value)
 
 
-def _plain(value: Any, at: str, depth: int) -> Any:
+_Path = tuple[str | int, ...]
+
+
+def _plain(value: Any, at: _Path) -> Any:
     """`value` made of nothing but dict, list, str, int, float, bool and None. Raises Refused naming the place."""
-    if depth > MAX_DEPTH:
-        raise Refused(f"is nested more than {MAX_DEPTH} levels deep", where=at[:80])
-    if value is None or isinstance(value, bool):
+    if value is None or value is True or value is False:
         return value
     if isinstance(value, str):
         return _unicode(value, at)
@@ -124,28 +133,41 @@ def _plain(value: Any, at: str, depth: int) -> Any:
         return int(value)
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise Refused("is not a finite number, so JSON has no word for it", where=at)
+            raise Refused("is not a finite number, so JSON has no word for it", where=_place(at))
         return float(value)
-    if isinstance(value, Mapping):
-        return {_key(key, at): _plain(item, f"{at}.{key}", depth + 1) for key, item in value.items()}
+    if len(at) > MAX_DEPTH:
+        raise Refused(f"is nested more than {MAX_DEPTH} levels deep", where=_place(at))
+    if isinstance(value, Mapping):  # plain ASCII text, nearly all there is, takes the short way: appends/s depend on it
+        return {
+            key if type(key) is str and key.isascii() else _key(key, at):
+            item if type(item) is str and item.isascii() else _plain(item, (*at, key))
+            for key, item in value.items()
+        }
     if isinstance(value, (list, tuple)):
-        return [_plain(item, f"{at}[{index}]", depth + 1) for index, item in enumerate(value)]
-    raise Refused(f"is a {type(value).__name__}, which JSON cannot hold", where=at)
+        return [_plain(item, (*at, index)) for index, item in enumerate(value)]
+    raise Refused(f"is a {type(value).__name__}, which JSON cannot hold", where=_place(at))
 
 
-def _key(key: Any, at: str) -> str:
+def _key(key: Any, at: _Path) -> str:
     if not isinstance(key, str):
-        raise Refused(f"has the key {key!r}, and keys must be text", where=at)
+        raise Refused(f"has the key {ascii(key)[:80]}, and keys must be text", where=_place(at))
     return _unicode(key, at)
 
 
-def _unicode(text: str, at: str) -> str:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise Refused("holds half a character (a lone surrogate), which is not Unicode text",
-                      where=ascii(at)[1:-1]) from error
+def _unicode(text: str, at: _Path) -> str:
+    if not text.isascii():
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise Refused("holds half a character (a lone surrogate), which is not Unicode text",
+                          where=_place(at)) from error
     return str.__str__(text)  # an enum that is a str becomes its plain value
+
+
+def _place(at: _Path) -> str:
+    """`data.runs[3].name`, short and in ASCII."""
+    words = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in at)
+    return ascii(words[1:81])[1:-1]
 
 
 def row_of(values: Sequence[Any], where: str) -> Row:

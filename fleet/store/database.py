@@ -165,12 +165,12 @@ class Database:
         self._sql.close()
 
 
-def is_full(error: sqlite3.Error) -> bool:
+def is_full(error: Exception) -> bool:
     """The disk, or the quota, has no room left; SQLite took the commit back."""
     return _code(error) == sqlite3.SQLITE_FULL
 
 
-def is_damage(error: sqlite3.Error) -> bool:
+def is_damage(error: Exception) -> bool:
     """The file is not what SQLite wrote, as against a disk that fails."""
     return _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
@@ -187,6 +187,6 @@ def opening_fault(error: sqlite3.Error, path: str) -> AnewError:
     return Refused(f"the journal cannot be opened: {error}", where=path)
 
 
-def _code(error: sqlite3.Error) -> int:
+def _code(error: Exception) -> int:
     """SQLite's primary result code; 0 if the error is Python's own."""
     return int(getattr(error, "sqlite_errorcode", None) or 0) & 0xFF

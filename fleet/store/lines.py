@@ -40,8 +40,8 @@ def verify_lines(lines: Iterable[str], tips: Iterable[tuple[int, str]] = ()) -> 
         row, previous, fault = _parse(line)
         if row is None:
             return f"Line {number} {fault}."
-        if not chain:
-            seq, chain = row.seq - 1, previous if row.seq > 1 else ""
+        if not chain and previous and row.seq > 1:
+            seq, chain = row.seq - 1, previous
         fault = fault_after(seq, chain, row)
         if not fault and previous != chain:
             fault = f"row {row.seq} names another row before it than the one that is there"

@@ -11,17 +11,18 @@ Rules
 from __future__ import annotations
 
 import asyncio
+import math
 import sqlite3
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from fleet.core.errors import AnewError
 from fleet.core.events import Event
-from fleet.store.chain import Ready, Row, event_of, make_row
+from fleet.store.chain import Ready, Row, make_row, written
 from fleet.store.database import Database, is_damage, is_full
 from fleet.store.faults import JournalBroken, JournalCorrupt
 from fleet.store.place import free_reserve, sync_folder
@@ -48,8 +49,7 @@ class Hooks:
     tip_seconds: float = TIP_SECONDS
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(NamedTuple):
     """One caller's rows. `release` and the future are used in the caller's event loop only."""
 
     drafts: tuple[Ready, ...]
@@ -130,7 +130,7 @@ class Writer:
     def _refuse_if_ended(self) -> None:
         if self._broken:
             raise JournalBroken(self._broken, where=self._path)
-        if self._closing or not self._thread.is_alive():
+        if self._closing:
             raise JournalBroken("the journal is closed: the daemon is ending", where=self._path)
 
     # Below: the writer's own thread.
@@ -157,6 +157,7 @@ class Writer:
         finally:
             if not in_order:  # a hook raised, or a fault of ours: nobody may wait for ever
                 self._break("the journal's writer ended by a fault of its own: the daemon ends")
+                self._db.close()
 
     def _turn(self) -> bool:
         """Serve what has gathered; False when it is time to end."""
@@ -175,12 +176,7 @@ class Writer:
         return not self._broken and (bool(work) or not closing)
 
     def _commit(self, orders: Sequence[Order]) -> None:
-        rows: list[Row] = []
-        parts: list[tuple[Order, list[Row]]] = []
-        for order in orders:
-            part = self._chain_on(order, rows[-1] if rows else self.last)
-            rows += part
-            parts.append((order, part))
+        rows = self._chain_on(orders)
         try:
             self._write(rows)
         except (sqlite3.Error, OSError) as error:
@@ -188,7 +184,8 @@ class Writer:
                         "is looked at when it starts again; check the disk first")
             return
         self.last = rows[-1]
-        outcomes = [(order, tuple(event_of(row, self._path) for row in part)) for order, part in parts]
+        mine = iter(rows)
+        outcomes = [(order, tuple(written(next(mine), ready) for ready in order.drafts)) for order in orders]
         self._serving = ()
         _deliver(outcomes)
         self._log_tip(TIP_ROWS)
@@ -196,13 +193,17 @@ class Writer:
         if self._commits % CHECKPOINT_COMMITS == 0:
             self._checkpoint()
 
-    @staticmethod
-    def _chain_on(order: Order, last: Row | None) -> list[Row]:
+    def _chain_on(self, orders: Sequence[Order]) -> list[Row]:
+        last = self.last
+        seq, at, chain = (last.seq, last.at, last.chain) if last else (0, -math.inf, "")
         rows: list[Row] = []
-        for ready in order.drafts:
-            seq, at, chain = (last.seq, last.at, last.chain) if last else (0, order.at, "")
-            last = make_row(seq + 1, max(at, order.at), ready, chain)
-            rows.append(last)
+        for order in orders:
+            at = max(at, order.at)
+            for ready in order.drafts:
+                seq += 1
+                row = make_row(seq, at, ready, chain)
+                chain = row.chain
+                rows.append(row)
         return rows
 
     def _write(self, rows: list[Row]) -> None:
@@ -217,7 +218,7 @@ class Writer:
     def _checkpoint(self) -> None:
         try:
             self._db.checkpoint()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             if is_full(error):  # the rows stay in the log, whole; only its growth now takes room
                 self._tell_low_space()
             else:
@@ -273,7 +274,7 @@ class Writer:
             self._log_tip(1)
             try:
                 self._db.checkpoint("TRUNCATE")
-            except sqlite3.Error as error:
+            except (sqlite3.Error, OSError) as error:
                 if not is_full(error):
                     self._break(f"the disk did not take the last checkpoint ({error}); check the disk")
         self._db.close()
