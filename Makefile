@@ -49,7 +49,8 @@ run: images libvirt
 	  echo 'No terminal here. To see it live: $(bin)/anew --fleet $(fleet)    To end it: make lab-down'; \
 	fi
 
-demo: setup
+demo:
+	@vagrant/provision/setup.sh --demo
 	@$(bin)/anew demo
 
 # libvirt is stopped again only if it was started here, and silently: pytest has the last word.

@@ -2,7 +2,9 @@
 # shellcheck shell=bash
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck disable=SC2034 # used by those that source this
 cache=${ANEW_CACHE:-$repo/.cache}
+PATH=$PATH:/usr/sbin:/sbin # an ordinary user's has neither mke2fs nor libvirtd
 
 say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
 

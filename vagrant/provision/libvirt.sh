@@ -11,8 +11,10 @@ uri=qemu:///system
 state=/run/anew-lab
 patience=30 # seconds that a started daemon may take to answer
 
-answers() { timeout "${1:-5}" virsh -q -c $uri list >/dev/null 2>&1 || timeout "${1:-5}" sudo -n virsh -q -c $uri list >/dev/null 2>&1; }
-has_systemd() { [ -d /run/systemd/system ]; }
+answers() {
+  timeout 10 virsh -q -c $uri list >/dev/null 2>&1 </dev/null ||
+    { [ "$(id -u)" != 0 ] && timeout 10 sudo -n virsh -q -c $uri list >/dev/null 2>&1 </dev/null; }
+}
 
 # A process is named by its pid and its start (clock ticks since boot), so that a pid used again is never hit.
 start_of() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
@@ -40,12 +42,12 @@ close_kvm() {
   forget kvm-mode
 }
 
-# launch NAME : one daemon by hand; its pid is the one it writes itself.
+# launch NAME OPTION... : one daemon by hand; its pid is the one it writes itself.
 launch() {
   local pid deadline=$((SECONDS + patience)) file=$state/$1.pid
   as_root mkdir -p -m 0755 $state
   as_root rm -f "$file"
-  as_root "$1" -d -p "$file" || die "$1 does not start; \"$1 -v\" as root says why"
+  as_root "$@" -d -p "$file" || die "$1 does not start; \"$1 -v\" as root says why"
   until pid=$(noted "$1.pid") && [ -n "$pid" ]; do
     [ $SECONDS -lt $deadline ] || die "$1 wrote no pid into $file within $patience s"
     sleep 0.1
@@ -76,30 +78,38 @@ wait_answer() {
   done
 }
 
+# ours_by_hand NAME : whether the process that launch started still runs.
 ours_by_hand() {
   local pid started
-  read -r pid started < <(noted libvirtd.started) && [ "$(start_of "$pid")" = "$started" ]
+  read -r pid started < <(noted "$1.started") && [ "$(start_of "$pid")" = "$started" ]
+}
+
+start_by_systemd() {
+  if [ "$1" = 1 ] && systemctl -q is-active libvirtd; then
+    as_root systemctl restart libvirtd
+  elif ! answers; then # with socket activation the question itself starts it
+    as_root systemctl start libvirtd || die "systemd does not start libvirtd; \"systemctl status libvirtd\" says why"
+    note service started
+  fi
+}
+
+start_by_hand() {
+  if [ "$1" = 1 ] && ours_by_hand libvirtd; then finish libvirtd; fi
+  if answers; then
+    [ "$1" = 0 ] || say "libvirtd was started by somebody else and does not know yet that /dev/kvm is open; restart it if calls are slow"
+    return
+  fi
+  pgrep -x virtlogd >/dev/null || launch virtlogd
+  # Without systemd there is seldom a policy daemon to ask: the group decides, as the policy of Debian does.
+  note libvirtd.conf $'unix_sock_group = "libvirt"\nunix_sock_rw_perms = "0770"\nauth_unix_rw = "none"'
+  launch libvirtd -f $state/libvirtd.conf
 }
 
 start() {
   local opened=0
   command -v libvirtd >/dev/null || die "libvirtd is not installed; run vagrant/provision/setup.sh first"
   ! open_kvm || opened=1
-  if has_systemd; then
-    if ! systemctl -q is-active libvirtd; then
-      if systemctl -q is-active libvirtd.socket && answers; then :; else
-        as_root systemctl start libvirtd || die "systemd does not start libvirtd; \"systemctl status libvirtd\" says why"
-        note service started
-      fi
-    elif [ $opened = 1 ]; then as_root systemctl restart libvirtd; fi
-  else
-    if [ $opened = 1 ] && ours_by_hand; then finish libvirtd; fi
-    if ! answers; then
-      [ -n "$(noted virtlogd.started)" ] && [ -e "/proc/$(cut -d' ' -f1 $state/virtlogd.started)" ] || [ -e /run/virtlogd.pid ] ||
-        launch virtlogd
-      launch libvirtd
-    fi
-  fi
+  if [ -d /run/systemd/system ]; then start_by_systemd $opened; else start_by_hand $opened; fi
   wait_answer
   reachable
 }
@@ -117,6 +127,7 @@ stop() {
   fi
   finish libvirtd
   finish virtlogd
+  forget libvirtd.conf
   close_kvm
   [ ! -d $state ] || as_root rmdir --ignore-fail-on-non-empty $state
 }

@@ -1,6 +1,8 @@
 #!/bin/bash
 # Sets this machine and this folder up: Debian packages that are missing, then the virtual environment .venv from the lock.
-# Usage: setup.sh [--check]    --check only says what is missing (exit 1), and changes nothing.
+# Usage: setup.sh [--demo | --check]
+#   --demo   only what simulated servers need: no libvirt, and nothing from Debian but Python
+#   --check  says what is missing (exit 1), and changes nothing
 #   With nothing to do it ends within milliseconds and asks no package server. Package sources, proxies and indexes are those
 #   that this machine has configured. Works on Debian 12 and later (amd64), as root or as a user with sudo.
 set -euo pipefail
@@ -12,9 +14,15 @@ here=$(cd "$(dirname "$0")" && pwd)
 packages=(
   qemu-system-x86 qemu-utils libvirt-daemon-system libvirt-clients libvirt-daemon-driver-qemu dnsmasq-base
   squashfs-tools cpio xz-utils e2fsprogs mmdebstrap openssh-client
-  python3-venv libvirt-dev gcc pkg-config make
+  python3-venv libvirt-dev gcc pkg-config make procps
   librsvg2-bin tmux
 )
+mode=${1-}
+case $mode in
+  '' | --check) ;;
+  --demo) packages=(python3-venv) ;;
+  *) die "unknown option \"$mode\"; usage: setup.sh [--demo | --check]" ;;
+esac
 venv=$repo/.venv
 lock=$repo/requirements.lock
 stamp=$venv/.anew-lock
@@ -49,22 +57,37 @@ choose_python() {
 }
 
 make_venv() {
-  local python pins=$tmp/pins
+  local python pins=$tmp/pins wants=$tmp/wants
   if [ ! -x "$venv/bin/python" ] || ! "$venv/bin/python" -c 'import pip' 2>/dev/null; then
     python=$(choose_python)
     say "making the virtual environment .venv with $python"
     rm -rf "$venv"
     "$python" -m venv "$venv"
   fi
-  [ -e "$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" ] ||
-    install_packages python3-dev # libvirt-python is built from source, against this Python
   say "installing the pinned Python packages into .venv"
+  cp "$lock" "$wants"
+  if [ "$mode" = --demo ]; then
+    block libvirt-python >"$tmp/without"
+    grep -vxFf "$tmp/without" "$lock" >"$wants"
+  elif [ ! -e "$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" ]; then
+    install_packages python3-dev # libvirt-python is built from source, against this Python
+  fi
   # What builds the packages that come as source is pinned too, and so must be there first.
-  awk '/^(setuptools|wheel)==/ {on = 1} on {print} on && !/\\$/ {on = 0}' "$lock" >"$pins"
+  block 'setuptools|wheel' >"$pins"
   pip_install --require-hashes --no-deps -r "$pins"
-  pip_install --require-hashes --no-build-isolation -r "$lock"
+  pip_install --require-hashes --no-build-isolation -r "$wants"
   pip_install --no-deps --no-build-isolation -e "$repo"
-  printf '%s\n' "$wanted" >"$stamp"
+  printf '%s\n' "$wanted${mode:+ demo}" >"$stamp"
+}
+
+# block NAMES : the lines of these packages in the lock, each with its hashes.
+block() { awk -v names="^($1)==" '$0 ~ names {on = 1} on {print} on && !/\\$/ {on = 0}' "$lock"; }
+
+# Whether .venv holds what the lock says; a full one is also good for the demo.
+fresh() {
+  local stamped
+  [ -x "$venv/bin/python" ] && stamped=$(cat "$stamp" 2>/dev/null) &&
+    { [ "$stamped" = "$wanted" ] || [ "$mode $stamped" = "--demo $wanted demo" ]; }
 }
 
 pip_install() {
@@ -84,13 +107,13 @@ log=$tmp/log
 trap 'rm -rf "$tmp"' EXIT
 missing=$(missing_packages "$tmp/installed")
 wanted=$(cat "$lock" "$repo/pyproject.toml" | sha256sum | cut -d' ' -f1)
-if [ "${1-}" = --check ]; then
+if [ "$mode" = --check ]; then
   [ -z "$missing" ] || say "missing Debian packages: $missing"
-  [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] || say "the virtual environment .venv is missing or older than the lock"
-  [ -z "$missing" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]
+  fresh || say "the virtual environment .venv is missing or older than the lock"
+  [ -z "$missing" ] && fresh
   exit
 fi
 # shellcheck disable=SC2086 # a list of names
 [ -z "$missing" ] || install_packages $missing
-join_group
-[ -x "$venv/bin/python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] || make_venv
+[ "$mode" = --demo ] || join_group
+fresh || make_venv

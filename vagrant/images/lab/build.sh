@@ -219,6 +219,8 @@ if [ ! -e "$made/image.toml" ]; then
   if [ ! -e "$base/packages" ]; then
     rm -rf "$base"
     make_base
+    # Bases of older recipes are of no more use.
+    [ $use_cache = 0 ] || find "$cache/lab" -mindepth 1 -maxdepth 1 -type d -name '????????????????' ! -name "$key" -exec rm -rf {} +
   fi
   make_version "$work/made"
   if [ $use_cache = 1 ]; then
