@@ -1,13 +1,13 @@
 """Finds drivers, probes and the TUI by entry-point name, so that `fleet` imports none of them.
 
 Groups: `anew.drivers`, `anew.probes` (both: a factory that takes Surroundings) and `anew.tui` (a function that takes the
-socket's path and returns an exit code). Nothing is imported before it is asked for: the scan of installed distributions
+socket's path and text options, and returns an exit code). Nothing is imported before it is asked for: the scan of installed distributions
 costs several starts of Python, so commands that need no entry point must not import this module.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, cast
 
@@ -39,9 +39,9 @@ def load_probe(name: str) -> ProbeFactory:
     return cast(ProbeFactory, _load(PROBES, name))
 
 
-def load_tui() -> Callable[[str], int]:
-    """The function that opens the terminal UI on a socket's path."""
-    return cast("Callable[[str], int]", _load(TUI, "app"))
+def load_tui() -> Callable[[str, Mapping[str, str]], int]:
+    """The function that opens the terminal UI on a socket's path, with its options by name."""
+    return cast("Callable[[str, Mapping[str, str]], int]", _load(TUI, "app"))
 
 
 def _find(group: str, name: str) -> EntryPoint:

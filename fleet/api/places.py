@@ -62,11 +62,15 @@ def find_fleet(flag: str | None = None) -> Place:
         return os.path.abspath(flag), "--fleet"
     if path := os.environ.get("ANEW_FLEET"):
         return os.path.abspath(path), "ANEW_FLEET"
-    base, source = _xdg("XDG_CONFIG_HOME", ".config")
-    own = os.path.join(base, "anew", "fleet.toml")
+    own, source = user_config("fleet.toml"), _xdg("XDG_CONFIG_HOME", ".config")[1]
     if not os.path.exists(own) and os.path.exists(SYSTEM_FLEET):
         return SYSTEM_FLEET, "system"
     return own, source
+
+
+def user_config(name: str) -> str:
+    """A file of the user's configuration folder; it need not exist."""
+    return os.path.join(_xdg("XDG_CONFIG_HOME", ".config")[0], "anew", name)
 
 
 def packaged_fleet(name: str) -> str:

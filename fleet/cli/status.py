@@ -1,0 +1,136 @@
+"""`anew status`: the fleet at a glance, in 80 columns."""
+
+from __future__ import annotations
+
+from fleet.cli.text import age, printable
+from fleet.core.errors import Invalid
+
+TYPE_CHECKING = False  # as `typing` has it; importing typing is felt at start-up
+if TYPE_CHECKING:
+    from typing import Any
+
+    from fleet.cli.context import Context
+
+MANY = 40
+"""A fleet of more servers shows only pools and what is not well; `anew status POOL` shows a pool's servers."""
+
+
+def status(context: Context) -> int:
+    """Show the fleet, or one pool."""
+    frame = context.client.get("/v1/status")
+    wanted = context.options.pool
+    if wanted:
+        frame["pools"] = [pick_pool(frame, wanted)]
+        frame["rollouts"] = [row for row in frame.get("rollouts", ()) if row["pool"] == wanted]
+    if context.as_json:
+        context.data(frame)
+    else:
+        show(context, frame, all_servers=bool(wanted))
+    return 0
+
+
+def pick_pool(frame: dict[str, Any], name: str) -> dict[str, Any]:
+    """A pool's row of a StatusFrame; Invalid with the nearest name if there is none."""
+    for row in frame["pools"]:
+        if row["name"] == name:
+            found: dict[str, Any] = row
+            return found
+    raise Invalid(f"there is no pool of this name{nearest(name, [row['name'] for row in frame['pools']])}", where=name,
+                  code="unknown-pool")
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """What was probably meant, as the end of a sentence."""
+    import difflib
+
+    close = difflib.get_close_matches(name, known, 1)
+    if close:
+        return f"; did you mean {close[0]}?"
+    return f"; there are {', '.join(known[:12])}" if known else "; there are none"
+
+
+def show(context: Context, frame: dict[str, Any], *, all_servers: bool) -> None:
+    """The fleet in words."""
+    pools = frame["pools"]
+    you = frame.get("you", {})
+    context.say(f"{frame['fleet']} · you are {you.get('user', '?')} ({you.get('role', '?')})")
+    if frame.get("read_only"):
+        context.say(f"read-only: {frame['read_only']}", "red")
+    context.say()
+    context.rows(("pool", "size", "health", "image", "oldest", "root", "rollout"), [_pool(row, frame) for row in pools], right=(1,))
+    servers = [row for pool in pools for row in pool.get("servers", ())]
+    shown = servers if all_servers or len(servers) <= MANY else [row for row in servers if not _well(row)]
+    if shown:
+        context.say()
+        context.rows(("server", "image", "age", "state", "health", "root", "address"), [_server(row) for row in shown])
+    if len(shown) < len(servers):
+        context.say(f"{len(servers) - len(shown)} more servers are well; `anew status POOL` shows them")
+    _reasons(context, pools, servers)
+
+
+def _pool(row: dict[str, Any], frame: dict[str, Any]) -> list[Any]:
+    down = row["size"] - row["healthy"]
+    health = (f"{row['healthy']} ok, {down} not", "red") if down else (f"{row['healthy']} ok", "green")
+    if not row["versions"] and not row["healthy"]:
+        health = ("none yet", "yellow")
+    late = row.get("max_age_seconds") is not None and (row["oldest_age_seconds"] or 0) > row["max_age_seconds"]
+    oldest = age(row["oldest_age_seconds"]) + (" !" if late else "")
+    return [row["name"], row["size"], health, _image(row), oldest, row["root"], _rollout(row, frame)]
+
+
+def _image(row: dict[str, Any]) -> str:
+    """`1`, `1→2` while a rollout is under way, `1 and 2` for a mixture nobody is moving."""
+    image = row["image"]
+    if image.get("target") and row.get("rollout"):
+        return f"{image.get('stable') or 'none'}→{image['target']}"
+    return " and ".join(row["versions"]) if row["versions"] else "-"
+
+
+def _rollout(row: dict[str, Any], frame: dict[str, Any]) -> str:
+    if not row.get("rollout"):
+        return "-"
+    for found in frame.get("rollouts", ()):
+        if found["id"] == row["rollout"]:
+            return phrase(found)
+    return str(row["rollout"])
+
+
+def phrase(row: dict[str, Any]) -> str:
+    """A rollout in one phrase: `rolling 5/12, eta 1m 15s`."""
+    done = sum(run["cell"] in "+=<" for run in row["servers"])
+    eta = f", eta {age(row['eta_seconds'])}" if row.get("eta_seconds") is not None and not row.get("ended_at") else ""
+    return f"{row['state']} {done}/{len(row['servers'])}{eta}"
+
+
+def _well(row: dict[str, Any]) -> bool:
+    return bool(row["healthy"]) and not row["tainted"] and not row["held"]
+
+
+def _server(row: dict[str, Any]) -> list[Any]:
+    marks = [word for word, on in (("held", row["held"]), ("tainted", row["tainted"])) if on]
+    state = " ".join([row["state"], *marks])
+    colour = "" if _well(row) else "red" if not row["healthy"] else "yellow"
+    root = (row["root"], "red") if row["root"] == "writable" else row["root"]
+    return [row["name"], row["version"] or "-", age(row["age_seconds"]), (state, colour),
+            ("ok", "green") if row["healthy"] else ("down", "red"), root, row["address"] or "-"]
+
+
+def _reasons(context: Context, pools: list[dict[str, Any]], servers: list[dict[str, Any]]) -> None:
+    """What somebody should know, a line each."""
+    lines = [f"! {place}: {why}" for pool in pools for place, why in pool.get("unreachable", {}).items()]
+    for row in servers:
+        said = [printable(row["reason"] or ("" if row["healthy"] else row.get("health_words", "")))]
+        said += [f'held: "{row["held"]}"'] if row["held"] else []
+        said += [f"tainted: {', '.join(row['tainted'])}"] if row["tainted"] else []
+        text = " · ".join(part for part in said if part)
+        if text:
+            lines.append(f"{'  ' if row['healthy'] else '! '}{row['name']}: {text}")
+    for pool in pools:
+        lines += [f"  {pool['name']}: image {one.get('version', '?')} is rejected: {one.get('reason', '')}"
+                  for one in pool["image"].get("rejected", ())]
+    if lines:
+        context.say()
+    for line in lines[:MANY]:
+        context.say(line)
+    if len(lines) > MANY:
+        context.say(f"and {len(lines) - MANY} more; --json has them all")

@@ -1,0 +1,60 @@
+"""Opens the terminal UI: finds it by entry point, and gives it what the user's own file and the environment say.
+
+The user's file is `anew/terminal.toml` below XDG_CONFIG_HOME: `theme`, `ascii`, and a table `[keys]` of action = "key".
+ANEW_THEME and ANEW_ASCII come before it.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from typing import Any
+
+from fleet.api.client import terminal_name
+from fleet.api.places import find_state, user_config
+from fleet.cli.context import Context
+from fleet.core.errors import Invalid
+from fleet.registry import load_tui
+
+MAX_FILE = 64 * 1024
+
+
+def open_tui(context: Context) -> int:
+    """The terminal UI on the daemon of this context; its exit code."""
+    socket = context.client.socket_path
+    options = {"terminal": terminal_name(), "state_dir": find_state()[0], **_from_file(user_config("terminal.toml"))}
+    for name in ("theme", "ascii"):
+        if value := os.environ.get(f"ANEW_{name.upper()}"):
+            options[name] = value
+    return load_tui()(socket, options)
+
+
+def _from_file(path: str) -> dict[str, str]:
+    """The file's options, flat; none if there is no file. Invalid names the key that is wrong."""
+    try:
+        with open(path, "rb") as file:
+            found = tomllib.loads(file.read(MAX_FILE).decode())
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise Invalid(f"cannot be read: {error.strerror}", where=path) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Invalid(f"is not TOML that can be read: {error}", where=path) from error
+    options: dict[str, str] = {}
+    for key, value in found.items():
+        if key == "theme" and isinstance(value, str):
+            options[key] = value
+        elif key == "ascii" and isinstance(value, bool):
+            options[key] = "yes" if value else "no"
+        elif key == "keys" and isinstance(value, dict):
+            options.update(_keys(value, path))
+        else:
+            raise Invalid('must be theme = "NAME", ascii = true or false, or a table [keys]', where=f"{path}: {key}")
+    return options
+
+
+def _keys(table: dict[str, Any], path: str) -> dict[str, str]:
+    for action, key in table.items():
+        if not isinstance(key, str) or not key:
+            raise Invalid("must be the name of a key, as a text", where=f"{path}: keys.{action}")
+    return {f"keys.{action}": key for action, key in table.items()}
