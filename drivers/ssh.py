@@ -1,15 +1,17 @@
 """The one SSH session module: nothing else in anew imports asyncssh.
 
 Rules
-- asyncssh's defaults are a person's, not a daemon's: no config file, no agent, no GSS, no X.509, no passwords, no SCP.
-  2.24.1 is the oldest release without the known faults.
-- A session passes on the pinned host key only, type included; any other key ends it before authentication, and the error
-  names both fingerprints. Other key types are negotiated only so that the error can name what was shown.
+- asyncssh's defaults are a person's, not a daemon's: no config file, no agent, no GSS, no X.509, no
+  passwords, no SCP. 2.24.1 is the oldest release without the known faults.
+- A session passes on the pinned host key only, type included; any other key ends it before authentication,
+  and the error names both fingerprints. Other key types are negotiated only so that the error can name what
+  was shown.
 - Known hosts are parsed once a server and passed as a value: a path would be read again for every connection.
-- One warm connection per server, address and user; commands are channels of it. A command that does not end in time
-  takes its connection with it, since a half-open one looks the same. At most 256 stay warm, 48 shake hands at a time.
-- What a server says is bytes, capped. Only `Transient`, `Permanent` and `Refused` leave; their texts are plain ASCII where
-  a server had a word in them.
+- One warm connection per server, address and user; commands are channels of it. A command that does not end
+  in time takes its connection with it, since a half-open one looks the same. At most 256 stay warm, 48 shake
+  hands at a time.
+- What a server says is bytes, capped. Only `Transient`, `Permanent` and `Refused` leave; their texts are
+  plain ASCII where a server had a word in them.
 """
 
 from __future__ import annotations
@@ -63,7 +65,9 @@ class Remote:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`status` is the exit code, None if a signal or the cap ended it. `output`: stdout and stderr as they came."""
+    """`status` is the exit code, None if a signal or the cap ended it. `output`: stdout and stderr as they
+    came.
+    """
 
     status: int | None
     output: bytes
@@ -106,9 +110,9 @@ class SshSessions:
     async def run(self, remote: Remote, command: str, deadline: float, cap: int = OUTPUT_CAP) -> Answer:
         """Run one command and wait for its end.
 
-        `deadline` in seconds covers connecting too. More output than `cap` bytes ends the command: `Answer.cut`. Raises
-        Transient if the server could not be reached or did not end in time, Permanent for a host key that is not the
-        pinned one. A connection found dead is replaced once.
+        `deadline` in seconds covers connecting too. More output than `cap` bytes ends the command:
+        `Answer.cut`. Raises Transient if the server could not be reached or did not end in time, Permanent
+        for a host key that is not the pinned one. A connection found dead is replaced once.
         """
         session = self._session(remote)
         begun = asyncio.get_running_loop().time()
@@ -158,9 +162,15 @@ class SshSessions:
         client = _Client()
         try:
             return await asyncssh.connect(
-                remote.host, remote.port, options=self._shared_options(), config=None, username=remote.user,
-                client_factory=lambda: client, known_hosts=([pinned], [], []),
-                server_host_key_algs=_key_types(pinned))
+                remote.host,
+                remote.port,
+                options=self._shared_options(),
+                config=None,
+                username=remote.user,
+                client_factory=lambda: client,
+                known_hosts=([pinned], [], []),
+                server_host_key_algs=_key_types(pinned),
+            )
         except asyncssh.HostKeyNotVerifiable:
             raise _other_key(remote, pinned, client.shown) from None
 
@@ -170,7 +180,9 @@ class SshSessions:
             try:
                 key = asyncssh.import_public_key(self._identities.host_public(server))
             except asyncssh.KeyImportError as problem:
-                raise Permanent("its pinned host key cannot be read; see the identities folder", where=server) from problem
+                raise Permanent(
+                    "its pinned host key cannot be read; see the identities folder", where=server
+                ) from problem
             self._pinned[server] = key
         return key
 
@@ -179,12 +191,29 @@ class SshSessions:
         if self._options is None:
             key = asyncssh.read_private_key(self._identities.client_private_path())
             settings: dict[str, Any] = {
-                "config": None, "client_keys": [key], "agent_path": None, "agent_forwarding": False,
-                "x509_trusted_certs": None, "x509_trusted_cert_paths": None, "gss_host": None, "gss_kex": False,
-                "gss_auth": False, "preferred_auth": "publickey", "password_auth": False, "kbdint_auth": False,
-                "host_based_auth": False, "kex_algs": _KEX, "encryption_algs": _CIPHERS, "mac_algs": _MACS,
-                "compression_algs": ["none"], "keepalive_interval": 15, "keepalive_count_max": 3, "known_hosts": b"",
-                "send_env": None, "env": (), "login_timeout": 120,
+                "config": None,
+                "client_keys": [key],
+                "agent_path": None,
+                "agent_forwarding": False,
+                "x509_trusted_certs": None,
+                "x509_trusted_cert_paths": None,
+                "gss_host": None,
+                "gss_kex": False,
+                "gss_auth": False,
+                "preferred_auth": "publickey",
+                "password_auth": False,
+                "kbdint_auth": False,
+                "host_based_auth": False,
+                "kex_algs": _KEX,
+                "encryption_algs": _CIPHERS,
+                "mac_algs": _MACS,
+                "compression_algs": ["none"],
+                "keepalive_interval": 15,
+                "keepalive_count_max": 3,
+                "known_hosts": b"",
+                "send_env": None,
+                "env": (),
+                "login_timeout": 120,
             }
             self._options = asyncssh.SSHClientConnectionOptions(**settings)
         return self._options
@@ -198,15 +227,20 @@ def _key_types(pinned: asyncssh.SSHKey) -> list[str]:
 
 
 def _other_key(remote: Remote, pinned: asyncssh.SSHKey, shown: str) -> Permanent:
+    ours = f"{pinned.get_algorithm()} {pinned.get_fingerprint()}"
     return Permanent(
-        f"its SSH host key is not the pinned one: pinned {pinned.get_algorithm()} {pinned.get_fingerprint()}, shown "
-        f"{shown or 'a key of another kind'}. Nothing was sent to it. If somebody changed the server by hand, replace it; "
-        "otherwise find out who answers at that address", where=str(remote), code="host-key")
+        f"its SSH host key is not the pinned one: pinned {ours}, shown "
+        f"{shown or 'a key of another kind'}. Nothing was sent to it. If somebody changed the server by "
+        "hand, replace it; otherwise find out who answers at that address",
+        where=str(remote),
+        code="host-key",
+    )
 
 
 async def _run(connection: asyncssh.SSHClientConnection, command: str, cap: int) -> Answer:
     process: asyncssh.SSHClientProcess[bytes] = await connection.create_process(
-        command, stdin=asyncssh.DEVNULL, stderr=asyncssh.STDOUT, encoding=None, window=2 * OUTPUT_CAP)
+        command, stdin=asyncssh.DEVNULL, stderr=asyncssh.STDOUT, encoding=None, window=2 * OUTPUT_CAP
+    )
     said = b""
     try:
         while len(said) <= cap and (more := await process.stdout.read(cap + 1 - len(said))):
@@ -233,8 +267,11 @@ async def _plain(remote: Remote) -> AsyncIterator[None]:
     except (AnewError, TimeoutError):
         raise
     except asyncssh.PermissionDenied:
-        raise Transient("it does not accept anew's key yet; if it never does, look at its authorized keys",
-                        retry_after=5.0, where=str(remote)) from None
+        raise Transient(
+            "it does not accept anew's key yet; if it never does, look at its authorized keys",
+            retry_after=5.0,
+            where=str(remote),
+        ) from None
     except asyncssh.Error as problem:
         raise Transient(f"the SSH session failed: {problem.reason[:100]!a}", where=str(remote)) from None
     except OSError as problem:

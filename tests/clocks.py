@@ -1,7 +1,8 @@
 """Virtual time for tests: an event loop whose clock jumps to the next timer as soon as nothing is left to do.
 
-A day of engine time passes in milliseconds, the same seed gives the same order of events, and a program that waits for
-nothing that can ever happen ends with `Deadlock`, naming each waiting task, rather than hanging the test run.
+A day of engine time passes in milliseconds, the same seed gives the same order of events, and a program that
+waits for nothing that can ever happen ends with `Deadlock`, naming each waiting task, rather than hanging the
+test run.
 
     def test_story() -> None:
         async def story() -> None:
@@ -9,8 +10,9 @@ nothing that can ever happen ends with `Deadlock`, naming each waiting task, rat
             await clock.sleep(3600)
         run_virtual(story())
 
-Threads: `asyncio.to_thread` works, and time stands still while such a call runs; the order in which two threads end is
-not seeded, so avoid them. A thread of one's own that wakes the loop needs `settle` (see `run_virtual`). Sockets are out.
+Threads: `asyncio.to_thread` works, and time stands still while such a call runs; the order in which two
+threads end is not seeded, so avoid them. A thread of one's own that wakes the loop needs `settle` (see
+`run_virtual`). Sockets are out.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import selectors
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
 from contextvars import Context
-from typing import Any, TypeVar, TypeVarTuple, Unpack
+from typing import Any, TypeVar, TypeVarTuple
 
 import pytest
 
@@ -61,7 +63,9 @@ class _Selector(selectors.DefaultSelector):
 class VirtualLoop(asyncio.SelectorEventLoop):
     """`time()` starts at `start`. The seed breaks ties between timers that are due at the same moment."""
 
-    def __init__(self, seed: int = 0, start: float = 0.0, limit: float = 200_000.0, settle: float = 0.0) -> None:
+    def __init__(
+        self, seed: int = 0, start: float = 0.0, limit: float = 200_000.0, settle: float = 0.0
+    ) -> None:
         self._now = start
         self._end = start + limit
         self._ties = random.Random(seed)
@@ -81,12 +85,18 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if self._now > self._end:
             raise Overrun(f"the program still runs at t={self._now:.0f} s of virtual time: {self.waiting()}")
 
-    def call_at(self, when: float, callback: Callable[[Unpack[Ts]], object], *args: Unpack[Ts],
-                context: Context | None = None) -> asyncio.TimerHandle:
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[*Ts], object],
+        *args: *Ts,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
         return super().call_at(when + self._ties.random() * 1e-8, callback, *args, context=context)
 
-    def run_in_executor(self, executor: Executor | None, func: Callable[[Unpack[Ts]], T],
-                        *args: Unpack[Ts]) -> asyncio.Future[T]:
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts
+    ) -> asyncio.Future[T]:
         self.threads += 1
         future = super().run_in_executor(executor, func, *args)
         future.add_done_callback(self._thread_ended)
@@ -131,13 +141,19 @@ class SeededRng:
         return f"{self._random.getrandbits(64):016x}"
 
 
-def run_virtual(program: Coroutine[Any, Any, T], *, seed: int = 0, start: float = 0.0, limit: float = 200_000.0,
-                settle: float = 0.0) -> T:
+def run_virtual(
+    program: Coroutine[Any, Any, T],
+    *,
+    seed: int = 0,
+    start: float = 0.0,
+    limit: float = 200_000.0,
+    settle: float = 0.0,
+) -> T:
     """Run a coroutine to its end in virtual time and return its result.
 
     `start`: what the loop's clock shows first (a second daemon starts later than the first one ended).
-    `limit`: virtual seconds after which the test fails. `settle`: real seconds to wait for a thread's call before each
-    jump, for programs with a thread of their own.
+    `limit`: virtual seconds after which the test fails. `settle`: real seconds to wait for a thread's call
+    before each jump, for programs with a thread of their own.
     """
     loop = VirtualLoop(seed, start, limit, settle)
     try:

@@ -1,7 +1,7 @@
 """`agent = true`: the agent inside the server answers, through its driver.
 
-The agent is part of what is being judged, so its word alone passes no server: settings and engine demand an outside check
-beside it, and its words say so.
+The agent is part of what is being judged, so its word alone passes no server: settings and engine demand an
+outside check beside it, and its words say so.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ class AgentProbe:
             passed, said = False, problem.message
         else:
             passed = bool(facts.boot_id)
-            told = f"boot {facts.boot_id[:8]}, root {facts.root} (its own word; counts only beside an outside check)"
+            told = (
+                f"boot {facts.boot_id[:8]}, root {facts.root}; its word counts only beside an outside check"
+            )
             said = told if passed else facts.note or "no answer"
         return passed, words(f"agent: {said} in {took(self._around.clock.now() - begun)}")
 

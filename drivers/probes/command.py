@@ -1,9 +1,11 @@
-"""`command = ["./check", "{name}", "{address}"]`: a program beside the daemon says whether the server is well.
+"""`command = ["./check", "{name}", "{address}"]`: a program beside the daemon says whether the server is
+well.
 
-Rules: argv, never a shell; {name}, {address} and {version} are replaced in each argument as plain text; the program sees
-PATH and ANEW_NAME, ANEW_ADDRESS, ANEW_VERSION, ANEW_POOL and nothing else of the daemon's environment; it starts in the
-fleet file's folder; at the deadline its whole process group is killed, and likewise whatever it left behind when it ended.
-Its output goes through a pipe of our own, since asyncio's would wait for the last grandchild that holds it.
+Rules: argv, never a shell; {name}, {address} and {version} are replaced in each argument as plain text; the
+program sees PATH and ANEW_NAME, ANEW_ADDRESS, ANEW_VERSION, ANEW_POOL and nothing else of the daemon's
+environment; it starts in the fleet file's folder; at the deadline its whole process group is killed, and
+likewise whatever it left behind when it ended. Its output goes through a pipe of our own, since asyncio's
+would wait for the last grandchild that holds it.
 """
 
 from __future__ import annotations
@@ -35,15 +37,21 @@ class CommandProbe:
         argv = [_filled(str(part), about) for part in check.options.get("argv") or ()]
         if not argv:
             return False, "command: there is none"
-        env = {"PATH": os.environ.get("PATH", os.defpath), "ANEW_POOL": pool.name,
-               **{f"ANEW_{key.upper()}": value for key, value in about.items()}}
+        env = {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "ANEW_POOL": pool.name,
+            **{f"ANEW_{key.upper()}": value for key, value in about.items()},
+        }
         begun = self._clock.now()
         try:
             code, output = await run(argv, env, self._folder, check.deadline)
         except TimeoutError:
             passed, said = False, "was killed: no answer"
         except (OSError, ValueError) as problem:
-            passed, said = False, f"cannot be run: {reason(problem) if isinstance(problem, OSError) else problem}"
+            passed, said = (
+                False,
+                f"cannot be run: {reason(problem) if isinstance(problem, OSError) else problem}",
+            )
         else:
             line = output.decode("utf-8", "replace").strip().split("\n")[0][:120]
             ended = f"exit {code}" if code >= 0 else f"signal {-code}"
@@ -60,20 +68,31 @@ def _filled(template: str, about: dict[str, str]) -> str:
         if at < 0:
             break
         parts += [rest[:at], about[key]]
-        rest = rest[at + len(key) + 2:]
+        rest = rest[at + len(key) + 2 :]
     return "".join([*parts, rest])
 
 
 async def run(argv: Sequence[str], env: dict[str, str], folder: str, deadline: float) -> tuple[int, bytes]:
-    """(exit code or minus the signal, at most 64 KiB of stdout and stderr). Raises TimeoutError, OSError, ValueError."""
+    """(exit code or minus the signal, at most 64 KiB of stdout and stderr). Raises TimeoutError, OSError,
+    ValueError.
+    """
     inside, outside = os.pipe()
     reader = asyncio.StreamReader(limit=OUTPUT_CAP)
     loop = asyncio.get_running_loop()
-    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(inside, "rb", 0))
+    transport, _ = await loop.connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(inside, "rb", 0)
+    )
     try:
         try:
-            process = await asyncio.create_subprocess_exec(*argv, stdin=DEVNULL, stdout=outside, stderr=outside, env=env,
-                                                           cwd=folder, start_new_session=True)
+            process = await asyncio.create_subprocess_exec(
+                *argv,
+                stdin=DEVNULL,
+                stdout=outside,
+                stderr=outside,
+                env=env,
+                cwd=folder,
+                start_new_session=True,
+            )
         finally:
             os.close(outside)
         return await _finish(process, reader, deadline)

@@ -1,7 +1,7 @@
 """`http = { port, path, status }`: one GET over HTTP/1.1, written by hand so that it can do nothing else.
 
-No redirect is followed, no body is read, no more than 64 KiB are taken, and nobody but the server's own address is asked:
-a server must not be able to send its controller anywhere.
+No redirect is followed, no body is read, no more than 64 KiB are taken, and nobody but the server's own
+address is asked: a server must not be able to send its controller anywhere.
 """
 
 from __future__ import annotations
@@ -50,7 +50,14 @@ async def _ask(host: str, port: int, path: str, wanted: int) -> tuple[bool, str]
     if not _PATH.fullmatch(path):
         return False, "the path must begin with a slash and have no blanks"
     shown = f"[{host}]" if ":" in host else host
-    request = f"GET {path} HTTP/1.1\r\nHost: {shown}:{port}\r\nUser-Agent: anew\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+    lines = (
+        f"GET {path} HTTP/1.1",
+        f"Host: {shown}:{port}",
+        "User-Agent: anew",
+        "Accept: */*",
+        "Connection: close",
+    )
+    request = "".join(f"{line}\r\n" for line in (*lines, ""))
     reader, writer = await asyncio.open_connection(host, port, limit=OUTPUT_CAP)
     try:
         writer.write(request.encode("ascii", "strict"))

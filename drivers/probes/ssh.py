@@ -1,4 +1,5 @@
-"""`ssh = "systemctl is-system-running"`: a command run on the server itself, over a session with its pinned host key.
+"""`ssh = "systemctl is-system-running"`: a command run on the server itself, over a session with its pinned
+host key.
 
 Its output never decides, only its exit code does: what a server prints is its own word.
 """
@@ -33,7 +34,9 @@ class SshProbe:
         begun = self._clock.now()
         try:
             host, port = host_port(seen.address)
-            answer = await self._sessions.run(Remote(seen.server, host, port, user), command, check.deadline, OUTPUT_CAP)
+            answer = await self._sessions.run(
+                Remote(seen.server, host, port, user), command, check.deadline, OUTPUT_CAP
+            )
         except Unreachable as problem:
             passed, said = False, str(problem)
         except AnewError as problem:

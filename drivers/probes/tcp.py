@@ -1,7 +1,7 @@
 """`tcp = { port, expect }`: the server says what is expected, or at least keeps the connection.
 
-Connected is not up: user networking and every proxy accept a connection before anybody listens behind them and then
-close it. So a banner must be read; without `expect` the connection must stay open for half a second.
+Connected is not up: user networking and every proxy accept a connection before anybody listens behind them
+and then close it. So a banner must be read; without `expect` the connection must stay open for half a second.
 """
 
 from __future__ import annotations
@@ -46,13 +46,17 @@ class TcpProbe:
     async def _look(self, host: str, port: int, expect: bytes, deadline: float) -> tuple[bool, str]:
         reader, writer = await asyncio.open_connection(host, port, limit=_BANNER_CAP)
         try:
-            return await (_banner(reader, expect) if expect else _stays(reader, min(_STAYS_OPEN, 0.8 * deadline)))
+            return await (
+                _banner(reader, expect) if expect else _stays(reader, min(_STAYS_OPEN, 0.8 * deadline))
+            )
         finally:
             writer.transport.abort()
 
 
 async def _banner(reader: asyncio.StreamReader, expect: bytes) -> tuple[bool, str]:
-    """Reads until `expect` was seen, the server closed, or 256 bytes came without it. A silent server ends by deadline."""
+    """Reads until `expect` was seen, the server closed, or 256 bytes came without it. A silent server ends by
+    deadline.
+    """
     said = b""
     while expect not in said and len(said) < _BANNER_CAP:
         more = await reader.read(_BANNER_CAP - len(said))

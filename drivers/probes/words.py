@@ -7,13 +7,20 @@ import os
 
 from fleet.core.desired import Pool
 from fleet.core.observed import Seen
+from fleet.core.printable import printable
 
 LONGEST = 200
 OUTPUT_CAP = 64 * 1024
 """Bytes read of anything a server or a command says."""
 
-_REASONS = {errno.ECONNREFUSED: "refused", errno.ECONNRESET: "reset", errno.EHOSTUNREACH: "no route",
-            errno.ENETUNREACH: "no route", errno.ETIMEDOUT: "no answer", errno.EPIPE: "closed"}
+_REASONS = {
+    errno.ECONNREFUSED: "refused",
+    errno.ECONNRESET: "reset",
+    errno.EHOSTUNREACH: "no route",
+    errno.ENETUNREACH: "no route",
+    errno.ETIMEDOUT: "no answer",
+    errno.EPIPE: "closed",
+}
 
 
 class Unreachable(ValueError):
@@ -21,13 +28,12 @@ class Unreachable(ValueError):
 
 
 def words(text: str) -> str:
-    """One line of at most 200 printable characters; runs of anything else become one space."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * LONGEST]).split())
-    return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
+    """One line of at most 200 printable characters; white space is one blank, control bytes vanish."""
+    return printable(" ".join(text[: 4 * LONGEST].split()), LONGEST)
 
 
 def took(seconds: float) -> str:
-    """"3 ms", "2.1 s"."""
+    """ "3 ms", "2.1 s"."""
     return f"{max(0.0, seconds) * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
@@ -38,12 +44,19 @@ def reason(problem: OSError) -> str:
 
 
 def host_port(address: str) -> tuple[str, int]:
-    """("127.0.0.1", 2201) of "127.0.0.1:2201", ("::1", 22) of "[::1]:22". Raises Unreachable for anything else."""
+    """("127.0.0.1", 2201) of "127.0.0.1:2201", ("::1", 22) of "[::1]:22". Raises Unreachable for anything
+    else.
+    """
     host, colon, port = address.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
-    if not (host and colon and port.isascii() and port.isdigit() and 0 < int(port) < 65536) or not host.isprintable():
-        raise Unreachable("its address is not known yet" if not address else f"its address {address!a} is no host:port")
+    if (
+        not (host and colon and port.isascii() and port.isdigit() and 0 < int(port) < 65536)
+        or not host.isprintable()
+    ):
+        raise Unreachable(
+            "its address is not known yet" if not address else f"its address {address!a} is no host:port"
+        )
     return host, int(port)
 
 

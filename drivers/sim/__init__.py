@@ -1,4 +1,6 @@
-"""Servers that exist only in a seeded world, behind the same port as real ones: for `anew demo`, tests and benches."""
+"""Servers that exist only in a seeded world, behind the same port as real ones: for `anew demo`, tests and
+benches.
+"""
 
 from drivers.sim.driver import SimDriver, make
 from drivers.sim.faults import Faults

@@ -1,7 +1,7 @@
 """How long things take in a simulated world, and which fault an image has.
 
-Chance is drawn by hashing what it is about, never from a stream: the answer does not depend on the order of calls, so a
-run with other interleavings, or resumed by another daemon, meets the same world.
+Chance is drawn by hashing what it is about, never from a stream: the answer does not depend on the order of
+calls, so a run with other interleavings, or resumed by another daemon, meets the same world.
 """
 
 from __future__ import annotations
@@ -14,9 +14,20 @@ from fleet.core.desired import SimSettings
 from fleet.core.errors import Permanent
 from fleet.core.grammar import parse_duration
 
-SHARES = {"stage": 0.2, "birth": 0.1, "boot": 1.0, "commit": 0.02, "retire": 0.2, "revive": 0.5, "bury": 0.05,
-          "probe": 0.01, "rise": 0.5}
-"""Seconds of each verb as a share of the pool's `boot`; `boot` follows a birth, `rise` a revival, in the background."""
+SHARES = {
+    "stage": 0.2,
+    "birth": 0.1,
+    "boot": 1.0,
+    "commit": 0.02,
+    "retire": 0.2,
+    "revive": 0.5,
+    "bury": 0.05,
+    "probe": 0.01,
+    "rise": 0.5,
+}
+"""Seconds of each verb as a share of the pool's `boot`; `boot` follows a birth, `rise` a revival, in the
+background.
+"""
 
 _DIES = "dies-after "
 
@@ -42,7 +53,9 @@ class Fault:
 
 
 def fault_of(sim: SimSettings, version: str) -> Fault:
-    """The fault that the pool's settings give this version. Raises Permanent for one that no simulated world knows."""
+    """The fault that the pool's settings give this version. Raises Permanent for one that no simulated world
+    knows.
+    """
     text = sim.faults.get(version, "")
     if not text:
         return Fault()
@@ -54,5 +67,8 @@ def fault_of(sim: SimSettings, version: str) -> Fault:
         return Fault("writable-root")
     if text.startswith(_DIES):
         return Fault("dies-after", parse_duration(text.removeprefix(_DIES), where=f"sim.faults.{version}"))
-    raise Permanent(f'the sim knows no fault "{text[:60]}"; write never-healthy, never-boots, writable-root or '
-                    'dies-after with a duration such as "dies-after 3s"', where=f"sim.faults.{version}")
+    raise Permanent(
+        f'the sim knows no fault "{text[:60]}"; write never-healthy, never-boots, writable-root or '
+        'dies-after with a duration such as "dies-after 3s"',
+        where=f"sim.faults.{version}",
+    )

@@ -21,23 +21,35 @@ _BOOT = (
 """(share of the boot at which it is printed, text)."""
 
 _PANIC_AT = 0.6
-_MOUNTS = {"read-only": "VFS: Mounted root (squashfs filesystem) readonly on device 254:0.",
-           "overlay": "overlayfs: root is a throw-away layer over device 254:0.",
-           "writable": "EXT4-fs (vda): mounted filesystem with ordered data mode, read-write"}
+_MOUNTS = {
+    "read-only": "VFS: Mounted root (squashfs filesystem) readonly on device 254:0.",
+    "overlay": "overlayfs: root is a throw-away layer over device 254:0.",
+    "writable": "EXT4-fs (vda): mounted filesystem with ordered data mode, read-write",
+}
 
 
 def lines(life: Life, boot: float) -> list[tuple[float, str]]:
-    """(moment, line) of everything this start prints in the end. `boot`: seconds that a whole boot would take."""
+    """(moment, line) of everything this start prints in the end. `boot`: seconds that a whole boot would
+    take.
+    """
     takes = life.ready_at - life.started_at if life.ready_at < float("inf") else boot
     panics = life.fault in ("never-healthy", "never-boots")
     root = "writable" if life.fault == "writable-root" else life.root
     words = {"version": life.version, "server": life.server, "mount": _MOUNTS[root]}
-    said = [(share * takes, text.format(**words)) for share, text in _BOOT if not panics or share <= _PANIC_AT]
+    said = [
+        (share * takes, text.format(**words)) for share, text in _BOOT if not panics or share <= _PANIC_AT
+    ]
     if panics:
-        said.append((_PANIC_AT * takes, "Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000100"))
+        said.append(
+            (_PANIC_AT * takes, "Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000100")
+        )
     elif life.fault == "dies-after" and life.dies_at < float("inf"):
         said.append((life.dies_at - life.started_at, "Out of memory: Killed process 1 (init)"))
-        said.append((life.dies_at - life.started_at,
-                     "Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000009"))
+        said.append(
+            (
+                life.dies_at - life.started_at,
+                "Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000009",
+            )
+        )
     drift = 0.001 * chance(0, life.uuid, life.number, life.starts)
     return [(life.started_at + at, f"[{at + drift:12.6f}] {text}") for at, text in said]

@@ -2,8 +2,8 @@
 
 Rules
 - Time is `around.clock`'s: the same code runs under a real clock (`anew demo`) and a virtual one (tests).
-- A verb waits, then takes effect in one piece: cancelled before that moment it has done nothing (a birth has left a
-  half-made incarnation, as a real one would); cancelled after it, everything.
+- A verb waits, then takes effect in one piece: cancelled before that moment it has done nothing (a birth has
+  left a half-made incarnation, as a real one would); cancelled after it, everything.
 - A world is opened on first use and is empty if it has no file (record.py).
 """
 
@@ -34,7 +34,9 @@ _WORDS_CAP = 4 * 1024
 
 
 class SimDriver:
-    """`Driver` and `Console` on simulated worlds. `faults` is the menu of what goes wrong; tests change it at any time."""
+    """`Driver` and `Console` on simulated worlds. `faults` is the menu of what goes wrong; tests change it at
+    any time.
+    """
 
     name = "sim"
     surge = True
@@ -61,7 +63,7 @@ class SimDriver:
             world.close()
         self._worlds.clear()
 
-    # -- Driver -------------------------------------------------------------------------------------------------------
+    # -- Driver --------------------------------------------------------------------------------------------
 
     async def observe(self, pool: Pool) -> Observed:
         now = self._clock.now()
@@ -77,7 +79,9 @@ class SimDriver:
         if (image.ref.digest, place) in self.world(pool).staged:
             return
         world = self.world(pool)
-        await self._act(pool, "stage", f"stage {place}", 0, place, op, lambda: world.stage(image.ref.digest, place))
+        await self._act(
+            pool, "stage", f"stage {place}", 0, place, op, lambda: world.stage(image.ref.digest, place)
+        )
 
     async def birth(self, pool: Pool, order: Birth, op: Operation) -> Seen:
         place = order.place or PLACE
@@ -87,8 +91,16 @@ class SimDriver:
         def boot() -> Seen:
             return world.start(pool, world.conceive(pool, order, op), self._clock.now(), "boot")
 
-        return await self._act(pool, "birth", order.server, order.number, place, op, boot,
-                               begin=lambda: world.conceive(pool, order, op))
+        return await self._act(
+            pool,
+            "birth",
+            order.server,
+            order.number,
+            place,
+            op,
+            boot,
+            begin=lambda: world.conceive(pool, order, op),
+        )
 
     async def probe(self, pool: Pool, server: str, number: int) -> Facts:
         world = self._world_now(pool)
@@ -103,17 +115,23 @@ class SimDriver:
         root: ObservedRoot = "overlay" if life.root == "overlay" else "read-only"
         if life.touched or life.fault == "writable-root":
             root = "writable"
-        return Facts(root, life.version, life.boot_id(), "anew sim", "touched by hand" if life.touched else "")
+        return Facts(
+            root, life.version, life.boot_id(), "anew sim", "touched by hand" if life.touched else ""
+        )
 
     async def commit(self, pool: Pool, server: str, number: int, op: Operation) -> None:
         world = self._world_now(pool)
         place = world.find(server, number).place
-        await self._act(pool, "commit", server, number, place, op, lambda: world.commit(world.find(server, number)))
+        await self._act(
+            pool, "commit", server, number, place, op, lambda: world.commit(world.find(server, number))
+        )
 
     async def retire(self, pool: Pool, server: str, number: int, op: Operation) -> None:
         world = self._world_now(pool)
         place = world.find(server, number).place
-        await self._act(pool, "retire", server, number, place, op, lambda: world.stop(world.find(server, number)))
+        await self._act(
+            pool, "retire", server, number, place, op, lambda: world.stop(world.find(server, number))
+        )
 
     async def revive(self, pool: Pool, server: str, number: int, op: Operation) -> Seen:
         world = self._world_now(pool)
@@ -136,7 +154,7 @@ class SimDriver:
 
         await self._act(pool, "bury", server, number, place, op, remove)
 
-    # -- Console ------------------------------------------------------------------------------------------------------
+    # -- Console -------------------------------------------------------------------------------------------
 
     async def console(self, pool: Pool, server: str, number: int) -> AsyncIterator[bytes]:
         world, sent, start = self._world_now(pool), 0, -1
@@ -162,7 +180,7 @@ class SimDriver:
         said = console.lines(life, seconds_for(settings_of(pool), "boot", server, number))
         return "\n".join(text for at, text in said if at <= self._clock.now())[-_WORDS_CAP:]
 
-    # -- for the probe ------------------------------------------------------------------------------------------------
+    # -- for the probe -------------------------------------------------------------------------------------
 
     def health(self, pool: Pool, server: str, number: int) -> tuple[bool, str]:
         """The world's word on an incarnation, unless every check is made to fail."""
@@ -170,15 +188,24 @@ class SimDriver:
             return False, "sim: the check itself is broken"
         return self.world(pool).health(server, number, self._clock.now())
 
-    # -- inside -------------------------------------------------------------------------------------------------------
+    # -- inside --------------------------------------------------------------------------------------------
 
     def _world_now(self, pool: Pool) -> World:
         world = self.world(pool)
         world.advance(self._clock.now())
         return world
 
-    async def _act(self, pool: Pool, verb: str, server: str, number: int, place: str, op: Operation,
-                   effect: Callable[[], T], begin: Callable[[], object] | None = None) -> T:
+    async def _act(
+        self,
+        pool: Pool,
+        verb: str,
+        server: str,
+        number: int,
+        place: str,
+        op: Operation,
+        effect: Callable[[], T],
+        begin: Callable[[], object] | None = None,
+    ) -> T:
         """Fence, wait as long as the verb takes, take effect; or what the fault menu says instead."""
         world = self.world(pool)
         world.fence(op)

@@ -1,7 +1,8 @@
 """The fault menu: what a test makes go wrong, apart from what is wrong with an image.
 
-A menu outlives the driver that reads it (pass the same one to the next daemon's driver), so "fail the 3rd birth" counts
-across a crash. Rule from SQLite: fail call 1, then call 2, … of every verb until a run ends with no fault injected.
+A menu outlives the driver that reads it (pass the same one to the next daemon's driver), so "fail the 3rd
+birth" counts across a crash. Rule from SQLite: fail call 1, then call 2, … of every verb until a run ends
+with no fault injected.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Outcome = Literal["none", "transient", "permanent", "hang", "lost", "done-then-hang", "late"]
-"""How a call ends: `transient` and `permanent` do nothing and raise; `hang` does nothing and never returns; `lost` does
-it and reports a time-out; `done-then-hang` does it and never returns; `late` reports a time-out, and does it later."""
+"""How a call ends: `transient` and `permanent` do nothing and raise; `hang` does nothing and never returns;
+`lost` does it and reports a time-out; `done-then-hang` does it and never returns; `late` reports a time-out,
+and does it later.
+"""
 
 
 @dataclass(slots=True)
@@ -29,7 +32,8 @@ class Faults:
     """Mutable on purpose: tests turn faults on and off while the world runs.
 
     `unreachable`: place -> the sentence why. `deaf`: every health check fails, though the servers are well.
-    `late_by`: seconds after which a `late` call takes effect. `used`: (verb, server, outcome) of each fault that struck.
+    `late_by`: seconds after which a `late` call takes effect. `used`: (verb, server, outcome) of each fault
+    that struck.
     """
 
     unreachable: dict[str, str] = field(default_factory=dict)
@@ -41,7 +45,9 @@ class Faults:
     _deaths: dict[tuple[str, int], float] = field(default_factory=dict)
 
     def fail(self, verb: str, outcome: Outcome, *, nth: int = 1, times: int = 1, server: str = "") -> None:
-        """Let the nth call of `verb` (of that server, if named), and the following `times - 1`, end with `outcome`."""
+        """Let the nth call of `verb` (of that server, if named), and the following `times - 1`, end with
+        `outcome`.
+        """
         self._rules.append(_Rule(verb, outcome, nth, times, server))
 
     def crash(self, server: str, number: int, after: float) -> None:

@@ -60,14 +60,29 @@ class Life:
 
     def boot_id(self) -> str:
         """As the kernel's boot_id: another one after every start."""
-        text = hashlib.blake2b(f"{self.uuid}/{self.number}/{self.starts}".encode(), digest_size=16).hexdigest()
+        text = hashlib.blake2b(
+            f"{self.uuid}/{self.number}/{self.starts}".encode(), digest_size=16
+        ).hexdigest()
         return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
 
     def seen(self) -> Seen:
         note = "" if self.state != "crashed" else "the simulated machine stopped by itself"
-        return Seen(self.server, self.number, self.digest, self.version, self.state, self.born_at, self.place,
-                    f"{self.server}.sim:22", self.operation, self.rollout, self.holds, self.uuid, note,
-                    f"sim:{self.server}.{self.number}")
+        return Seen(
+            self.server,
+            self.number,
+            self.digest,
+            self.version,
+            self.state,
+            self.born_at,
+            self.place,
+            f"{self.server}.sim:22",
+            self.operation,
+            self.rollout,
+            self.holds,
+            self.uuid,
+            note,
+            f"sim:{self.server}.{self.number}",
+        )
 
     def to_json(self) -> dict[str, Any]:
         """JSON has no infinity: never is null."""

@@ -1,9 +1,10 @@
-"""Where a simulated world lives: `state_dir/sim/POOL.jsonl`, one JSON object a line, the newest line about a thing wins.
+"""Where a simulated world lives: `state_dir/sim/POOL.jsonl`, one JSON object a line, the newest line about a
+thing wins.
 
-Lines are appended and handed to the kernel at once, so a daemon killed with -9 finds its world again (a power cut may
-cost the last lines: a simulated world is not worth an fsync a verb). A last line cut short is dropped; any other line
-that cannot be read is an error that names it. The file is rewritten, atomically, when it is opened and when it has
-grown to several times what it says.
+Lines are appended and handed to the kernel at once, so a daemon killed with -9 finds its world again (a power
+cut may cost the last lines: a simulated world is not worth an fsync a verb). A last line cut short is
+dropped; any other line that cannot be read is an error that names it. The file is rewritten, atomically, when
+it is opened and when it has grown to several times what it says.
 """
 
 from __future__ import annotations
@@ -28,14 +29,18 @@ class Record:
         self._file: TextIOWrapper | None = None
 
     def load(self) -> Iterator[dict[str, Any]]:
-        """Every line in order; nothing if there is no file. Raises Permanent for a line that is not one of ours."""
+        """Every line in order; nothing if there is no file. Raises Permanent for a line that is not one of
+        ours.
+        """
         try:
             with open(self.path, encoding="utf-8", errors="replace") as file:
                 text = file.read()
         except FileNotFoundError:
             return
         except OSError as problem:
-            raise Permanent(f"the simulated world cannot be read: {problem.strerror}", where=self.path) from problem
+            raise Permanent(
+                f"the simulated world cannot be read: {problem.strerror}", where=self.path
+            ) from problem
         *whole, _cut_short = text.split("\n")
         for number, line in enumerate(whole, start=1):
             try:
@@ -48,8 +53,11 @@ class Record:
 
     def broken(self, number: int) -> Permanent:
         """The error for a line that cannot be understood."""
-        return Permanent(f"line {number} of the simulated world is not readable; move the file away to begin with an "
-                         "empty world", where=self.path)
+        return Permanent(
+            f"line {number} of the simulated world is not readable; move the file away to begin with an "
+            "empty world",
+            where=self.path,
+        )
 
     def rewrite(self, lines: Iterable[dict[str, Any]]) -> None:
         """Replace the file by these lines: written beside it, then renamed."""

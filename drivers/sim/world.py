@@ -1,9 +1,11 @@
 """The simulated world of one pool: what is true, as against what anybody believes.
 
 Rules
-- The world has no tasks of its own. A boot, a death or a late effect has a moment; `advance(now)` lets pass what is due.
-- A disk has at most one writer. The attempt to attach it twice is refused *and* kept in `breaches`, as are the birth of
-  an unstaged image and the re-use of a number: an oracle reads them, and they must stay empty whatever the faults.
+- The world has no tasks of its own. A boot, a death or a late effect has a moment; `advance(now)` lets pass
+  what is due.
+- A disk has at most one writer. The attempt to attach it twice is refused *and* kept in `breaches`, as are
+  the birth of an unstaged image and the re-use of a number: an oracle reads them, and they must stay empty
+  whatever the faults.
 - A caller with an older epoch than the newest seen is refused (I16).
 - Everything true is on file before a change is reported to the caller.
 """
@@ -56,7 +58,7 @@ class World:
         self._all_seen: tuple[Seen, ...] | None = None
         self._load()
 
-    # -- time ---------------------------------------------------------------------------------------------------------
+    # -- time ----------------------------------------------------------------------------------------------
 
     def advance(self, now: float) -> None:
         """Let everything pass that is due at `now`."""
@@ -78,7 +80,7 @@ class World:
         self._lates += 1
         heapq.heappush(self._late, (at, self._lates, effect))
 
-    # -- what is true -------------------------------------------------------------------------------------------------
+    # -- what is true --------------------------------------------------------------------------------------
 
     def seen(self) -> tuple[Seen, ...]:
         """All incarnations, in the order of their making. Built anew only for what has changed."""
@@ -103,13 +105,16 @@ class World:
         life = self.lives.get((server, number))
         return (False, "sim: no such incarnation") if life is None else life.health(now)
 
-    # -- verbs: each takes effect at once and is safe to repeat -------------------------------------------------------
+    # -- verbs: each takes effect at once and is safe to repeat --------------------------------------------
 
     def fence(self, op: Operation) -> None:
         """Refuse a daemon that another one has replaced."""
         if op.epoch < self.epoch:
-            raise Refused(f"epoch {op.epoch} is over: a daemon with epoch {self.epoch} has taken this pool",
-                          where=f"pool {self.pool}", code="stale-epoch")
+            raise Refused(
+                f"epoch {op.epoch} is over: a daemon with epoch {self.epoch} has taken this pool",
+                where=f"pool {self.pool}",
+                code="stale-epoch",
+            )
         if op.epoch > self.epoch:
             self.epoch = op.epoch
             self._record.append({"epoch": op.epoch})
@@ -120,7 +125,9 @@ class World:
             self._record.append({"staged": [digest, place]})
 
     def conceive(self, pool: Pool, order: Birth, op: Operation) -> Life:
-        """The first half of a birth: it exists, half-made, and has its disks. Adopts what the same operation made."""
+        """The first half of a birth: it exists, half-made, and has its disks. Adopts what the same operation
+        made.
+        """
         life = self.lives.get((order.server, order.number))
         name = f"{order.server}.{order.number}"
         if life is not None:
@@ -136,10 +143,20 @@ class World:
             raise Permanent(f"{order.image.ref} was not staged at {order.place}", where=name)
         disks = tuple(disk.name for disk in pool.data)
         self._disks_are_free(order.server, order.number, disks)
-        life = Life(order.server, order.number, digest, order.image.ref.version, order.place, op.id, op.rollout,
-                    order.born_at, str(uuid.uuid5(_NAMES, f"{self._fleet}/{order.server}")),
-                    "overlay" if pool.root == "ephemeral" else "read-only",
-                    fault_of(settings_of(pool), order.image.ref.version).kind, disks)
+        life = Life(
+            order.server,
+            order.number,
+            digest,
+            order.image.ref.version,
+            order.place,
+            op.id,
+            op.rollout,
+            order.born_at,
+            str(uuid.uuid5(_NAMES, f"{self._fleet}/{order.server}")),
+            "overlay" if pool.root == "ephemeral" else "read-only",
+            fault_of(settings_of(pool), order.image.ref.version).kind,
+            disks,
+        )
         for disk in disks:
             self._have_disk(order.server, disk)
         self.lives[life.key] = life
@@ -148,7 +165,9 @@ class World:
         return life
 
     def start(self, pool: Pool, life: Life, now: float, verb: str) -> Seen:
-        """Power on. `verb` is `boot` for a new incarnation, `rise` for a revived one: how long it takes to answer."""
+        """Power on. `verb` is `boot` for a new incarnation, `rise` for a revived one: how long it takes to
+        answer.
+        """
         if life.state != "running":
             sim = settings_of(pool)
             fault = fault_of(sim, life.version)
@@ -173,7 +192,9 @@ class World:
     def stop(self, life: Life) -> None:
         """Running, crashed or half-made: afterwards it is stopped and its disks are free."""
         if life.state == "half-made":
-            raise Refused("a half-made incarnation cannot be kept; bury it", where=f"{life.server}.{life.number}")
+            raise Refused(
+                "a half-made incarnation cannot be kept; bury it", where=f"{life.server}.{life.number}"
+            )
         if life.state != "stopped":
             life.state = "stopped"
             self._changed(life)
@@ -187,7 +208,7 @@ class World:
         self._record.append({"gone": [life.server, life.number]})
         self._tidy()
 
-    # -- what others do to the world ----------------------------------------------------------------------------------
+    # -- what others do to the world -----------------------------------------------------------------------
 
     def kill(self, server: str, number: int | None = None) -> None:
         """The running incarnation of a server (or the one named) ends as a power cut would end it."""
@@ -204,17 +225,22 @@ class World:
     def close(self) -> None:
         self._record.close()
 
-    # -- inside -------------------------------------------------------------------------------------------------------
+    # -- inside --------------------------------------------------------------------------------------------
 
     def _running(self, server: str, number: int | None) -> list[Life]:
-        return [life for life in self.lives.values()
-                if life.server == server and life.state == "running" and number in (None, life.number)]
+        return [
+            life
+            for life in self.lives.values()
+            if life.server == server and life.state == "running" and number in (None, life.number)
+        ]
 
     def _disks_are_free(self, server: str, number: int, disks: tuple[str, ...]) -> None:
         for other in self._siblings(server, number) if disks else ():
             for disk in set(disks) & set(other.holds):
-                self._breach(f"{server}.{number}: data disk {disk} was to be attached while {server}.{other.number} "
-                             f"({other.state}) holds it")
+                self._breach(
+                    f"{server}.{number}: data disk {disk} was to be attached while {server}.{other.number} "
+                    f"({other.state}) holds it"
+                )
                 raise Transient(f"data disk {disk} is still held by incarnation {other.number}", where=server)
 
     def _have_disk(self, server: str, disk: str) -> None:
@@ -225,7 +251,9 @@ class World:
 
     def _siblings(self, server: str, number: int) -> Iterator[Life]:
         last = self._last.get(server, -1)
-        return (life for n in range(last + 1) if n != number and (life := self.lives.get((server, n))) is not None)
+        return (
+            life for n in range(last + 1) if n != number and (life := self.lives.get((server, n))) is not None
+        )
 
     def _breach(self, sentence: str) -> None:
         if len(self.breaches) < _KEPT_BREACHES:

@@ -55,13 +55,20 @@ async def careful(process: asyncssh.SSHServerProcess[bytes]) -> None:
 
 
 @asynccontextmanager
-async def server(store: IdentityStore, seen: list[str], host_keys: list[asyncssh.SSHKey] | None = None,
-                 **more: object) -> AsyncIterator[int]:
+async def server(
+    store: IdentityStore, seen: list[str], host_keys: list[asyncssh.SSHKey] | None = None, **more: object
+) -> AsyncIterator[int]:
     keys = host_keys or [asyncssh.import_private_key(store.host_private("web-1"))]
     acceptor = await asyncssh.listen(
-        "127.0.0.1", 0, server_factory=lambda: Watched(seen), server_host_keys=keys, encoding=None,
-        authorized_client_keys=asyncssh.import_authorized_keys(store.client_public()), process_factory=careful,
-        **more)
+        "127.0.0.1",
+        0,
+        server_factory=lambda: Watched(seen),
+        server_host_keys=keys,
+        encoding=None,
+        authorized_client_keys=asyncssh.import_authorized_keys(store.client_public()),
+        process_factory=careful,
+        **more,
+    )
     try:
         yield acceptor.get_port()
     finally:
@@ -96,7 +103,9 @@ async def test_commands_share_one_warm_connection(store: IdentityStore, sessions
     assert seen.count("auth root") == 1
 
 
-async def test_another_host_key_stops_before_authentication(store: IdentityStore, sessions: SshSessions) -> None:
+async def test_another_host_key_stops_before_authentication(
+    store: IdentityStore, sessions: SshSessions
+) -> None:
     seen: list[str] = []
     stranger = asyncssh.generate_private_key("ssh-ed25519")
     async with server(store, seen, [stranger]) as port:
@@ -110,7 +119,9 @@ async def test_another_host_key_stops_before_authentication(store: IdentityStore
     assert seen == ["connection"], "authentication must not begin"
 
 
-async def test_a_host_key_of_another_type_is_named_and_refused(store: IdentityStore, sessions: SshSessions) -> None:
+async def test_a_host_key_of_another_type_is_named_and_refused(
+    store: IdentityStore, sessions: SshSessions
+) -> None:
     seen: list[str] = []
     stranger = asyncssh.generate_private_key("ecdsa-sha2-nistp256")
     async with server(store, seen, [stranger]) as port:
@@ -120,23 +131,36 @@ async def test_a_host_key_of_another_type_is_named_and_refused(store: IdentitySt
 
 
 async def test_the_pinned_key_passes_among_others(store: IdentityStore, sessions: SshSessions) -> None:
-    keys = [asyncssh.generate_private_key("ecdsa-sha2-nistp256"),
-            asyncssh.import_private_key(store.host_private("web-1"))]
+    keys = [
+        asyncssh.generate_private_key("ecdsa-sha2-nistp256"),
+        asyncssh.import_private_key(store.host_private("web-1")),
+    ]
     async with server(store, [], keys) as port:
         assert (await sessions.run(remote(port), "true", 10)).status == 0
 
 
 async def test_a_server_that_offers_what_dropbear_offers(store: IdentityStore, sessions: SshSessions) -> None:
-    async with server(store, [], kex_algs=["curve25519-sha256"], encryption_algs=["chacha20-poly1305@openssh.com"],
-                      mac_algs=["hmac-sha2-256"]) as port:
+    async with server(
+        store,
+        [],
+        kex_algs=["curve25519-sha256"],
+        encryption_algs=["chacha20-poly1305@openssh.com"],
+        mac_algs=["hmac-sha2-256"],
+    ) as port:
         assert (await sessions.run(remote(port), "true", 10)).status == 0
-    async with server(store, [], kex_algs=["curve25519-sha256@libssh.org"], encryption_algs=["aes128-ctr"],
-                      mac_algs=["hmac-sha2-256"]) as port:
+    async with server(
+        store,
+        [],
+        kex_algs=["curve25519-sha256@libssh.org"],
+        encryption_algs=["aes128-ctr"],
+        mac_algs=["hmac-sha2-256"],
+    ) as port:
         assert (await sessions.run(remote(port), "true", 10)).status == 0
 
 
-async def test_a_client_key_not_accepted_may_be_accepted_later(store: IdentityStore, sessions: SshSessions,
-                                                               tmp_path: Path) -> None:
+async def test_a_client_key_not_accepted_may_be_accepted_later(
+    store: IdentityStore, sessions: SshSessions, tmp_path: Path
+) -> None:
     other = IdentityStore(str(tmp_path / "others"))
     keys = [asyncssh.import_private_key(store.host_private("web-1"))]
     async with server(other, [], keys) as port:
@@ -151,7 +175,9 @@ async def test_endless_output_is_cut(store: IdentityStore, sessions: SshSessions
         assert (await sessions.run(remote(port), "true", 10)).status == 0
 
 
-async def test_a_command_without_end_takes_its_connection_with_it(store: IdentityStore, sessions: SshSessions) -> None:
+async def test_a_command_without_end_takes_its_connection_with_it(
+    store: IdentityStore, sessions: SshSessions
+) -> None:
     seen: list[str] = []
     async with server(store, seen) as port:
         assert (await sessions.run(remote(port), "true", 10)).status == 0
@@ -161,7 +187,9 @@ async def test_a_command_without_end_takes_its_connection_with_it(store: Identit
     assert seen.count("connection") == 2
 
 
-async def test_a_connection_that_died_unseen_is_replaced_once(store: IdentityStore, sessions: SshSessions) -> None:
+async def test_a_connection_that_died_unseen_is_replaced_once(
+    store: IdentityStore, sessions: SshSessions
+) -> None:
     seen: list[str] = []
     async with server(store, seen) as port, proxy(port) as (front, cut):
         assert (await sessions.run(remote(front), "true", 10)).status == 0
@@ -182,8 +210,9 @@ async def test_nobody_there(sessions: SshSessions) -> None:
 
 
 @pytest.mark.parametrize("said", [b"", b"SSH-2.0-stalled\r\n", b"SSH-2.0-x\r\n\x00\x00\x05\xdc\x0a\x14"])
-async def test_a_stalled_handshake_ends_in_time_and_leaves_nothing(store: IdentityStore, sessions: SshSessions,
-                                                                   said: bytes) -> None:
+async def test_a_stalled_handshake_ends_in_time_and_leaves_nothing(
+    store: IdentityStore, sessions: SshSessions, said: bytes
+) -> None:
     closed = asyncio.Event()
 
     async def stall(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -197,14 +226,21 @@ async def test_a_stalled_handshake_ends_in_time_and_leaves_nothing(store: Identi
         writer.close()
 
     async with raw(stall) as port:
-        with pytest.raises(Transient, match="no answer over SSH in 0.[3-9] s"):
+        with pytest.raises(Transient, match=r"no answer over SSH in 0\.[3-9] s"):
             await sessions.run(remote(port), "true", 0.3)
         async with asyncio.timeout(5):
             await closed.wait()
 
 
-@pytest.mark.parametrize("noise", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-1.5-old\r\n", b"\xff" * 70000,
-                                   b"SSH-2.0-x\r\n" + b"\xff" * 4096])
+@pytest.mark.parametrize(
+    "noise",
+    [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"SSH-1.5-old\r\n",
+        b"\xff" * 70000,
+        b"SSH-2.0-x\r\n" + b"\xff" * 4096,
+    ],
+)
 async def test_noise_is_an_error_of_ours(sessions: SshSessions, noise: bytes) -> None:
     async def shout(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(noise)
