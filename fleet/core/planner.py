@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 
 from fleet.core.decision import Action, Decision, Wait
 from fleet.core.events import Draft
-from fleet.core.lifecycle import FORWARD
+from fleet.core.lifecycle import FORWARD, move
 from fleet.core.observed import Seen
 from fleet.core.runs import Bench, advance, enter_next, redirect
 from fleet.core.sight import Sight, span
@@ -19,6 +19,9 @@ from fleet.core.slots import Slots
 from fleet.core.state import Rollout, Run, Target
 
 HOUSEKEEPING_DEADLINE = 120.0
+NAMED_WAITS = 20
+"""So many servers at the head of the queue are told what exactly they wait for; the rest wait for their turn."""
+THEIR_TURN = Wait("waits for its turn")
 
 
 def plan(sight: Sight) -> Decision:
@@ -57,9 +60,8 @@ def _first_cause(rollout: Rollout) -> str:
 
 
 def _move(rollout: Rollout, cause: str, reason: str) -> Draft:
-    from_state = rollout.state
     return Draft("rollout-moved", pool=rollout.pool, rollout=rollout.id,
-                 data={"cause": cause, "state": from_state, "reason": reason})
+                 data={"cause": cause, "state": move(rollout.state, cause), "reason": reason})
 
 
 def _failing(rollout: Rollout) -> Run | None:
@@ -186,7 +188,10 @@ def _sort_in(step: Draft | Action | Wait, run: Run, notes: list[Draft], actions:
 
 def _start_more(bench: Bench, notes: list[Draft], actions: list[Action], waits: dict[str, Wait]) -> None:
     blocked = _closed(bench.rollout)
-    for run in _candidates(bench):
+    for position, run in enumerate(_candidates(bench)):
+        if position - len(actions) >= NAMED_WAITS and bench.slots.full:
+            waits[run.server] = THEIR_TURN
+            continue
         held = bench.sight.known(run.server).held
         if held is not None and not bench.rollout.ended:
             notes.append(redirect(bench.rollout, run, "skipped", f"held: {held}"))

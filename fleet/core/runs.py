@@ -33,7 +33,7 @@ class Bench:
 
     def fresh(self, run: Run) -> bool:
         """True if the fleet was observed after the run's last event."""
-        return self.sight.observed is not None and self.sight.observed.at >= run.changed_at
+        return self.sight.looked_at(run.server) >= run.changed_at
 
 
 def advance(bench: Bench, run: Run) -> Step:

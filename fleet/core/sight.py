@@ -18,7 +18,7 @@ from fleet.core.state import PoolState, Rollout, Server, State
 class Sight:
     """`health` and `facts` by (server, incarnation number). `busy`: servers with a verb under way in this process.
 
-    `images`: catalogued images by digest. Not slotted: it caches what it derives, and lives for one decision.
+    `images`: catalogued images by digest. `looked`: server -> time of a confirmed outcome newer than `observed`. Not slotted: it caches what it derives, and lives for one decision.
     """
 
     pool: Pool
@@ -29,6 +29,11 @@ class Sight:
     now: float
     busy: frozenset[str] = frozenset()
     images: Mapping[str, Image] = field(default_factory=dict)
+    looked: Mapping[str, float] = field(default_factory=dict)
+
+    def looked_at(self, server: str) -> float:
+        """Engine time from which the picture of this server holds: the observation, or a later confirmed outcome."""
+        return max(self.observed.at if self.observed else -1.0, self.looked.get(server, -1.0))
 
     @property
     def pool_state(self) -> PoolState:

@@ -41,6 +41,11 @@ class Slots:
         """Runs begun and not settled, those of this decision included."""
         return len(self._active) + len(self._taken)
 
+    @property
+    def full(self) -> bool:
+        """True if no further run of any kind may start."""
+        return self.in_flight >= self._budget.surge + self._budget.unavailable
+
     def take(self, run: Run) -> None:
         """Book the run's place."""
         self._taken[run.server] = run
@@ -52,7 +57,7 @@ class Slots:
     def refusal(self, run: Run) -> str:
         """"" if the run may start now, else the reason why it waits."""
         limits = self._budget
-        if self.in_flight >= limits.surge + limits.unavailable:
+        if self.full:
             return f"waits: {self._full()} used by {self._names()}"
         if run.path == "create-first":
             if len(self.extra) >= limits.surge:

@@ -1,0 +1,21 @@
+"""Text from servers, images, files and people, made fit for a terminal.
+
+Dropped: C0 controls but newline and tab, DEL, C1 controls (a C1 CSI is as good as an escape to some terminals),
+bidirectional overrides and isolates, zero-width characters, and lone surrogates.
+"""
+
+from __future__ import annotations
+
+_DROPPED = {
+    *range(0x00, 0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0),
+    0x061C, 0x200B, 0x200C, 0x200D, 0x200E, 0x200F, 0x2060, 0xFEFF,
+    *range(0x2028, 0x202F), *range(0x2066, 0x206A), *range(0xFFF9, 0xFFFC), *range(0xE0000, 0xE0080),
+}
+_TABLE = dict.fromkeys(_DROPPED)
+
+
+def printable(text: str, cap: int = 200) -> str:
+    """One line of at most `cap` characters; newlines and tabs become spaces."""
+    cut = text[: cap * 4].translate(_TABLE)
+    cut = "".join(" " if char in "\n\t" else char for char in cut if not "\ud800" <= char <= "\udfff").strip()
+    return cut if len(cut) <= cap else cut[: cap - 1] + "…"

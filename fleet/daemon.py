@@ -1,0 +1,224 @@
+"""`anew daemon`: owns the journal, the drivers and every decision; clients come and go.
+
+Life: settings -> journal replayed and verified -> drivers -> engine and socket -> until SIGTERM. SIGHUP or `anew reload`
+reads the fleet file again; a broken one changes nothing. kill -9 at any moment is survived: the next daemon replays,
+observes and plans. Exit codes: 0 ended in order, 2 settings or usage, 5 refused, 1 the journal broke.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import platform
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+
+from fleet import registry, settings
+from fleet.api.server import serve
+from fleet.core.desired import Desired
+from fleet.core.errors import AnewError, Invalid, Refused
+from fleet.core.events import Draft
+from fleet.core.fold import fold
+from fleet.core.state import State
+from fleet.engine.clock import SystemClock, SystemRng
+from fleet.engine.loop import Engine
+from fleet.engine.office import EngineOffice
+from fleet.engine.present import moment
+from fleet.engine.record import Record
+from fleet.images.catalogue import FolderCatalogue
+from fleet.ports import Driver, Probe, Surroundings
+from fleet.store.faults import JournalCorrupt
+from fleet.store.journal import SqliteJournal, open_journal
+
+log = logging.getLogger("anew.daemon")
+
+
+class Daemon:
+    """One daemon's life on one fleet file, one state folder and one socket."""
+
+    def __init__(self, fleet: str, socket: str, state_dir: str, group: str | None = None) -> None:
+        self.fleet = os.path.abspath(fleet)
+        self.socket = os.path.abspath(socket)
+        self.state_dir = os.path.abspath(state_dir)
+        self.group = group
+        self.clock = SystemClock()
+        self.rng = SystemRng()
+        self.desired: Desired = settings.load(self.fleet)
+        self.read_only = ""
+        self.exit_code = 0
+        self._stopping = asyncio.Event()
+        self._swap = asyncio.Event()
+        self._swapped = asyncio.Event()
+        self._engine: Engine | None = None
+
+    def engine(self) -> Engine:
+        """The engine of the fleet file in force."""
+        if self._engine is None:
+            raise Refused("the daemon is starting; try again in a moment", code="starting")
+        return self._engine
+
+    async def run(self) -> int:
+        """Live until told to stop; the exit code."""
+        loop = asyncio.get_running_loop()
+        os.makedirs(self.state_dir, mode=0o700, exist_ok=True)
+
+        def broken(words: str) -> None:
+            loop.call_soon_threadsafe(self._broken, words)
+
+        def low(words: str) -> None:
+            loop.call_soon_threadsafe(self._low_space, words)
+
+        journal = open_journal(os.path.join(self.state_dir, "journal.db"), self.clock, on_fatal=broken, on_low_space=low)
+        async with journal:
+            record = Record(journal, self._replay(journal))
+            self.clock.not_before(journal.last_at())
+            record.read_only = bool(self.read_only)
+            epoch = record.state.epoch + 1
+            await record.write(Draft("daemon-started", data={"epoch": epoch, "version": own_version()}), self._loaded("engine"))
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, self._stopping.set)
+            loop.add_signal_handler(signal.SIGHUP, lambda: loop.create_task(self._hang_up()))
+            office = EngineOffice(self.engine, journal, self._about(), os.getuid(), self.reload, lambda: self.read_only)
+            await self._live(record, office, epoch)
+            if not self.exit_code:
+                await record.write(Draft("daemon-stopped", data={"epoch": epoch}))
+        return self.exit_code
+
+    def _replay(self, journal: SqliteJournal) -> State:
+        """state = fold(journal), verified as it is read; a journal that fails makes a daemon that only looks."""
+        state = State()
+        try:
+            for event in journal.replay():
+                state = fold(state, event)
+        except JournalCorrupt as error:
+            self.read_only = f"read-only: {error}"
+            log.error("%s", self.read_only)
+        return state
+
+    def _loaded(self, actor: str) -> Draft:
+        return Draft("settings-loaded", actor=actor, data={"digest": self.desired.digest, "path": self.desired.path})
+
+    async def _live(self, record: Record, office: EngineOffice, epoch: int) -> None:
+        async with AsyncExitStack() as stack:
+            first = True
+            while not self._stopping.is_set():
+                self._swap.clear()
+                async with self._machinery(record, epoch) as engine:
+                    self._engine = engine
+                    self._swapped.set()
+                    if first:
+                        await stack.enter_async_context(serve(office, self.socket, group=self.group))
+                        first = False
+                    await self._run_engine(engine)
+
+    async def _run_engine(self, engine: Engine) -> None:
+        """Until the daemon stops, the fleet file is swapped, or the engine fails beyond its own guards."""
+        running = asyncio.create_task(engine.run(plan=not self.read_only))
+        ends = [asyncio.create_task(self._stopping.wait()), asyncio.create_task(self._swap.wait())]
+        done, _ = await asyncio.wait({running, *ends}, return_when=asyncio.FIRST_COMPLETED)
+        engine.hub.close()
+        engine.stop()
+        for task in (running, *ends):
+            task.cancel()
+        await asyncio.gather(running, *ends, return_exceptions=True)
+        if running in done:
+            running.result()
+
+    @asynccontextmanager
+    async def _machinery(self, record: Record, epoch: int) -> AsyncIterator[Engine]:
+        """Drivers, probes, catalogue and engine for the fleet file in force."""
+        catalogue = FolderCatalogue(self.desired.images, self.state_dir)
+        await asyncio.to_thread(catalogue.refresh)
+        async with AsyncExitStack() as stack:
+            around = Surroundings(self.desired, self.state_dir, self.clock, self.rng)
+            drivers: dict[str, Driver] = {}
+            for name in sorted({pool.driver for pool in self.desired.pools.values()}):
+                drivers[name] = await stack.enter_async_context(registry.load_driver(name)(around))
+            around = Surroundings(self.desired, self.state_dir, self.clock, self.rng, drivers)
+            probes: dict[str, Probe] = {}
+            for kind in sorted({check.kind for pool in self.desired.pools.values() for check in pool.health} | _implied(self.desired)):
+                probes[kind] = await stack.enter_async_context(registry.load_probe(kind)(around))
+            yield Engine(self.desired, record, catalogue, drivers, probes, self.clock, self.rng, epoch, os.path.dirname(self.fleet))
+
+    async def reload(self, actor: str) -> str:
+        """Read the fleet file again: valid, it is swapped in; broken, Invalid is raised and nothing changes."""
+        fresh = await asyncio.to_thread(settings.load, self.fleet)
+        state = self.engine().record.state
+        lost = [rollout for name, pool in state.pools.items() if name not in fresh.pools and (rollout := state.active(name))]
+        if lost:
+            raise Refused(f"the file has no pool {lost[0].pool} any more, and its rollout {lost[0].id} is {lost[0].state}; "
+                          "put the pool back, or abort the rollout first", where=self.fleet)
+        if fresh.digest == self.desired.digest:
+            return "the fleet file has not changed"
+        self.desired = fresh
+        await self.engine().record.write(self._loaded(actor))
+        self._swapped.clear()
+        self._swap.set()
+        await self._swapped.wait()
+        return f"settings loaded: {len(fresh.pools)} pools"
+
+    async def _hang_up(self) -> None:
+        try:
+            log.info("%s", await self.reload("engine"))
+        except AnewError as error:
+            log.error("the fleet file was not taken, nothing changed: %s", error)
+            await self.engine().record.write(Draft("warning", data={"text": f"the fleet file was not taken, nothing changed: {str(error)[:2000]}"}))
+
+    def _broken(self, words: str) -> None:
+        """The journal cannot be written any more: end at once, nothing may be done that cannot be recorded."""
+        log.critical("%s", words)
+        self.exit_code = 1
+        self._stopping.set()
+
+    def _low_space(self, words: str) -> None:
+        log.critical("%s", words)
+        if self._engine is not None:
+            self._engine.pause_all(words)
+
+    def _about(self) -> Mapping[str, object]:
+        return {"paths": {"fleet": self.fleet, "state": self.state_dir, "socket": self.socket, "journal": os.path.join(self.state_dir, "journal.db"),
+                          "log": os.path.join(self.state_dir, "daemon.log")},
+                "versions": {"anew": own_version(), "python": platform.python_version()}, "pid": os.getpid(), "started_at": moment(self.clock.now())}
+
+
+def _implied(desired: Desired) -> set[str]:
+    return {"sim"} if any(pool.driver == "sim" for pool in desired.pools.values()) else set()
+
+
+def own_version() -> str:
+    """The installed version of anew."""
+    try:
+        return version("anew")
+    except PackageNotFoundError:
+        return "0.1.0"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a daemon in the foreground; messages for people go to stderr."""
+    parser = argparse.ArgumentParser(prog="anew daemon", description="The engine: owns the journal, the drivers, every decision.")
+    parser.add_argument("--fleet", required=True)
+    parser.add_argument("--socket", required=True)
+    parser.add_argument("--state", required=True)
+    parser.add_argument("--group")
+    options = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("asyncssh").setLevel(logging.WARNING)
+    os.umask(0o077)
+    try:
+        return asyncio.run(_main(options))
+    except AnewError as error:
+        print(f"anew daemon: {error}", file=sys.stderr)
+        return 2 if isinstance(error, Invalid) else error.exit_code
+
+
+async def _main(options: argparse.Namespace) -> int:
+    return await Daemon(options.fleet, options.socket, options.state, options.group).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

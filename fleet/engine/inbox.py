@@ -1,0 +1,264 @@
+"""Commands in: checked, decided under the pool's lock, journalled, and only then acknowledged (invariant I18).
+
+The same request id twice has one effect and one answer. A command decided on an older generation of its pool is refused
+(rollout.md rule 16), except pause and abort, which anybody may give at any time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from fleet.core.errors import AnewError, Invalid, Refused, Stale
+from fleet.core.events import Draft, Event
+from fleet.core.lifecycle import may
+from fleet.core.lifecycle import move as next_state
+from fleet.core.planner import reject_note, rollback_notes
+from fleet.core.printable import printable
+from fleet.core.proposal import Plan, differences
+from fleet.core.state import Rollout
+from fleet.engine import machines
+from fleet.engine.loop import Engine
+from fleet.engine.plans import draw_plan, find_server, find_view, unknown
+from fleet.engine.starts import started
+from fleet.engine.view import PoolView
+
+Request = Mapping[str, Any]
+Answer = dict[str, Any]
+ANSWERS = 1024
+DRAWN = 64
+
+
+class Inbox:
+    """The commands of one daemon. `reload` reads the fleet file again and swaps the engine; it raises Invalid."""
+
+    def __init__(self, engine: Callable[[], Engine], find_request: Callable[[str], tuple[Event, ...]],
+                 reload: Callable[[str], Awaitable[str]], read_only: Callable[[], str]) -> None:
+        self._engine = engine
+        self._find_request = find_request
+        self._reload = reload
+        self._read_only = read_only
+        self._answers: OrderedDict[str, asyncio.Future[Answer]] = OrderedDict()
+        self._drawn: OrderedDict[str, Plan] = OrderedDict()
+
+    def remember(self, plan: Plan) -> None:
+        """Keep a plan that somebody looks at, to tell what changed if it goes stale."""
+        self._drawn[plan.hash] = plan
+        while len(self._drawn) > DRAWN:
+            self._drawn.popitem(last=False)
+
+    async def command(self, actor: str, request: Request) -> Answer:
+        """Carry out one command; the answer means that the journal has it."""
+        key = str(request.get("request", ""))
+        if not key:
+            return await self._decide(actor, request)
+        known = self._answers.get(key)
+        if known is None:
+            if written := self._find_request(key):
+                return {"ok": True, "seq": written[-1].seq, "message": "done before", "rollout": written[0].rollout}
+            known = self._answers[key] = asyncio.ensure_future(self._decide(actor, request))
+            while len(self._answers) > ANSWERS:
+                self._answers.popitem(last=False)
+        return await asyncio.shield(known)
+
+    async def _decide(self, actor: str, request: Request) -> Answer:
+        name = str(request.get("command", ""))
+        do = self._verbs().get(name)
+        if do is None:
+            raise Invalid(f"no command {name!r}", code="unknown-command")
+        if self._read_only():
+            raise Refused(self._read_only(), code="read-only")
+        try:
+            return await do(actor, request)
+        except AnewError as error:
+            await self._engine().record.write(Draft("command-refused", actor=actor, pool=str(request.get("pool", ""))[:64], data={
+                "command": name, "reason": printable(str(error), 300)}))
+            raise
+
+    def _verbs(self) -> Mapping[str, Callable[[str, Request], Awaitable[Answer]]]:
+        return {
+            "rollout.start": self._start, "rollback.start": self._rollback, "rollout.pause": self._pause, "rollout.resume": self._resume,
+            "rollout.promote": self._promote, "rollout.abort": self._abort, "server.hold": self._hold, "server.release": self._release,
+            "remark": self._remark, "settings.reload": self._settings_reload, "image.reject": self._reject,
+            "image.unreject": self._unreject, "image.add": self._image_add, "server.adopt": self._adopt,
+            "doctor.fix": self._fix, "root.set": self._root,
+        }
+
+    # --- rollouts
+
+    async def _start(self, actor: str, request: Request) -> Answer:
+        engine = self._engine()
+        asked = {**request.get("plan", {}), "pool": request.get("pool") or request.get("plan", {}).get("pool", "")}
+        view = find_view(engine, str(asked["pool"]))
+        if view.pool.mode == "observe":
+            raise Refused(f'pool {view.pool.name} is in mode "observe", which touches nothing; set mode = "manual" in '
+                          f"{engine.desired.path} and `anew reload`", where=f"pools.{view.pool.name}.mode", code="observe-mode")
+        async with view.lock:
+            self._check_generation(engine, view, request)
+            _, plan = draw_plan(engine, asked)
+            self._check_hash(plan, str(request.get("plan_hash", "")))
+            rollout = engine.rng.token()[:8]
+            events = await engine.record.write(*started(plan, view.pool, rollout, actor, str(request.get("request", ""))))
+        view.wake()
+        return {"ok": True, "seq": events[-1].seq, "rollout": rollout, "message": f"rollout {rollout} started: {len(plan.acting)} servers to {plan.image_to.version}"}
+
+    def _check_hash(self, plan: Plan, wanted: str) -> None:
+        if not wanted or wanted == plan.hash or (len(wanted) >= 6 and plan.hash.startswith(wanted)):
+            return
+        old = self._drawn.get(wanted)
+        changed = differences(old, plan) if old else ("the plan you name is not known here any more",)
+        raise Stale(f"the fleet is not what plan {wanted[:6]} was drawn on: {'; '.join(changed[:5])}; look at the plan again", difference=changed)
+
+    def _check_generation(self, engine: Engine, view: PoolView, request: Request) -> None:
+        seen, now = request.get("generation"), engine.record.state.pool(view.pool.name).generation
+        if seen is not None and int(seen) < now:
+            raise Stale(f"pool {view.pool.name} was changed by somebody since you looked (generation {seen}, now {now}); look again",
+                        difference=(self._last_change(engine, view.pool.name),))
+
+    def _last_change(self, engine: Engine, pool: str) -> str:
+        rollout = engine.record.state.active(pool)
+        return f"rollout {rollout.id} is {rollout.state}" if rollout else "no rollout is under way"
+
+    async def _rollback(self, actor: str, request: Request) -> Answer:
+        engine = self._engine()
+        if request.get("rollout"):
+            view, _ = self._named(engine, request)
+        else:
+            view = find_server(engine, str(request["server"])) if request.get("server") else find_view(engine, str(request.get("pool", "")))
+        rollout = engine.record.state.active(view.pool.name)
+        if rollout is None or request.get("server"):
+            servers = [str(request["server"])] if request.get("server") else None
+            return await self._start(actor, {**request, "pool": view.pool.name, "plan": {
+                **request.get("plan", {}), "kind": "rollback", **({"servers": servers} if servers else {})}})
+        if rollout.kind == "birth":
+            raise Refused("a birth has nothing to go back to; abort it instead", where=rollout.id)
+        async with view.lock:
+            rollout = self._still(engine, rollout.id, "rollback")
+            why = printable(str(request.get("why", ""))) or f"rolled back by {actor}"
+            events = await engine.record.write(*_asked(rollback_notes(rollout, why, actor), request))
+        view.wake()
+        return {"ok": True, "seq": events[-1].seq, "rollout": rollout.id, "message": f"rollout {rollout.id} is rolling back"}
+
+    async def _pause(self, actor: str, request: Request) -> Answer:
+        return await self._move(actor, request, "pause", printable(str(request.get("why", ""))) or f"paused by {actor}", check=False)
+
+    async def _abort(self, actor: str, request: Request) -> Answer:
+        return await self._move(actor, request, "abort", f"aborted by {actor}", check=False)
+
+    async def _promote(self, actor: str, request: Request) -> Answer:
+        return await self._move(actor, request, "promoted", f"promoted by {actor}")
+
+    async def _resume(self, actor: str, request: Request) -> Answer:
+        engine = self._engine()
+        _, rollout = self._named(engine, request)
+        if rollout.ending:
+            raise Refused(f"rollout {rollout.id} was aborted and only finishes what is in flight", where=rollout.id)
+        return await self._move(actor, request, f"resume-{rollout.resume_to or rollout.state}", f"resumed by {actor}")
+
+    async def _move(self, actor: str, request: Request, cause: str, reason: str, *, check: bool = True) -> Answer:
+        engine = self._engine()
+        view, found = self._named(engine, request)
+        async with view.lock:
+            if check:
+                self._check_generation(engine, view, request)
+            rollout = self._still(engine, found.id, cause)
+            note = Draft("rollout-moved", actor=actor, pool=rollout.pool, rollout=rollout.id, request=str(request.get("request", "")),
+                         data={"cause": cause, "state": next_state(rollout.state, cause), "reason": reason})
+            events = await engine.record.write(note)
+        view.wake()
+        return {"ok": True, "seq": events[-1].seq, "rollout": rollout.id, "message": f"rollout {rollout.id} is {engine.record.state.rollouts[rollout.id].state}"}
+
+    def _named(self, engine: Engine, request: Request) -> tuple[PoolView, Rollout]:
+        if request.get("rollout"):
+            wanted = str(request["rollout"])
+            rollout = engine.record.state.rollouts.get(wanted)
+            if rollout is None:
+                raise unknown("rollout", wanted, list(engine.record.state.rollouts))
+            return find_view(engine, rollout.pool), rollout
+        view = find_view(engine, str(request.get("pool", "")))
+        active = engine.record.state.active(view.pool.name)
+        if active is None:
+            raise Refused(f"pool {view.pool.name} has no rollout under way", where=view.pool.name, code="no-rollout")
+        return view, active
+
+    def _still(self, engine: Engine, rollout_id: str, cause: str) -> Rollout:
+        rollout = engine.record.state.rollouts[rollout_id]
+        if not may(rollout.state, cause):
+            raise Refused(f"rollout {rollout.id} is {rollout.state}; that cannot be done to it now ({cause})", where=rollout.id, code="wrong-state")
+        return rollout
+
+    # --- servers, images, the rest
+
+    async def _simple(self, actor: str, request: Request, draft: Draft, message: str) -> Answer:
+        engine = self._engine()
+        view = engine.views.get(draft.pool)
+        signed = Draft(draft.type, actor, draft.pool, draft.server, draft.rollout, draft.data, str(request.get("request", "")))
+        if view is None:
+            events = await engine.record.write(signed)
+        else:
+            async with view.lock:
+                events = await engine.record.write(signed)
+            view.wake()
+        return {"ok": True, "seq": events[-1].seq, "message": message}
+
+    async def _hold(self, actor: str, request: Request) -> Answer:
+        name, why = str(request.get("server", "")), printable(str(request.get("why", "")))
+        view = find_server(self._engine(), name)
+        if not why:
+            raise Invalid("say why the server is held, for the colleague who finds it", where="why")
+        return await self._simple(actor, request, Draft("server-held", pool=view.pool.name, server=name, data={"why": f"{why} ({actor})"}), f"{name} is held")
+
+    async def _release(self, actor: str, request: Request) -> Answer:
+        name = str(request.get("server", ""))
+        view = find_server(self._engine(), name)
+        if self._engine().record.state.pool(view.pool.name).server(name).held is None:
+            raise Refused(f"{name} is not held", where=name)
+        return await self._simple(actor, request, Draft("server-released", pool=view.pool.name, server=name), f"{name} is released")
+
+    async def _remark(self, actor: str, request: Request) -> Answer:
+        text = printable(str(request.get("text", "")), 500)
+        if not text:
+            raise Invalid("the remark is empty", where="text")
+        return await self._simple(actor, request, Draft("remark", pool=str(request.get("pool", "")), rollout=str(request.get("rollout", "")), data={"text": text}), "noted")
+
+    async def _reject(self, actor: str, request: Request) -> Answer:
+        view = find_view(self._engine(), str(request.get("pool", "")))
+        ref = self._engine().catalogue.get(view.pool.image, str(request.get("version", ""))).ref
+        why = printable(str(request.get("why", ""))) or f"rejected by {actor}"
+        return await self._simple(actor, request, reject_note(view.pool.name, "", ref.digest, ref.version, why, actor), f"{ref} is rejected for {view.pool.name}")
+
+    async def _unreject(self, actor: str, request: Request) -> Answer:
+        engine = self._engine()
+        view = find_view(engine, str(request.get("pool", "")))
+        version = str(request.get("version", ""))
+        rejected = engine.record.state.pool(view.pool.name).rejected
+        digest = next((key for key, item in rejected.items() if item.version == version), None)
+        if digest is None:
+            raise Invalid(f"version {version!r} is not rejected for pool {view.pool.name}", code="unknown-version")
+        return await self._simple(actor, request, Draft("image-unrejected", pool=view.pool.name, data={"digest": digest, "version": version}), f"{version} may be chosen again")
+
+    async def _image_add(self, actor: str, request: Request) -> Answer:
+        engine = self._engine()
+        image = await asyncio.to_thread(engine.catalogue.add, str(request.get("path", "")))
+        engine.refresh_images()
+        return await self._simple(actor, request, Draft("warning", data={"text": f"image {image.ref} catalogued, {image.ref.digest}"}), f"{image.ref} is catalogued")
+
+    async def _settings_reload(self, actor: str, request: Request) -> Answer:
+        return {"ok": True, "seq": self._engine().record.state.seq, "message": await self._reload(actor)}
+
+    async def _adopt(self, actor: str, request: Request) -> Answer:
+        return await machines.adopt(self._engine(), actor, request)
+
+    async def _fix(self, actor: str, request: Request) -> Answer:
+        return await machines.fix(self._engine(), actor, request)
+
+    async def _root(self, actor: str, request: Request) -> Answer:
+        return await machines.root(self._engine(), actor, request)
+
+
+def _asked(notes: tuple[Draft, ...], request: Request) -> tuple[Draft, ...]:
+    """The first note carries the client's request id, so that the journal knows the answer."""
+    first = notes[0]
+    return (Draft(first.type, first.actor, first.pool, first.server, first.rollout, first.data, str(request.get("request", ""))), *notes[1:])

@@ -1,0 +1,157 @@
+"""The engine: one loop per pool that plans, writes the notes, plans again, and begins the actions.
+
+Rule 1: a decision and the intents it leads to are made under the pool's lock, as commands are; so after a pause is
+acknowledged no step begins. Rule 2: nothing is kept here that the journal or the target could tell.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from fleet.core.decision import Decision
+from fleet.core.desired import Desired
+from fleet.core.errors import BrokenMachine
+from fleet.core.events import Draft, Event
+from fleet.core.observed import Image
+from fleet.core.planner import plan
+from fleet.core.printable import printable
+from fleet.core.sight import Sight
+from fleet.core.state import Rollout
+from fleet.engine import present
+from fleet.engine.act import Actor
+from fleet.engine.hub import Hub
+from fleet.engine.observe import Watch
+from fleet.engine.record import Record
+from fleet.engine.view import PoolView
+from fleet.images.catalogue import FolderCatalogue
+from fleet.ports import Clock, Driver, Probe, Rng
+
+ROUNDS = 200
+"""So many times in a row a plan may answer with notes; more is a fault of the planner, not of the fleet."""
+
+
+class Engine:
+    """Everything that runs for one valid fleet file. `run` ends only when it is cancelled."""
+
+    def __init__(self, desired: Desired, record: Record, catalogue: FolderCatalogue, drivers: Mapping[str, Driver],
+                 probes: Mapping[str, Probe], clock: Clock, rng: Rng, epoch: int, folder: str = "") -> None:
+        self.desired = desired
+        self.record = record
+        self.catalogue = catalogue
+        self.drivers = drivers
+        self.clock = clock
+        self.rng = rng
+        self.views = {name: PoolView(pool) for name, pool in desired.pools.items()}
+        self.images: Mapping[str, Image] = {}
+        self.newest: Mapping[str, str] = {}
+        self.hub = Hub(clock, self._rows, record.journal_page)
+        self.actor = Actor(record, drivers, clock, rng, epoch, folder)
+        self.watch = Watch(record, drivers, probes, clock, lambda view, server: self.hub.changed(view.pool.name, server))
+        self.refresh_images()
+        record.listen(self._heard)
+
+    def refresh_images(self) -> None:
+        """Read the catalogue again (after `image add`, a reload, or before a plan)."""
+        images = {image.ref.digest: image for image in self.catalogue.list()}
+        newest: dict[str, str] = {}
+        for family in {image.ref.family for image in images.values()}:
+            newest[family] = self.catalogue.newest(family).ref.version
+        self.images, self.newest = images, newest
+
+    def _heard(self, event: Event) -> None:
+        self.hub.on_event(event)
+        view = self.views.get(event.pool)
+        if view is not None:
+            view.wake()
+
+    def stop(self) -> None:
+        """Take the engine out of the record's ears; its tasks end with the group that runs them."""
+        self.record.unlisten(self._heard)
+
+    async def run(self, plan: bool = True) -> None:
+        """Look, plan and act for every pool, for ever; without `plan` only look."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.hub.run())
+            for view in self.views.values():
+                for what, work in self._loops(view, tasks):
+                    if plan or what != "planning":
+                        tasks.create_task(self.actor.guard(view, what, work))
+
+    def _loops(self, view: PoolView, tasks: asyncio.TaskGroup) -> Iterable[tuple[str, Callable[[], Awaitable[None]]]]:
+        yield "observing", lambda: self.watch.observe(view)
+        yield "probing", lambda: self.watch.health(view)
+        yield "planning", lambda: self._plan_for_ever(view, tasks)
+
+    def pause_all(self, reason: str) -> None:
+        """Pause every rollout as soon as its pool is planned again (the disk is full, and the like)."""
+        for view in self.views.values():
+            view.halt = reason
+            view.wake()
+
+    def sight(self, view: PoolView) -> Sight:
+        """The pool as it is judged now."""
+        return view.sight(self.record.state, self.clock.now(), self.images)
+
+    async def _plan_for_ever(self, view: PoolView, tasks: asyncio.TaskGroup) -> None:
+        while True:
+            view.stir.clear()
+            async with view.lock:
+                decision = await self.decide(view, tasks)
+            now = self.clock.now()
+            nap = None if decision.wake_at is None else max(0.01, decision.wake_at - now)
+            try:
+                async with asyncio.timeout(nap):
+                    await view.stir.wait()
+            except TimeoutError:
+                pass
+
+    async def decide(self, view: PoolView, tasks: asyncio.TaskGroup) -> Decision:
+        """One decision, carried out. The caller holds the pool's lock."""
+        if view.halt:
+            halt, view.halt = view.halt, ""
+            await self.actor.pause_for(view, halt)
+        for _ in range(ROUNDS):
+            decision = plan(self.sight(view))
+            if not decision.notes:
+                break
+            await self.record.write(*[await self._enriched(view, note) for note in decision.notes])
+        else:
+            raise BrokenMachine(f"pool {view.pool.name} was planned {ROUNDS} times without coming to rest")
+        if decision.look:
+            view.look.set()
+        changed = {name for name, wait in decision.waits.items() if view.waits.get(name) != wait} | (view.waits.keys() - decision.waits.keys())
+        view.waits = decision.waits
+        for name in changed:
+            self.hub.changed(view.pool.name, name)
+        if decision.actions:
+            await self.actor.begin(view, decision.actions, tasks, self.images)
+        return decision
+
+    async def _enriched(self, view: PoolView, note: Draft) -> Draft:
+        """A gate that closed for good tells the server's last words."""
+        if note.type != "step-failed" or note.data["number"] is None:
+            return note
+        said = await self.actor.last_words(view, note.server, note.data["number"])
+        return replace(note, data={**note.data, "last_words": "\n".join(printable(line) for line in said.splitlines()[-20:])})
+
+    def _rows(self, pool: str, servers: set[str]) -> Iterable[tuple[str, str, dict[str, Any]]]:
+        """The rows of a pool that may have changed: its own, its rollout's, and those of the servers named."""
+        view = self.views.get(pool)
+        if view is None:
+            return
+        sight = self.sight(view)
+        names = view.pool.server_names if "" in servers else [name for name in view.pool.server_names if name in servers]
+        for name in names:
+            yield "server", name, present.server_row(sight, name, view.waits)
+        yield "pool", pool, present.pool_row(sight, self.newest.get(view.pool.image), view.trouble)
+        rollout = sight.rollout or self.last_rollout(pool)
+        if rollout is not None:
+            yield "rollout", rollout.id, present.rollout_row(sight, rollout, view.waits, only=set(names))
+
+    def last_rollout(self, pool: str) -> Rollout | None:
+        """The pool's most recent rollout that is still remembered."""
+        mine = [rollout for rollout in self.record.state.rollouts.values() if rollout.pool == pool]
+        return mine[-1] if mine else None

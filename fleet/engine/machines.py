@@ -1,0 +1,186 @@
+"""Adoption, doctor and root mode: what is done to machines outside a rollout, one at a time and only when told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, cast
+
+from fleet.core.errors import Invalid, Permanent, Refused
+from fleet.core.events import Draft
+from fleet.core.observed import Foreign, Leftover
+from fleet.engine.loop import Engine
+from fleet.engine.plans import find_server, find_view
+from fleet.engine.view import PoolView
+from fleet.ports import Adopter, Operation
+
+DEADLINE = 120.0
+Request = Mapping[str, Any]
+
+
+
+def _adopter(engine: Engine, view: PoolView) -> Adopter:
+    driver = engine.drivers[view.pool.driver]
+    if not hasattr(driver, "adopt"):
+        raise Refused(f"driver {view.pool.driver} cannot take over machines that it did not make", where=view.pool.name)
+    return cast(Adopter, driver)
+
+
+def _operation(engine: Engine) -> Operation:
+    return Operation(engine.rng.token(), engine.actor.epoch, "", DEADLINE)
+
+
+def foreign(engine: Engine) -> list[dict[str, Any]]:
+    """ForeignRows: what anew did not make, per hypervisor, each once."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for view in engine.views.values():
+        for item in view.observed.foreign if view.observed else ():
+            found[item.place, item.uuid or item.name] = {"place": item.place, "name": item.name, "uuid": item.uuid, "state": item.state, "note": item.note}
+    return [found[key] for key in sorted(found)]
+
+
+async def adopt(engine: Engine, actor: str, request: Request) -> dict[str, Any]:
+    """A foreign machine becomes incarnation 0 of an absent server; neither its disks nor its run are touched."""
+    view = find_view(engine, str(request.get("pool", "")))
+    domain, place = str(request.get("domain", "")), str(request.get("place", ""))
+    adopter = _adopter(engine, view)
+    matches = [item for item in (view.observed.foreign if view.observed else ()) if domain in (item.name, item.uuid) and place in ("", item.place)]
+    if len(matches) != 1:
+        places = ", ".join(item.place for item in matches)
+        raise Invalid(f"no foreign domain {domain!r} is seen by pool {view.pool.name}" if not matches else
+                      f"{domain!r} exists on {places}; name the hypervisor", code="unknown-domain")
+    server = str(request.get("server", "")) or _free_name(engine, view)
+    if server not in view.pool.server_names:
+        raise Invalid(f"pool {view.pool.name} has no server {server!r}", code="unknown-server")
+    async with view.lock:
+        if engine.record.state.active(view.pool.name) is not None:
+            raise Refused(f"a rollout of pool {view.pool.name} is under way; adopt after it", where=view.pool.name)
+        if engine.sight(view).by_server.get(server):
+            raise Refused(f"server {server} exists already; choose a name that is absent with --as", where=server)
+        return await _take_over(engine, actor, request, view, matches[0], server, adopter)
+
+
+async def _take_over(engine: Engine, actor: str, request: Request, view: PoolView, found: Foreign, server: str, adopter: Adopter) -> dict[str, Any]:
+    seen = await adopter.adopt(view.pool, server, found, _operation(engine))
+    events = await engine.record.write(Draft("server-adopted", actor=actor, pool=view.pool.name, server=server, request=str(request.get("request", "")),
+                                             data={"number": seen.number, "digest": seen.digest, "place": found.place, "name": found.name}))
+    view.confirm(events[-1].at, server, seen.number, seen)
+    view.look.set()
+    return {"ok": True, "seq": events[-1].seq, "message": f"{found.name} on {found.place} is now {server}, incarnation {seen.number}; the next rollout replaces and retains it"}
+
+
+def _free_name(engine: Engine, view: PoolView) -> str:
+    present = engine.sight(view).by_server
+    for name in view.pool.server_names:
+        if not present.get(name):
+            return name
+    raise Refused(f"pool {view.pool.name} has no absent server; raise `servers` in the fleet file first", where=view.pool.name)
+
+
+def findings(engine: Engine) -> list[dict[str, Any]]:
+    """What doctor lists: leftovers with our tag, hypervisors that do not answer, servers that a person must look at."""
+    rows: list[dict[str, Any]] = []
+    for view in engine.views.values():
+        name = view.pool.name
+        if view.observed is None:
+            rows.append(_finding(name, view.pool.driver, "pool", name, view.trouble or "not observed yet", ""))
+            continue
+        for item in view.observed.leftovers:
+            rows.append(_finding(name, item.place, item.kind, item.key, item.note or "nothing refers to it", f"remove this {item.kind}, and nothing else"))
+        for place, why in view.observed.unreachable.items():
+            rows.append(_finding(name, place, "hypervisor", place, why, ""))
+        for clash in view.observed.foreign:
+            if clash.note:
+                rows.append(_finding(name, clash.place, "foreign", clash.name, clash.note, ""))
+        rows.extend(_sick_servers(engine, view))
+    return list({(row["place"], row["kind"], row["key"]): row for row in rows}.values())
+
+
+def _sick_servers(engine: Engine, view: PoolView) -> list[dict[str, Any]]:
+    sight = engine.sight(view)
+    rollout = sight.rollout
+    rows = []
+    for server in sorted(sight.missing):
+        if rollout is not None and server in rollout.runs and rollout.runs[server].active:
+            continue
+        seen = sight.serving(server)
+        health = sight.health.get((server, seen.number)) if seen else None
+        note = (health.words if health else "not probed yet") if seen else "no incarnation of it runs"
+        rows.append(_finding(view.pool.name, sight.place(server), "server", server, note, ""))
+    return rows
+
+
+def _finding(pool: str, place: str, kind: str, key: str, note: str, fix: str) -> dict[str, Any]:
+    return {"pool": pool, "place": place, "kind": kind, "key": key, "note": note, "fix": fix}
+
+
+async def fix(engine: Engine, actor: str, request: Request) -> dict[str, Any]:
+    """Do exactly one listed fix; kind `fleet` takes every incarnation of a pool down (the lab's end)."""
+    view = find_view(engine, str(request.get("pool", "")))
+    kind, key, place = str(request.get("kind", "")), str(request.get("key", "")), str(request.get("place", ""))
+    if kind == "fleet":
+        return await _take_down(engine, actor, view)
+    listed = view.observed.leftovers if view.observed else ()
+    match = next((item for item in listed if (item.kind, item.key, item.place) == (kind, key, place)), None)
+    if match is None:
+        raise Refused(f"{kind} {key} is not on doctor's list; run `anew doctor` again", where=place, code="not-listed")
+    async with view.lock:
+        await _sweep(engine, view, match)
+    events = await engine.record.write(Draft("warning", actor=actor, pool=view.pool.name, data={"text": f"doctor removed {kind} {key} on {place}"}))
+    view.look.set()
+    return {"ok": True, "seq": events[-1].seq, "message": f"removed {kind} {key}"}
+
+
+async def _sweep(engine: Engine, view: PoolView, item: Leftover) -> None:
+    try:
+        async with asyncio.timeout(DEADLINE):
+            await _adopter(engine, view).sweep(view.pool, item, _operation(engine))
+    except TimeoutError:
+        raise Permanent(f"{item.place} did not remove {item.key} within {DEADLINE:g}s", where=item.place) from None
+
+
+async def _take_down(engine: Engine, actor: str, view: PoolView) -> dict[str, Any]:
+    """Stop and remove every incarnation of the pool. Data disks stay: there is no verb that deletes them."""
+    driver, pool = engine.drivers[view.pool.driver], view.pool
+    async with view.lock:
+        if engine.record.state.active(pool.name) is not None:
+            raise Refused(f"a rollout of pool {pool.name} is under way; abort it first", where=pool.name)
+        seen = view.observed.incarnations if view.observed else ()
+        for item in seen:
+            op = _operation(engine)
+            if item.state != "stopped":
+                await driver.retire(pool, item.server, item.number, op)
+            await driver.bury(pool, item.server, item.number, op)
+        events = await engine.record.write(
+            Draft("warning", actor=actor, pool=pool.name, data={"text": f"pool {pool.name} was taken down: {len(seen)} incarnations removed"}),
+            *(Draft("incarnation-buried", actor=actor, pool=pool.name, server=item.server, data={"number": item.number}) for item in seen))
+        for item in seen:
+            view.confirm(events[-1].at, item.server, item.number, None)
+    view.look.set()
+    return {"ok": True, "seq": events[-1].seq, "message": f"{len(seen)} incarnations of pool {pool.name} removed; data disks were kept"}
+
+
+async def root(engine: Engine, actor: str, request: Request) -> dict[str, Any]:
+    """Heal servers whose root is not what the pool promises: they are marked, and the next rollout replaces them."""
+    server, mode = str(request.get("server", "")), str(request.get("mode", ""))
+    view = find_server(engine, server) if server else find_view(engine, str(request.get("pool", "")))
+    pool = view.pool
+    if mode == "writable":
+        raise Refused("this release makes no writable roots; a server is changed by replacing it", where=server or pool.name)
+    if mode != pool.root:
+        raise Refused(f'the root mode of pool {pool.name} is "{pool.root}", set by pools.{pool.name}.root in {engine.desired.path}; '
+                      "change it there, `anew reload`, and roll out", where=f"pools.{pool.name}.root")
+    names = (server,) if server else pool.server_names
+    sight = engine.sight(view)
+    wrong = []
+    for name in names:
+        seen = sight.serving(name)
+        facts = sight.facts.get((name, seen.number)) if seen else None
+        if facts is not None and pool.root == "read-only" and facts.root == "writable":
+            wrong.append(name)
+    drafts = [Draft("server-tainted", actor=actor, pool=pool.name, server=name, data={"why": "its root is writable"}) for name in wrong]
+    drafts.append(Draft("root-set", actor=actor, pool=pool.name, server=server, request=str(request.get("request", "")), data={"mode": mode, "why": f"{len(wrong)} to replace"}))
+    async with view.lock:
+        events = await engine.record.write(*drafts)
+    message = f"{', '.join(wrong)}: root is writable inside; the next rollout replaces it" if wrong else f"nothing to do: {len(names)} servers are {mode} as promised or not yet looked into"
+    return {"ok": True, "seq": events[-1].seq, "message": message}

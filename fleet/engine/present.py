@@ -1,0 +1,204 @@
+"""Rows for people and scripts: the wire's shapes, made from a sight. Plain data out; nothing here decides anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from fleet.core import estimate
+from fleet.core.decision import Wait
+from fleet.core.lifecycle import CELLS
+from fleet.core.proposal import Plan
+from fleet.core.runs import deadline_of
+from fleet.core.sight import Sight, span
+from fleet.core.slots import Slots
+from fleet.core.state import PoolState, Rollout, Run
+
+Row = dict[str, Any]
+
+
+def moment(at: float | None) -> str | None:
+    """Engine time as RFC 3339 UTC, whole seconds."""
+    return None if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def server_row(sight: Sight, name: str, waits: Mapping[str, Wait]) -> Row:
+    """A ServerRow of wire.py."""
+    known, serving = sight.known(name), sight.serving(name)
+    health = sight.health.get((name, serving.number)) if serving else None
+    facts = sight.facts.get((name, serving.number)) if serving else None
+    wait = waits.get(name)
+    unreachable = sight.unreachable(name)
+    return {
+        "name": name, "pool": sight.pool.name, "uuid": serving.uuid if serving else "",
+        "incarnation": serving.number if serving else None, "version": serving.version if serving else None,
+        "digest": serving.digest if serving else None, "born_at": moment(serving.born_at) if serving else None,
+        "age_seconds": round(sight.now - serving.born_at, 1) if serving else None,
+        "state": server_state(sight, name), "healthy": sight.available(name), "health_words": health.words if health else "",
+        "root": facts.root if facts else "unknown", "address": serving.address if serving else "", "hypervisor": sight.place(name),
+        "held": known.held, "tainted": list(known.tainted), "retained": retained_rows(sight, name),
+        "reason": wait.reason if wait else f"{sight.place(name)} does not answer: {unreachable}" if unreachable else _run_reason(sight, name),
+    }
+
+
+def _run_reason(sight: Sight, name: str) -> str | None:
+    run = sight.rollout.runs.get(name) if sight.rollout else None
+    if run is None:
+        return None
+    return (run.error or run.reason) or None
+
+
+def server_state(sight: Sight, name: str) -> str:
+    """One of cli.md's server states."""
+    run = sight.rollout.runs.get(name) if sight.rollout else None
+    if run is not None and (run.active or run.step in ("put-back", "failed", "quarantined")):
+        return run.step
+    if run is not None and run.step == "waiting" and not (sight.rollout and sight.rollout.ended):
+        return "waiting"
+    return "serving" if sight.serving(name) is not None else "absent"
+
+
+def retained_rows(sight: Sight, name: str) -> list[Row]:
+    """What rollback could return to, newest first."""
+    until = sight.known(name).retained
+    return [{"incarnation": number, "version": seen.version, "until": moment(until.get(number, sight.now + sight.pool.rollout.retain))}
+            for number, seen in sorted(sight.retained(name).items(), reverse=True)]
+
+
+def image_row(state: PoolState, family: str, newest: str | None) -> Row:
+    """The pool's pointers by version."""
+    name = {key: ref.version if ref else None for key, ref in (("stable", state.stable), ("target", state.target), ("previous", state.previous))}
+    rejected = [{"version": item.version, "digest": digest, "reason": item.reason} for digest, item in state.rejected.items()]
+    return {"family": family, **name, "newest": newest, "rejected": rejected}
+
+
+def pool_row(sight: Sight, newest: str | None, trouble: str) -> Row:
+    """A PoolRow without its servers."""
+    pool, state = sight.pool, sight.pool_state
+    serving = [seen for name in pool.server_names if (seen := sight.serving(name)) is not None]
+    versions: dict[str, int] = {}
+    roots: set[str] = set()
+    for seen in serving:
+        versions[seen.version] = versions.get(seen.version, 0) + 1
+        facts = sight.facts.get((seen.server, seen.number))
+        roots.add(facts.root if facts else "unknown")
+    oldest = min((seen.born_at for seen in serving), default=None)
+    unreachable = dict(sight.observed.unreachable) if sight.observed else {}
+    if trouble and not unreachable:
+        unreachable = {pool.driver: trouble}
+    healthy = pool.servers - len(sight.missing)
+    return {
+        "name": pool.name, "driver": pool.driver, "mode": pool.mode, "size": pool.servers, "healthy": healthy, "available": healthy,
+        "image": image_row(state, pool.image, newest), "versions": dict(sorted(versions.items())),
+        "root": roots.pop() if len(roots) == 1 else "mixed" if roots else "unknown", "root_wanted": pool.root,
+        "data": [disk.name for disk in pool.data], "oldest_age_seconds": None if oldest is None else round(sight.now - oldest, 1),
+        "oldest_born_at": moment(oldest), "max_age_seconds": pool.max_age, "rollout": state.rollout, "generation": state.generation,
+        "unreachable": unreachable,
+    }
+
+
+def run_row(sight: Sight, rollout: Rollout, run: Run, waits: Mapping[str, Wait]) -> Row:
+    """A RunRow."""
+    wait = waits.get(run.server)
+    deadline = None
+    if run.active and not rollout.ended:
+        limit = run.booted_at + rollout.settings.healthy_deadline if run.step == "proving" else run.since + deadline_of(run.step, rollout)
+        deadline = moment(wait.deadline if wait and wait.deadline else limit)
+    step = "skipped" if run.action == "skip" else "held" if run.action == "hold" else run.step
+    return {
+        "name": run.server, "step": step, "cell": CELLS.get(step, "?"), "path": run.path, "canary": run.canary,
+        "since": moment(run.since) if run.since else None, "reason": wait.reason if wait and not rollout.ended else run.reason,
+        "error": run.error, "last_words": run.last_words[-2000:], "deadline": deadline,
+    }
+
+
+def rollout_row(sight: Sight, rollout: Rollout, waits: Mapping[str, Wait], only: set[str] | None = None) -> Row:
+    """A RolloutRow; with `only`, `servers` holds just those and "partial" is true."""
+    durations, settings = sight.pool_state.durations, rollout.settings
+    live = not rollout.ended
+    eta, low, high = estimate.remaining(rollout, durations, sight.now) if live else (None, None, None)
+    runs = [run for run in rollout.runs.values() if only is None or run.server in only]
+    counts: dict[str, int] = {}
+    for run in rollout.runs.values():
+        step = {"skip": "skipped", "hold": "held"}.get(run.action, run.step)
+        counts[step] = counts.get(step, 0) + 1
+    row = {
+        "id": rollout.id, "pool": rollout.pool, "kind": rollout.kind, "image": rollout.image_to.family,
+        "from": rollout.image_from.version if rollout.image_from else None, "to": rollout.image_to.version,
+        "state": rollout.state, "reason": rollout.reason, "ending": rollout.ending, "author": rollout.author, "plan_hash": rollout.plan_hash,
+        "started_at": moment(rollout.started_at), "ended_at": moment(rollout.ended_at),
+        "eta_seconds": eta, "eta_low_seconds": low, "eta_high_seconds": high,
+        "typical_seconds": {step: round(estimate.typical(durations, step, settings), 1) for step in durations},
+        "budget": _budget(sight, rollout), "counts": counts, "failures": rollout.failures, "max_failures": settings.max_failures,
+        "min_healthy_seconds": settings.min_healthy_time, "promotion": settings.promotion,
+        "rollback_cost": rollback_cost(sight, rollout) if live else "", "approvals": [],
+        "servers": [run_row(sight, rollout, run, waits) for run in runs],
+    }
+    if only is not None:
+        row["partial"] = True
+    return row
+
+
+def _budget(sight: Sight, rollout: Rollout) -> Row:
+    limits = {"max_surge": rollout.budget.surge, "max_unavailable": rollout.budget.unavailable}
+    if rollout.ended:
+        return {**limits, "in_flight": 0, "surge_used": 0, "missing": len(sight.missing)}
+    slots = Slots(sight, rollout)
+    return {**limits, "in_flight": slots.in_flight, "surge_used": len(slots.extra), "missing": len(sight.missing)}
+
+
+def rollback_cost(sight: Sight, rollout: Rollout) -> str:
+    """What a rollback would take now, in words: which servers from retained incarnations, which by re-birth, how long."""
+    if rollout.kind == "rollback" or rollout.state == "rolling-back":
+        return ""
+    back = [run for run in rollout.runs.values() if run.step == "serving" or (run.active and run.target is not None)]
+    if not back:
+        return "nothing to undo"
+    retained = [run for run in back if run.active or _home_retained(sight, run)]
+    seconds = [estimate.path_seconds(run.planned, None, sight.pool_state.durations, rollout.settings) for run in back]
+    slots = rollout.budget.surge + rollout.budget.unavailable
+    rebirths = len(back) - len(retained)
+    how = "from retained" if not rebirths else f"{len(retained)} from retained, {rebirths} by re-birth"
+    return f"{len(back)} server{'s' if len(back) > 1 else ''} {how}, about {span(estimate.schedule(seconds, slots))}"
+
+
+def _home_retained(sight: Sight, run: Run) -> bool:
+    return run.home is not None and any(seen.digest == run.home.digest for seen in sight.retained(run.server).values())
+
+
+def plan_row(sight: Sight, plan: Plan, settings_note: list[str]) -> Row:
+    """A PlanFrame."""
+    servers = []
+    for run, seconds in zip(plan.runs, plan.estimates, strict=True):
+        acting = run.action in ("replace", "birth")
+        back = "" if not acting or run.action == "birth" else "retained" if plan.settings.retain > 0 else "rebirth"
+        servers.append({
+            "name": run.server, "action": run.action, "reason": run.reason, "from": run.home.version if run.home else None,
+            "to": plan.image_to.version if acting else None, "order": run.planned, "canary": run.canary,
+            "how": run.target.kind if run.target and acting else "", "data_kept": [disk.name for disk in sight.pool.data] if acting else [],
+            "rollback": back, "estimate_seconds": round(seconds, 1)})
+    return {
+        "pool": plan.pool, "kind": plan.kind, "from": plan.image_from.version if plan.image_from else None, "to": plan.image_to.version,
+        "digest": plan.image_to.digest, "hash": plan.hash, "generation": sight.pool_state.generation,
+        "budget": {"max_surge": plan.budget.surge, "max_unavailable": plan.budget.unavailable}, "servers": servers,
+        "blast": {"servers": len(plan.acting), "domains": plan.domains, "worst_loss": plan.worst_loss},
+        "needs": {"approvals": 0, "typed_number": plan.typed_number}, "estimate_seconds": round(plan.estimate, 1),
+        "summary": [*_summary(sight, plan), *settings_note],
+    }
+
+
+def _summary(sight: Sight, plan: Plan) -> list[str]:
+    count, size = len(plan.acting), sight.pool.servers
+    canaries = sum(run.canary for run in plan.runs)
+    at_once = []
+    if plan.budget.surge and any(run.planned == "create-first" for run in plan.acting):
+        at_once.append(f"{plan.budget.surge} extra at a time")
+    if plan.budget.unavailable and any(run.planned == "delete-first" for run in plan.acting):
+        at_once.append(f"{plan.budget.unavailable} missing at a time")
+    decide = "" if not canaries else f", {canaries} canar{'ies' if canaries > 1 else 'y'} then " + (
+        "it goes on by itself" if plan.settings.promotion == "auto" or plan.kind == "birth" else "you decide")
+    first = f"{count} server{'s' if count > 1 else ''}" + (", " + " and ".join(at_once) if at_once else "") + f", {plan.settings.order} first{decide}"
+    floor = max(0, size - max(plan.worst_loss, len(sight.missing)))
+    back = "" if plan.kind == "birth" else " · rollback at any time" if plan.kind == "rollout" else " · from retained incarnations where they exist"
+    return [first, f"at no moment fewer than {floor} of {size} serve · about {span(plan.estimate)}{back}"]

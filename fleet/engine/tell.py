@@ -1,0 +1,88 @@
+"""Events in words: one line each, for the event tail, `journal show` and the log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from fleet.core.events import Event
+from fleet.core.printable import printable
+
+Data = Mapping[str, Any]
+
+
+def event_row(event: Event) -> dict[str, Any]:
+    """An EventRow of wire.py."""
+    at = datetime.fromtimestamp(event.at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return {"seq": event.seq, "at": at, "type": event.type, "actor": event.actor, "pool": event.pool, "server": event.server,
+            "rollout": event.rollout, "data": slim(event), "text": words(event), "chain": event.chain}
+
+
+def slim(event: Event) -> dict[str, Any]:
+    """The data, without what only replay needs (the runs of a large rollout would be sent to every screen)."""
+    return {key: value for key, value in event.data.items() if key not in ("runs", "settings")}
+
+
+def words(event: Event) -> str:
+    """One line, at most 300 characters, free of control characters."""
+    tell = _TELL.get(event.type)
+    return printable(tell(event.data) if tell else event.type, 300)
+
+
+def _image(value: Any) -> str:
+    return f"{value['version']}" if isinstance(value, Mapping) else "nothing"
+
+
+def _started(data: Data) -> str:
+    if data["kind"] == "birth":
+        return f"birth of the pool on {_image(data['to'])}, plan {data['plan_hash']}"
+    return f"{data['kind']} {_image(data['from'])}→{_image(data['to'])}, plan {data['plan_hash']}"
+
+
+def _begun(data: Data) -> str:
+    return f"{data['step']}: {data['reason']}"
+
+
+def _done(data: Data) -> str:
+    facts = data["facts"]
+    detail = ""
+    if data["step"] == "proving":
+        detail = f": {facts.get('words', 'healthy')}; root {facts.get('root', 'unknown')} inside"
+    elif facts.get("address"):
+        detail = f": running at {facts['address']}"
+    return f"{data['step']} done{detail}"
+
+
+def _moved(data: Data) -> str:
+    reason = f": {data['reason']}" if data["reason"] else ""
+    return f"{data['state']} ({data['cause']}){reason}"
+
+
+_TELL: Mapping[str, Callable[[Data], str]] = {
+    "daemon-started": lambda data: f"daemon {data['epoch']} started, anew {data['version']}",
+    "daemon-stopped": lambda data: f"daemon {data['epoch']} stopped",
+    "settings-loaded": lambda data: f"settings loaded from {data['path']}",
+    "rollout-started": _started,
+    "rollout-moved": _moved,
+    "rollout-ended": lambda data: f"{data['state']}: {data['reason']}" if data["reason"] else str(data["state"]),
+    "step-begun": _begun,
+    "step-done": _done,
+    "step-failed": lambda data: f"{data['step']} failed: {data['error']}",
+    "server-redirected": lambda data: f"{data['path']}: {data['reason']}",
+    "server-healthy": lambda data: f"incarnation {data['number']} is healthy: {data['words']}",
+    "server-unhealthy": lambda data: f"incarnation {data['number']} stopped answering: {data['words']}",
+    "incarnation-retained": lambda data: f"incarnation {data['number']} ({data['version']}) retained until "
+                                         f"{datetime.fromtimestamp(data['until'], UTC):%Y-%m-%d %H:%M}Z",
+    "incarnation-buried": lambda data: f"incarnation {data['number']} removed",
+    "server-held": lambda data: f"held: {data['why']}",
+    "server-released": lambda data: "released",
+    "server-adopted": lambda data: f"adopted {data['name']} on {data['place']} as incarnation {data['number']}",
+    "server-tainted": lambda data: f"tainted: {data['why']}",
+    "image-rejected": lambda data: f"image {data['version']} rejected: {data['reason']}",
+    "image-unrejected": lambda data: f"image {data['version']} may be chosen again",
+    "root-set": lambda data: f"root mode {data['mode']}: {data['why']}",
+    "remark": lambda data: f"\u201c{data['text']}\u201d",
+    "command-refused": lambda data: f"{data['command']} refused: {data['reason']}",
+    "warning": lambda data: str(data["text"]),
+}

@@ -1,0 +1,92 @@
+"""What the daemon sees of one pool right now: the last observation, health, facts, and what is under way.
+
+Changed only on the event loop. Confirmed outcomes of verbs are put into the observation at once, so that the planner
+never acts on a picture older than what the daemon itself just did.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from fleet.core.decision import Wait
+from fleet.core.desired import Pool
+from fleet.core.observed import Facts, Health, Image, Observed, Seen
+from fleet.core.sight import Sight
+from fleet.core.state import State
+
+Key = tuple[str, int]
+
+
+@dataclass(slots=True)
+class PoolView:
+    """`looked`: server -> engine time of the last confirmed outcome; a slower observation never overwrites it."""
+
+    pool: Pool
+    observed: Observed | None = None
+    health: dict[Key, Health] = field(default_factory=dict)
+    facts: dict[Key, Facts] = field(default_factory=dict)
+    peek_at: dict[Key, float] = field(default_factory=dict)
+    busy: set[str] = field(default_factory=set)
+    looked: dict[str, float] = field(default_factory=dict)
+    waits: Mapping[str, Wait] = field(default_factory=dict)
+    trouble: str = ""
+    halt: str = ""
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    stir: asyncio.Event = field(default_factory=asyncio.Event)
+    look: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def sight(self, state: State, now: float, images: Mapping[str, Image]) -> Sight:
+        """Everything the planner may know, as values of this moment."""
+        return Sight(self.pool, state, self.observed, self.health, self.facts, now, frozenset(self.busy), images, self.looked)
+
+    def wake(self) -> None:
+        """Plan again, now."""
+        self.stir.set()
+
+    def take_in(self, seen: Observed, started_at: float) -> bool:
+        """A new observation that began at `started_at`. True if anything changed."""
+        newer = {name for name, at in self.looked.items() if at > started_at}
+        incarnations = seen.incarnations
+        if newer and self.observed is not None:
+            kept = tuple(item for item in self.observed.incarnations if item.server in newer)
+            incarnations = (*(item for item in incarnations if item.server not in newer), *kept)
+        before = self.observed
+        self.observed = replace(seen, at=started_at, incarnations=self._unreached(seen, incarnations))
+        self.looked = {name: at for name, at in self.looked.items() if name in newer}
+        self._forget()
+        return before is None or replace(before, at=started_at) != self.observed
+
+    def _unreached(self, seen: Observed, incarnations: tuple[Seen, ...]) -> tuple[Seen, ...]:
+        """What lives on a hypervisor that does not answer is unknown, not absent: the last word about it stands."""
+        if not seen.unreachable or self.observed is None:
+            return incarnations
+        known = {(item.server, item.number) for item in incarnations}
+        kept = (item for item in self.observed.incarnations if item.place in seen.unreachable and (item.server, item.number) not in known)
+        return (*incarnations, *kept)
+
+    def confirm(self, at: float, server: str, number: int, seen: Seen | None) -> None:
+        """A verb's confirmed outcome: the incarnation as it is now, None if it is gone."""
+        self.looked[server] = at
+        if self.observed is None:
+            return
+        rest = [item for item in self.observed.incarnations if (item.server, item.number) != (server, number)]
+        if seen is not None:
+            rest.append(seen)
+        self.observed = replace(self.observed, incarnations=tuple(rest))
+        self._forget()
+
+    def find(self, server: str, number: int) -> Seen | None:
+        """The incarnation as last observed."""
+        for item in self.observed.incarnations if self.observed else ():
+            if item.server == server and item.number == number:
+                return item
+        return None
+
+    def _forget(self) -> None:
+        """Health and facts of what does not run any more are no longer true."""
+        running = {(item.server, item.number) for item in self.observed.incarnations if item.state == "running"} if self.observed else set()
+        for known in (self.health, self.facts, self.peek_at):
+            for key in [key for key in known if key not in running]:
+                del known[key]
