@@ -1,0 +1,1 @@
+"""The terminal UI of anew: a client of the daemon, nothing more."""

@@ -1,0 +1,186 @@
+"""What keys and commands do to the fleet: a question by the safety ladder, one command, the answer as a sentence.
+
+The ladder: looking, pausing and aborting are one key. One server is a key, then `y`. Several are the number, typed.
+Each command carries the pool's generation as it was seen, and a start the plan's hash; the daemon judges both.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tui import phrases, shapes
+from tui.shapes import Pool, Raw, Rollout, Server
+
+if TYPE_CHECKING:
+    from tui.desk import Desk
+
+
+def act(desk: Desk, action: str) -> None:
+    """Do a fleet action; its needs were checked by the table of keys."""
+    at = desk.situation()
+    match action:
+        case "plan":
+            plan_here(desk)
+        case "pause" if at.rollout is not None:
+            pause(desk, at.rollout)
+        case "abort" if at.rollout is not None:
+            send(desk, command="rollout.abort", rollout=at.rollout.id, pool=at.rollout.pool)
+        case "promote" if at.rollout is not None:
+            promote(desk, at.rollout)
+        case "rollback":
+            rollback(desk, at.screen, at.pool, at.server, at.rollout)
+        case "hold" if at.server is not None:
+            hold(desk, at.server)
+        case "remark":
+            remark(desk)
+        case "console" if at.server is not None:
+            desk.open("console", server=at.server.name)
+
+
+def send(desk: Desk, **fields: Any) -> None:
+    """Send one command; its answer, or the refusal, becomes a sentence."""
+    desk.spawn(_send(desk, fields))
+
+
+async def _send(desk: Desk, fields: dict[str, Any]) -> None:
+    pool = fields.get("pool", "")
+    request: dict[str, Any] = {"request": desk.clock.request_name(), **fields}
+    if pool:
+        request.setdefault("generation", desk.model.generation(pool))
+    if terminal := desk.options.get("terminal"):
+        request["terminal"] = terminal
+    answer = await desk.calls.command(request)
+    desk.difference = ()
+    desk.say(shapes.text(answer, "message") or "Done.", "good")
+    started = shapes.text(answer, "rollout")
+    if started and fields["command"] in ("rollout.start", "rollback.start"):
+        desk.open("rollout", rollout=started)
+
+
+# plan and start
+
+
+def plan_here(desk: Desk) -> None:
+    """Plan for the marked servers; without marks for the server looked at, or for the pool under the cursor."""
+    view = desk.view
+    marks = sorted(view.marks())
+    if marks:
+        pools = sorted({desk.model.servers[name].pool for name in marks if name in desk.model.servers})
+        if len(pools) != 1:
+            desk.say(f"The marks are in {len(pools)} pools ({', '.join(pools[:4])}): a plan is for one pool.", "warn")
+            return
+        desk.spawn(make_plan(desk, {"pool": pools[0], "servers": marks}))
+        return
+    pool = view.pool()
+    if pool is None:
+        desk.say("There is no pool under the cursor to plan for.", "warn")
+        return
+    request: dict[str, Any] = {"pool": pool.name}
+    if view.name == "server" and (server := view.server()) is not None:
+        request["servers"] = [server.name]
+    if view.name == "images" and (version := view.copy_text().split()) and len(version) > 1:
+        request["to"] = version[1]
+    desk.spawn(make_plan(desk, request))
+
+
+async def make_plan(desk: Desk, request: Raw) -> None:
+    """Ask the daemon for a plan and show it. Planning changes nothing."""
+    desk.say(f"Planning for {request['pool']}.", "dim")
+    answer = await desk.calls.plan(request)
+    desk.plan = shapes.plan(answer, request)
+    desk.difference = ()
+    desk.flash.clear()
+    desk.open("plan", kept="yes")
+
+
+def start_plan(desk: Desk) -> None:
+    """Enter on the plan: arm, then the ladder, then the start with the hash that was seen."""
+    from tui.keys import armed, operator, reachable, startable
+
+    at, plan = desk.situation(), desk.plan
+    for need in (startable, reachable, operator, armed):
+        if why := need(at):
+            desk.say(why.replace("then again.", "then enter again."), "warn")
+            return
+    assert plan is not None
+    rollback_plan = plan.kind == "rollback"
+    verb = "Roll back" if rollback_plan else "Replace"
+    if all(row.action != "replace" for row in plan.servers if row.action in ("replace", "birth")):
+        verb = "Bring up"
+
+    def go(_: str) -> None:
+        send(desk, command="rollback.start" if rollback_plan else "rollout.start", pool=plan.pool,
+             plan_hash=plan.hash, generation=plan.generation, plan=dict(plan.request))
+
+    confirm(desk, f"{verb} {phrases.plural(plan.acting, 'server')}?", plan.acting, go)
+
+
+def confirm(desk: Desk, question: str, count: int, accept: Any) -> None:
+    """The ladder's question: `y` for one server, the number for several."""
+    if count == 1:
+        desk.ask(f"{question} y:", accept, "yes")
+    else:
+        desk.ask(f"{question} type {count}:", accept, "number", number=count)
+
+
+# a rollout under way
+
+
+def pause(desk: Desk, rollout: Rollout) -> None:
+    """Pausing is one key; going on starts things, so it asks."""
+    if rollout.state != "paused":
+        send(desk, command="rollout.pause", rollout=rollout.id, pool=rollout.pool)
+        return
+    left = rollout.cells.get(".", 0)
+    desk.ask(f"Resume {rollout.pool} {phrases.movement(rollout)}, {phrases.plural(left, 'server')} to go? y:",
+             lambda _: send(desk, command="rollout.resume", rollout=rollout.id, pool=rollout.pool), "yes")
+
+
+def promote(desk: Desk, rollout: Rollout) -> None:
+    left = rollout.cells.get(".", 0)
+    desk.ask(f"Promote: let {phrases.plural(left, 'more server')} follow? y:",
+             lambda _: send(desk, command="rollout.promote", rollout=rollout.id, pool=rollout.pool), "yes")
+
+
+def rollback(desk: Desk, screen: str, pool: Pool | None, server: Server | None, rollout: Rollout | None) -> None:
+    """One server, the rollout under way, or the pool after its end: the last one shows its plan first."""
+    if screen in ("servers", "server", "console") and server is not None:
+        _rollback_server(desk, server, pool)
+    elif rollout is not None and rollout.active:
+        count = desk.model.moved(rollout)
+        confirm(desk, f"Roll back {phrases.plural(count, 'server')} of {rollout.pool}?", count,
+                lambda _: send(desk, command="rollback.start", rollout=rollout.id, pool=rollout.pool))
+    elif pool is not None:
+        desk.spawn(make_plan(desk, {"pool": pool.name, "kind": "rollback"}))
+
+
+def _rollback_server(desk: Desk, server: Server, pool: Pool | None) -> None:
+    if server.retained:
+        way = f"to {server.retained[-1].version}, retained, in seconds"
+    else:
+        way = f"to {pool.previous if pool is not None else 'the image before'}, by a new birth"
+    desk.ask(f"Roll {server.name} back {way}? y:",
+             lambda _: send(desk, command="rollback.start", pool=server.pool, server=server.name), "yes")
+
+
+# a server, the journal
+
+
+def hold(desk: Desk, server: Server) -> None:
+    """Hold asks why; a held server is released."""
+    if server.held:
+        desk.ask(f'Release {server.name}, held: "{server.held}"? y:',
+                 lambda _: send(desk, command="server.release", pool=server.pool, server=server.name), "yes")
+        return
+    desk.ask(f"Why hold {server.name}?",
+             lambda why: send(desk, command="server.hold", pool=server.pool, server=server.name, why=why))
+
+
+def remark(desk: Desk) -> None:
+    at = desk.situation()
+    where: dict[str, str] = {}
+    if at.rollout is not None and at.rollout.active and at.screen == "rollout":
+        where = {"rollout": at.rollout.id, "pool": at.rollout.pool}
+    elif at.server is not None and at.screen == "server":
+        where = {"server": at.server.name, "pool": at.server.pool}
+    desk.ask("remark", lambda text: send(desk, command="remark", text=text, **where))

@@ -1,0 +1,201 @@
+"""The Textual app: a thin stage around the desk. Keys go to the desk, its lines go to five papers.
+
+Nothing of worth lives here: SIGHUP may end it at once, and the rollout goes on in the daemon.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import sys
+from collections.abc import Coroutine, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, ClassVar
+
+from textual import events
+from textual.app import App, ComposeResult
+from textual.screen import Screen
+from textual.theme import Theme
+from textual.timer import Timer
+
+from tui import theme
+from tui.clock import Clock
+from tui.desk import Desk
+from tui.ink import Span
+from tui.link import Link
+from tui.view_model import Trouble
+from tui.widgets.footer import footer
+from tui.widgets.header import header, tiny
+from tui.widgets.paper import Paper
+
+FRAME_SECONDS = 0.4
+"""Frames of the daemon are gathered this long before they are drawn: a live rollout stays below 2 kB/s."""
+COPY_LIMIT = 60_000
+
+
+class Main(Screen[None]):
+    """The only screen; views change inside it, for a switch of screens costs 50 ms and a full repaint."""
+
+    def on_key(self, event: events.Key) -> None:
+        event.stop()
+        event.prevent_default()
+        self.app.desk.key(event.key, event.character)  # type: ignore[attr-defined]
+
+    def on_paste(self, event: events.Paste) -> None:
+        event.stop()
+        self.app.desk.paste(event.text)  # type: ignore[attr-defined]
+
+
+class AnewApp(App[int]):
+    """`link` None shows what the desk was given and connects to nothing (pictures in tests)."""
+
+    CSS_PATH = "anew.tcss"
+    ENABLE_COMMAND_PALETTE = False
+    ALLOW_SELECT = False
+    INLINE_PADDING = 0
+    AUTO_FOCUS: ClassVar[str | None] = None
+
+    def __init__(self, link: Link | None, options: Mapping[str, str], clock: Clock | None = None) -> None:
+        super().__init__()
+        self.link = link
+        self.desk = Desk(clock or Clock(), link or _Nowhere(), self, options)
+        self.papers = {name: Paper(name, ground) for name, ground in (
+            ("head", "band"), ("body", "plain"), ("flash", "plain"), ("rule", "faint"), ("foot", "band"))}
+        self._soon: Timer | None = None
+        self._work: set[asyncio.Task[None]] = set()
+        self._minute = -1
+        for name in theme.THEMES:
+            self.register_theme(_textual_theme(name))
+        for paper in self.papers.values():
+            paper.ascii_only = options.get("ascii") == "yes"
+        self.wear(self.desk.theme)
+
+    def compose(self) -> ComposeResult:
+        yield from self.papers.values()
+
+    def get_default_screen(self) -> Screen[None]:
+        return Main()
+
+    def on_mount(self) -> None:
+        self.set_interval(1.0, self._tick)
+        if self.link is not None:
+            self.spawn(self.link.run(self.desk))
+
+    async def on_unmount(self) -> None:
+        for task in self._work:
+            task.cancel()
+        if self.link is not None:
+            await self.link.close()
+
+    def on_resize(self, event: events.Resize) -> None:
+        self.desk.size = (event.size.width, event.size.height)
+        self.screen.set_class(self.desk.tiny, "tiny")
+        self.call_after_refresh(self.paint)
+
+    # the stage (desk.Stage)
+
+    def paint(self) -> None:
+        """Draw what changed, now."""
+        if self._soon is not None:
+            self._soon.stop()
+            self._soon = None
+        if not self.is_running or not self.papers["head"].is_mounted:
+            return
+        desk, (width, height) = self.desk, self.desk.size
+        situation = desk.situation()
+        left, model = desk.armed_left, desk.model
+        keys = footer(desk.keymap, situation, width)
+        ask = desk.prompt.line(width) if desk.prompt is not None else None
+        flash = desk.flash.line(self._standing())
+        if desk.tiny:
+            head = tiny(model, left, desk.clock, "P pause u back", width)
+            self.papers["head"].show([ask if ask is not None and height == 1 else head])
+            self.papers["foot"].show([ask if ask is not None else flash])
+            return
+        self.papers["head"].show([header(model, left, desk.clock, width)])
+        body = self.papers["body"]
+        body.show(desk.lines(*body.size))
+        self.papers["flash"].show([flash])
+        self.papers["rule"].show([(Span("─" * width, "faint"),)])
+        self.papers["foot"].show([ask if ask is not None else keys])
+
+    def _standing(self) -> Trouble | None:
+        """What still needs somebody; on Fleet it is on the screen already."""
+        if self.desk.view.name in ("fleet", "help"):
+            return None
+        return next(iter(self.desk.model.troubles()), None)
+
+    def paint_soon(self) -> None:
+        if self._soon is None and self.is_running:
+            self._soon = self.set_timer(FRAME_SECONDS, self.paint)
+
+    def _tick(self) -> None:
+        """Once a second: seconds of a rollout in view, else only when a minute has passed. Unchanged cells are free."""
+        minute = int(self.desk.now // 60)
+        if minute != self._minute or self.desk.view.ticking():
+            self._minute = minute
+            self.paint_soon()
+
+    def leave(self) -> None:
+        self.exit(0)
+
+    def wear(self, name: str) -> None:
+        self.theme = f"anew-{name}"
+        for paper in self.papers.values():
+            paper.palette = name
+            paper.repaint_all()
+
+    def copy(self, text: str) -> str:
+        """OSC 52 for the clipboard, and a file, since not every terminal lets a program write to the clipboard."""
+        text = text[:COPY_LIMIT]
+        if not text:
+            return "There is nothing to copy here."
+        if self._driver is not None:
+            self._driver.write(f"\x1b]52;c;{base64.b64encode(text.encode()).decode()}\x07")
+        folder = Path(self.desk.options.get("state_dir") or os.environ.get("XDG_STATE_HOME") or "~/.local/state")
+        path = folder.expanduser() / "anew" / "copied.txt"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            path.write_text(text + "\n", encoding="utf-8")
+        except OSError as error:
+            return f"Copied to the clipboard; {path} could not be written: {error.strerror}."
+        return f"Copied to the clipboard and to {path}."
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._work.add(task)
+        task.add_done_callback(self._work.discard)
+
+
+class _Nowhere(Link):
+    """No daemon at all."""
+
+    def __init__(self) -> None:
+        super().__init__("/nonexistent")
+
+
+def _textual_theme(name: str) -> Theme:
+    """Textual's own colours for a palette: only the ground, all else is painted by the papers."""
+    ground = theme.style(name, "plain")
+    ansi = name not in ("dark", "light")
+    back = "ansi_default" if ansi or ground.bgcolor is None else ground.bgcolor.name
+    fore = "ansi_default" if ansi or ground.color is None else ground.color.name
+    return Theme(name=f"anew-{name}", primary="ansi_blue" if ansi else "#79b4ea", background=back, surface=back,
+                 panel=back, foreground=fore, dark=name in ("dark", "ansi-dark", "mono"), ansi=ansi)
+
+
+def run(socket: str, options: Mapping[str, str]) -> int:
+    """Open the terminal UI on the daemon at `socket`; the exit code. The caller has made sure there is a terminal.
+
+    `options`: theme, ascii ("yes"/"no"), terminal (a name for the journal), state_dir, and `keys.ACTION` = a key.
+    """
+    chosen = dict(options)
+    chosen["theme"] = theme.choose(os.environ, options.get("theme", ""))
+    chosen.setdefault("ascii", "yes" if theme.needs_ascii(os.environ) else "no")
+    os.environ.pop("NO_COLOR", None)  # taken care of by the theme; Textual would turn it into truecolor greys
+    with suppress(OSError):
+        chosen.setdefault("terminal", os.ttyname(sys.stdin.fileno()).removeprefix("/dev/"))
+    result = AnewApp(Link(socket), chosen).run(mouse=False)
+    return result if isinstance(result, int) else 0

@@ -1,0 +1,136 @@
+"""The `:` line: a few verbs with completion, for those who type faster than they look for a key.
+
+A name alone goes there: `:web` shows the pool's servers, `:web-3` the server. A verb does what its key does, with the
+same questions; nothing is possible here that is not possible by key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+from tui import actions
+from tui.keys import Situation, why_not
+from tui.shapes import Rollout
+from tui.view_model import ViewModel
+
+if TYPE_CHECKING:
+    from tui.desk import Desk
+
+POOL_VERBS = ("plan", "rollback", "pause", "resume", "abort", "promote")
+SERVER_VERBS = ("hold", "release", "rollback")
+PLACES = ("fleet", "servers", "images", "rollout", "plan", "events", "help")
+VERBS = ("plan", "rollback", "hold", "release", "pause", "resume", "abort", "promote", "remark", "quit")
+
+
+def complete(model: ViewModel, typed: str) -> list[str]:
+    """Whole lines that `typed` may become."""
+    head, space, last = typed.rpartition(" ")
+    words = head.split()
+    if not space:
+        options: Sequence[str] = (*VERBS, *PLACES, *model.pools, *model.servers)
+    elif words and words[0] == "plan" and len(words) == 2:
+        pool = model.pools.get(words[1])
+        options = sorted({*pool.versions, pool.newest} - {""}) if pool is not None else ()
+    elif len(words) == 1:
+        options = (*(model.pools if words[0] in POOL_VERBS else ()),
+                   *(model.servers if words[0] in SERVER_VERBS else ()))
+    else:
+        options = ()
+    return [head + space + option for option in options if option.startswith(last)][:200]
+
+
+def ask(desk: Desk) -> None:
+    desk.ask(":", lambda text: run(desk, text), complete=lambda typed: complete(desk.model, typed))
+
+
+def run(desk: Desk, text: str) -> None:
+    """Run one line. What is wrong with it is a sentence."""
+    verb, _, rest = text.strip().partition(" ")
+    rest = rest.strip()
+    if verb in ("quit", "q"):
+        desk.stage.leave()
+    elif verb == "plan" and rest:
+        _plan(desk, rest)
+    elif verb in PLACES and not rest:
+        desk.open(verb)
+    elif verb == "remark":
+        if rest:
+            _checked(desk, "remark", desk.situation(), lambda: actions.send(desk, command="remark", text=rest))
+        else:
+            actions.remark(desk)
+    elif verb in VERBS:
+        _verb(desk, verb, rest)
+    elif verb in desk.model.servers and not rest:
+        desk.open("server", server=verb)
+    elif verb in desk.model.pools and not rest:
+        desk.open("servers", pool=verb)
+    else:
+        near = get_close_matches(verb, [*VERBS, *PLACES, *desk.model.pools, *desk.model.servers], 1)
+        desk.say(f"There is no command, pool or server {verb!r}." + (f" Is it {near[0]!r}?" if near else ""), "warn")
+
+
+def _plan(desk: Desk, rest: str) -> None:
+    pool, _, version = rest.partition(" ")
+    if pool not in desk.model.pools:
+        desk.say(f"There is no pool {pool!r}: tab completes the names.", "warn")
+        return
+    request: dict[str, Any] = {"pool": pool}
+    if version.strip():
+        request["to"] = version.strip()
+    desk.spawn(actions.make_plan(desk, request))
+
+
+def _verb(desk: Desk, verb: str, rest: str) -> None:
+    """A verb about a pool or a server: the one named, else the one under the cursor."""
+    at = desk.situation()
+    name, _, words = rest.partition(" ")
+    model = desk.model
+    if name and name not in model.pools and name not in model.servers:
+        desk.say(f"There is no pool or server {name!r}: tab completes the names.", "warn")
+        return
+    server = model.servers.get(name) if name else at.server
+    pool = model.pools.get(name) or (model.pools.get(server.pool) if server is not None else None) or at.pool
+    rollout = model.rollout_of(pool.name) if pool is not None else at.rollout
+    screen = "servers" if (name in model.servers or (not name and verb in ("hold", "release"))) else "rollout"
+    about = Situation(screen, at.live, at.stale_words, at.role, at.daemon_read_only, at.armed, pool, server, rollout)
+    _do(desk, verb, about, rollout, words.strip())
+
+
+def _do(desk: Desk, verb: str, at: Situation, rollout: Rollout | None, words: str) -> None:
+    key = {"resume": "pause", "release": "hold"}.get(verb, verb)
+    server = at.server
+    if verb in ("resume", "pause") and rollout is not None and rollout.active and (
+            (rollout.state == "paused") is not (verb == "resume")):
+        desk.say(f"{rollout.pool} is {'paused already' if verb == 'pause' else 'not paused'}.", "warn")
+        return
+    if verb in ("hold", "release") and server is not None and bool(server.held) is (verb == "hold"):
+        desk.say(f"{server.name} is {'held already' if verb == 'hold' else 'not held'}.", "warn")
+        return
+
+    def go() -> None:
+        match verb:
+            case "pause" | "resume" if rollout is not None:
+                actions.pause(desk, rollout)
+            case "abort" if rollout is not None:
+                actions.send(desk, command="rollout.abort", rollout=rollout.id, pool=rollout.pool)
+            case "promote" if rollout is not None:
+                actions.promote(desk, rollout)
+            case "rollback":
+                actions.rollback(desk, at.screen, at.pool, server, rollout)
+            case "hold" if server is not None and words:
+                actions.send(desk, command="server.hold", pool=server.pool, server=server.name, why=words)
+            case "hold" | "release" if server is not None:
+                actions.hold(desk, server)
+
+    _checked(desk, key, at, go)
+
+
+def _checked(desk: Desk, action: str, at: Situation, go: Any) -> None:
+    """The same needs as the key of this action has."""
+    key = next(item for item in desk.keymap.keys if item.action == action)
+    if why := why_not(key, at):
+        desk.say(why, "warn")
+    else:
+        go()

@@ -1,0 +1,264 @@
+"""What the user sits at: the model, the stack of views, the question being asked, the sentence being said.
+
+`Desk` knows no Textual: keys go in, lines come out, effects (paint, quit, clipboard, theme) go through `Stage`. The app
+is a thin stage; the tests may be another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, Protocol
+
+from tui import actions, commands
+from tui.clock import Clock
+from tui.ink import Line
+from tui.keys import QUIET, Keymap, Situation, label, why_not
+from tui.phrases import when
+from tui.screens import make
+from tui.screens.base import View
+from tui.shapes import Plan, Raw
+from tui.theme import THEMES
+from tui.view_model import Connection, ViewModel
+from tui.widgets.flash import Flash
+from tui.widgets.prompt import Kind, Prompt
+
+ARMED_SECONDS = 600.0
+TINY = (60, 20)
+"""Below this many columns or rows there is one line of status and the keys that matter."""
+
+
+class LinkError(Exception):
+    """A request that had no effect, or of which none is known: a sentence, and the difference where a plan was stale."""
+
+    def __init__(self, sentence: str, difference: Sequence[str] = ()) -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
+        self.difference = tuple(difference)
+
+
+class Calls(Protocol):
+    """What the desk asks of the daemon. Every method raises LinkError with a sentence for the user."""
+
+    async def plan(self, request: Raw) -> Raw: ...
+    async def command(self, request: Raw) -> Raw: ...
+    async def get(self, path: str, **query: str) -> Raw: ...
+    async def console(self, server: str, sink: Any) -> None: ...
+
+
+class Stage(Protocol):
+    """Where the desk stands."""
+
+    def paint(self) -> None: ...
+    def paint_soon(self) -> None: ...
+    def leave(self) -> None: ...
+    def wear(self, theme: str) -> None: ...
+    def copy(self, text: str) -> str: ...
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None: ...
+
+
+class Desk:
+    """The state of one terminal's session."""
+
+    def __init__(self, clock: Clock, calls: Calls, stage: Stage, options: Mapping[str, str]) -> None:
+        self.clock, self.calls, self.stage = clock, calls, stage
+        self.options = options
+        self.model = ViewModel()
+        self.keymap = Keymap.made(options)
+        self.flash = Flash()
+        self.prompt: Prompt | None = None
+        self.armed_until: float | None = None
+        self.theme = options.get("theme", "dark")
+        self.plan: Plan | None = None
+        self.difference: tuple[str, ...] = ()
+        self.size = (80, 24)
+        self.views: list[View] = [make("fleet", self)]
+        self._kept: dict[str, View] = {"fleet": self.views[0]}
+
+    # where we are
+
+    @property
+    def view(self) -> View:
+        return self.views[-1]
+
+    @property
+    def now(self) -> float:
+        return self.clock.now()
+
+    @property
+    def tiny(self) -> bool:
+        return self.size[0] < TINY[0] or self.size[1] < TINY[1]
+
+    @property
+    def armed_left(self) -> float:
+        """Seconds that changes are still possible; 0 when read-only."""
+        return 0.0 if self.armed_until is None else max(0.0, self.armed_until - self.clock.ticks())
+
+    def situation(self) -> Situation:
+        return self.situation_of(self.view)
+
+    def situation_of(self, view: View) -> Situation:
+        """All that decides whether a key works while `view` is on top."""
+        link = self.model.connection
+        stale = f"stale since {when(link.since, self.now, self.clock.zone)}" if link.since else "not connected yet"
+        rollout, pool = view.rollout(), view.pool()
+        if self.tiny and (rollout is None or not rollout.active):
+            rollout = next(iter(self.model.active()), None)
+            pool = self.model.pools.get(rollout.pool) if rollout is not None else pool
+        return Situation(
+            screen="rollout" if self.tiny and not self.prompt else view.name, live=link.live, stale_words=stale,
+            role=self.model.role, daemon_read_only=self.model.read_only, armed=self.armed_left > 0, pool=pool,
+            server=view.server(), rollout=rollout, plan=self.plan, marks=len(view.marks()), rows=0,
+        )
+
+    # views
+
+    def open(self, name: str, **what: str) -> None:
+        """Put a view on top; one that is already below is brought up again, so `esc` never loops."""
+        view = self._kept.get(name)
+        if view is None:
+            view = self._kept[name] = make(name, self)
+        before = self.view
+        if view in self.views:
+            del self.views[self.views.index(view):]
+        self.views.append(view)
+        if not self.views[0] is self._kept["fleet"]:
+            self.views.insert(0, self._kept["fleet"])
+        view.enter(before, **what)
+        self.stage.paint()
+
+    def back(self) -> None:
+        if len(self.views) == 1:
+            self.stage.leave()
+            return
+        self.views.pop().leave()
+        self.stage.paint()
+
+    # words
+
+    def say(self, words: str, tone: str = "plain") -> None:
+        """A sentence on the flash line; it stays until the next one, or until a key is pressed."""
+        self.flash.say(words, tone)
+        self.stage.paint()
+
+    def ask(self, question: str, accept: Any, kind: Kind = "text", **more: Any) -> None:
+        self.prompt = Prompt(question, accept, kind, opened=self.clock.ticks(), **more)
+        self.stage.paint()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        self.stage.spawn(self._guarded(work))
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run work that talks to the daemon; what it refuses is a sentence on the flash line."""
+        try:
+            await work
+        except LinkError as error:
+            self.difference = error.difference
+            self.say(error.sentence, "bad")
+
+    # keys
+
+    def key(self, name: str, char: str | None) -> None:
+        """A key was pressed: it belongs to the question if there is one, else to the view."""
+        if self.prompt is not None:
+            self._answer(self.prompt, name, char)
+            return
+        situation = self.situation()
+        key = self.keymap.find(name, situation.screen)
+        if key is None:
+            known = self.keymap.elsewhere(name)
+            if known is not None and known.action not in QUIET:
+                self.say(f"{label(known)} ({known.said(next(iter(known.words)))}) does nothing on this view.", "dim")
+            return
+        self.flash.clear()
+        if why := why_not(key, situation):
+            self.say(why, "warn")
+            return
+        self.act(key.action)
+        self.stage.paint()
+
+    def _answer(self, prompt: Prompt, name: str, char: str | None) -> None:
+        outcome = prompt.key(name, char, self.clock.ticks())
+        if outcome != "open" and self.prompt is prompt:
+            self.prompt = None
+        if outcome == "cancelled" and prompt.kind != "text":
+            self.say("Cancelled: nothing was done.", "dim")
+        self.stage.paint()
+
+    def paste(self, text: str) -> None:
+        if self.prompt is not None:
+            self.prompt.paste(text)
+            self.stage.paint()
+
+    def act(self, action: str) -> None:
+        """Do what a key stands for. The view comes first, then what is the same everywhere."""
+        if action.startswith("show-"):
+            self.open(action[5:])
+        elif self.view.act(action):
+            return
+        elif action == "back":
+            self.back()
+        elif action == "arm":
+            self.arm()
+        elif action == "theme":
+            self.wear(THEMES[(THEMES.index(self.theme) + 1) % len(THEMES)] if self.theme in THEMES else THEMES[0])
+        elif action == "copy":
+            self.say(self.stage.copy(self.view.copy_text()))
+        elif action == "command":
+            commands.ask(self)
+        elif action == "help":
+            self.open("help")
+        else:
+            actions.act(self, action)
+
+    def arm(self) -> None:
+        if self.armed_left > 0:
+            self.armed_until = None
+            self.say("Read-only again.")
+            return
+        self.armed_until = self.clock.ticks() + ARMED_SECONDS
+        self.say("Armed for ten minutes. Every change still asks first; A makes it read-only again.", "warn")
+
+    def wear(self, theme: str) -> None:
+        self.theme = theme
+        self.stage.wear(theme)
+        self.say(f"Theme {theme}.", "dim")
+
+    # what the link brings (link.Sink)
+
+    def came_status(self, frame: Raw) -> None:
+        self.model.status(frame, self.now)
+        self._alive()
+
+    def came_frame(self, frame: Raw) -> None:
+        self.model.frame(frame, self.now)
+        self._alive()
+
+    def came_events(self, rows: Sequence[Raw]) -> None:
+        self.model.add_events(list(rows))
+        self.stage.paint_soon()
+
+    def came_life(self) -> None:
+        """A blank line: the daemon is there and has nothing to say. Not a reason to draw."""
+        self.model.connection = Connection("live", self.now)
+
+    def _alive(self) -> None:
+        self.model.connection = Connection("live", self.now)
+        self.stage.paint_soon()
+
+    def lost(self, why: str) -> None:
+        """Everything stays visible; only the header changes."""
+        before = self.model.connection
+        state = "connecting" if before.state == "connecting" else "stale"
+        after = Connection(state, before.since, why)
+        if after != before:
+            self.model.connection = after
+            self.stage.paint_soon()
+
+    @property
+    def resume_from(self) -> int:
+        """The newest event seen: a new stream goes on after it. 0 when none was."""
+        return self.model.tip
+
+    def lines(self, width: int, height: int) -> list[Line]:
+        """The body of the view on top."""
+        return self.view.lines(width, height) if width > 0 and height > 0 else []

@@ -1,0 +1,271 @@
+"""The one table of keys: footer, help, bindings and "why not" all read it.
+
+A key has an action, words for each screen it works on, and needs: small questions about the situation that answer ""
+or the sentence that says why the key does nothing now. Hiding a key is not protection: the daemon enforces all of it
+by role; these answers only spare the user a refusal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tui.phrases import rollout_state
+from tui.shapes import Plan, Pool, Rollout, Server
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """All that decides whether a key works: where the user is, what is under the cursor, what may be changed."""
+
+    screen: str
+    live: bool = True
+    stale_words: str = ""
+    role: str = "operator"
+    daemon_read_only: str = ""
+    armed: bool = False
+    pool: Pool | None = None
+    server: Server | None = None
+    rollout: Rollout | None = None
+    plan: Plan | None = None
+    marks: int = 0
+    rows: int = 0
+
+
+Need = Callable[[Situation], str]
+
+
+def reachable(at: Situation) -> str:
+    return "" if at.live else f"The daemon does not answer ({at.stale_words}): nothing can be changed until it does."
+
+
+def operator(at: Situation) -> str:
+    if at.daemon_read_only:
+        return f"The daemon is read-only: {at.daemon_read_only}"
+    return "You are an observer here: the daemon takes this from operators only." if at.role == "observer" else ""
+
+
+def armed(at: Situation) -> str:
+    return "" if at.armed else "Read-only: press A to arm for ten minutes, then again."
+
+
+def a_pool(at: Situation) -> str:
+    return "" if at.pool is not None else "There is no pool under the cursor."
+
+
+def a_server(at: Situation) -> str:
+    return "" if at.server is not None else "There is no server under the cursor."
+
+
+def under_way(at: Situation) -> str:
+    if at.rollout is not None and at.rollout.active:
+        return ""
+    where = at.pool.name if at.pool is not None else "This pool"
+    return f"{where} has no rollout under way."
+
+
+def waits_for_promotion(at: Situation) -> str:
+    if why := under_way(at):
+        return why
+    assert at.rollout is not None
+    if at.rollout.state in ("awaiting-promotion", "checkpoint"):
+        return ""
+    return f"Nothing to promote: {at.rollout.pool} {rollout_state(at.rollout)}."
+
+
+def armed_to_resume(at: Situation) -> str:
+    """Pausing is for anybody at once; going on starts things."""
+    return armed(at) if at.rollout is not None and at.rollout.state == "paused" else ""
+
+
+def returnable(at: Situation) -> str:
+    """Is there anything that a rollback could undo?"""
+    if at.screen in ("servers", "server", "console"):
+        if at.server is None:
+            return a_server(at)
+        previous = at.pool.previous if at.pool is not None else ""
+        if at.server.retained or previous:
+            return ""
+        return f"{at.server.name} has nothing to go back to: no incarnation of it is retained."
+    if at.pool is None:
+        return a_pool(at)
+    if at.rollout is not None and at.rollout.active:
+        moved = sum(count for cell, count in at.rollout.cells.items() if cell in "+bhds!")
+        if at.rollout.state == "rolling-back":
+            return f"{at.rollout.pool} is rolling back already."
+        return "" if moved else "Nothing has been replaced yet: X aborts, P pauses."
+    return "" if at.pool.previous else f"{at.pool.name} has no previous image to go back to."
+
+
+def startable(at: Situation) -> str:
+    if at.plan is None:
+        return "There is no plan yet."
+    return "" if at.plan.acting else "This plan would replace nothing: there is nothing to start."
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """`words`: what the key does, by screen ("" stands for every other screen in `screens`)."""
+
+    keys: tuple[str, ...]
+    action: str
+    words: Mapping[str, str]
+    needs: tuple[Need, ...] = ()
+    footer: bool = True
+    label: str = ""
+    long: str = ""
+
+    def on(self, screen: str) -> bool:
+        return screen in self.words or "*" in self.words
+
+    def said(self, screen: str) -> str:
+        return self.words.get(screen, self.words.get("*", ""))
+
+
+ALL: Mapping[str, str] = {}
+LISTS = ("fleet", "servers", "images", "plan", "events", "help")
+MOVING = (*LISTS, "rollout", "console", "server")
+
+
+def _on(screens: Sequence[str], words: str) -> Mapping[str, str]:
+    return dict.fromkeys(screens, words)
+
+
+CHANGES: tuple[Need, ...] = (reachable, operator)
+
+KEYS: tuple[Key, ...] = (
+    Key(("enter",), "open", {"fleet": "servers", "servers": "open", "rollout": "server", "plan": "start",
+                             "events": "open", "help": "run it"}, label="enter"),
+    Key(("p",), "plan", {"fleet": "plan", "servers": "plan", "server": "plan", "images": "plan"}, (reachable,),
+        long="plan a rollout: of the marked servers, or of the pool under the cursor"),
+    Key(("c",), "promote", {"rollout": "promote", "fleet": "promote"}, (*CHANGES, waits_for_promotion, armed),
+        long="the canaries are good: let the rollout go on"),
+    Key(("P",), "pause", {"rollout": "pause", "fleet": "pause", "servers": "pause", "server": "pause"},
+        (*CHANGES, under_way, armed_to_resume), long="pause the rollout at once, or let it go on"),
+    Key(("u",), "rollback", {"rollout": "rollback", "fleet": "rollback", "servers": "back", "server": "back"},
+        (*CHANGES, returnable, armed), long="go back: the rollout, the pool, or this one server"),
+    Key(("X",), "abort", {"rollout": "abort", "fleet": "abort"}, (*CHANGES, under_way),
+        long="stop the rollout where it is; what is done stays"),
+    Key(("l",), "console", {"server": "console", "servers": "console", "rollout": "console"},
+        (reachable, a_server), long="the serial console of this server, live"),
+    Key(("H",), "hold", {"servers": "hold", "server": "hold"}, (*CHANGES, a_server, armed),
+        long="hold: skipped by everything; asks why. Again: release"),
+    Key(("A",), "arm", {"*": "arm"}, CHANGES, long="arm for ten minutes: changes are possible; again: read-only"),
+    Key(("space",), "mark", {"servers": "mark"}, label="space", long="mark this server for a plan"),
+    Key(("v",), "mark-range", {"servers": "mark to here"}, footer=False, long="mark from the last mark to here"),
+    Key(("*",), "mark-all", {"servers": "mark all"}, footer=False, long="mark all that are shown; again: none"),
+    Key(("exclamation_mark",), "faults", {"fleet": "faults", "servers": "faults", "events": "faults"}, label="!",
+        long="only what needs a look"),
+    Key(("slash",), "filter", {"servers": "filter", "images": "filter", "events": "filter", "plan": "filter"},
+        label="/", long="filter: a pattern, column:pattern (/image:2), a leading ! turns it round"),
+    Key(("s",), "sort", {"servers": "sort", "images": "sort", "plan": "sort", "fleet": "sort"}, footer=False,
+        long="sort by the next column"),
+    Key(("S",), "reverse", {"servers": "reverse", "images": "reverse", "plan": "reverse", "fleet": "reverse"},
+        footer=False, long="turn the order round"),
+    Key(("n",), "next", {"servers": "next match", "events": "next match", "rollout": "other rollout"}, footer=False,
+        long="the next row that matches the last filter; on a rollout: the next rollout"),
+    Key(("N",), "previous", {"servers": "last match", "events": "last match", "rollout": "other rollout"},
+        footer=False, long="the match before; on a rollout: the rollout before"),
+    Key(("m",), "remark", {"rollout": "remark", "events": "remark", "fleet": "remark", "server": "remark",
+                           "servers": "remark"}, CHANGES, long="write a line into the journal for everybody"),
+    Key(("w",), "wide", {"servers": "wide", "events": "wide", "fleet": "wide", "plan": "wide", "images": "wide"},
+        footer=False, long="all columns; left and right move along them"),
+    Key(("y",), "copy", {"*": "copy"}, footer=False, long="copy the row to the clipboard (OSC 52) and to a file"),
+    Key(("t",), "theme", {"*": "theme"}, footer=False, long="the next theme: dark, light, ansi-dark, ansi-light, mono"),
+    Key(("colon",), "command", {"*": "command"}, label=":", long="type a command; tab completes it"),
+    Key(("question_mark",), "help", {"*": "help"}, label="?", long="the keys of this view; enter runs one"),
+    Key(("escape", "q", "ctrl+c"), "back", {"*": "back"}, footer=False, label="q", long="back; on Fleet: leave"),
+    Key(("1",), "show-fleet", {"*": "Fleet"}, footer=False, long="all pools"),
+    Key(("2",), "show-servers", {"*": "Servers"}, footer=False, long="all servers"),
+    Key(("3",), "show-server", {"*": "Server"}, footer=False, long="the server under the cursor"),
+    Key(("4",), "show-images", {"*": "Images"}, footer=False, long="all images"),
+    Key(("5",), "show-rollout", {"*": "Rollout"}, footer=False, long="the rollout under way, or the last one"),
+    Key(("6",), "show-plan", {"*": "Plan"}, footer=False, long="the plan last made, or one for the pool"),
+    Key(("7",), "show-events", {"*": "Events"}, footer=False, long="the journal"),
+    Key(("j", "down"), "down", _on(MOVING, "down"), footer=False, label="j", long="down"),
+    Key(("k", "up"), "up", _on(MOVING, "up"), footer=False, label="k", long="up"),
+    Key(("left",), "left", _on(MOVING, "left"), footer=False, label="left", long="left along wide columns or cells"),
+    Key(("right",), "right", _on(MOVING, "right"), footer=False, label="right", long="right along them"),
+    Key(("pagedown", "ctrl+f"), "page-down", _on(MOVING, "page down"), footer=False, label="PgDn", long="a page down"),
+    Key(("pageup", "ctrl+b"), "page-up", _on(MOVING, "page up"), footer=False, label="PgUp", long="a page up"),
+    Key(("g", "home"), "top", _on(MOVING, "top"), footer=False, label="g", long="to the first row"),
+    Key(("G", "end"), "bottom", _on(MOVING, "bottom"), footer=False, label="G", long="to the last row"),
+)
+
+QUIET = frozenset({"down", "up", "left", "right", "page-down", "page-up", "top", "bottom"})
+"""Actions that help shows once, as one line."""
+
+_ALIASES = {"upper_a": "A", "!": "exclamation_mark", "/": "slash", ":": "colon", "?": "question_mark",
+            "asterisk": "*", "tilde": "~"}
+
+
+def normal(name: str) -> str:
+    """One name per key, whatever the terminal calls it."""
+    if name in _ALIASES:
+        return _ALIASES[name]
+    if name.startswith("upper_"):
+        return name[-1].upper()
+    return name
+
+
+@dataclass(frozen=True, slots=True)
+class Keymap:
+    """The table, as remapped by the user. `options` may carry `keys.ACTION = "x"`."""
+
+    keys: tuple[Key, ...] = KEYS
+    index: Mapping[str, tuple[Key, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def made(cls, options: Mapping[str, str]) -> Keymap:
+        """The table with the user's own keys. An unknown action is left alone: it belongs to a newer release."""
+        wanted = {name[5:]: normal(value) for name, value in options.items() if name.startswith("keys.") and value}
+        keys = tuple(
+            Key((wanted[key.action],), key.action, key.words, key.needs, key.footer, shown(wanted[key.action]), key.long)
+            if key.action in wanted else key
+            for key in KEYS
+        )
+        index: dict[str, tuple[Key, ...]] = {}
+        for key in keys:
+            for name in key.keys:
+                index[name] = (*index.get(name, ()), key)
+        return cls(keys, index)
+
+    def find(self, name: str, screen: str) -> Key | None:
+        """The key that works on this screen under this name."""
+        return next((key for key in self.index.get(normal(name), ()) if key.on(screen)), None)
+
+    def elsewhere(self, name: str) -> Key | None:
+        """A key that exists, on another screen."""
+        found = self.index.get(normal(name), ())
+        return found[0] if found else None
+
+
+def shown(name: str) -> str:
+    """A key as it is printed on the keyboard."""
+    names = {"exclamation_mark": "!", "slash": "/", "colon": ":", "question_mark": "?", "escape": "esc"}
+    return names.get(name, name)
+
+
+def label(key: Key) -> str:
+    return key.label or shown(key.keys[0])
+
+
+def why_not(key: Key, at: Situation) -> str:
+    """The sentence that says why a key does nothing now; "" when it works."""
+    for need in key.needs:
+        if why := need(at):
+            return why.replace("then again.", f"then {label(key)} again.")
+    return ""
+
+
+def footer_words(key: Key, at: Situation) -> str:
+    """What the footer says for a key; a few change with the situation."""
+    if key.action == "pause" and at.rollout is not None and at.rollout.state == "paused":
+        return "resume"
+    if key.action == "arm" and at.armed:
+        return "disarm"
+    if key.action == "hold" and at.server is not None and at.server.held:
+        return "release"
+    if key.action == "plan" and at.marks:
+        return f"plan {at.marks}"
+    return key.said(at.screen)

@@ -1,0 +1,174 @@
+"""What a view is: lines out, moving and opening in. Views are pure; they know the desk, not the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from tui.ink import Line, Span, fit, plain, width_of
+from tui.phrases import clock, event_tone, when, who
+from tui.shapes import Event, Pool, Rollout, Server
+from tui.widgets.table import Table
+
+if TYPE_CHECKING:
+    from tui.desk import Desk
+
+R = TypeVar("R")
+LABEL = 10
+"""Cells of the left column in fact lists."""
+
+
+class View:
+    """One screen. `name` is its name in the table of keys."""
+
+    name = ""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+
+    def enter(self, before: View, **what: str) -> None:
+        """The view comes on top; `what` says about what (a server, a pool), `before` was there until now."""
+
+    def leave(self) -> None:
+        """The view goes away."""
+
+    def lines(self, width: int, height: int) -> list[Line]:
+        raise NotImplementedError
+
+    def act(self, action: str) -> bool:
+        """Take an action of this view; False leaves it to the desk."""
+        return False
+
+    def ticking(self) -> bool:
+        """Does it show seconds that pass?"""
+        return False
+
+    def server(self) -> Server | None:
+        return None
+
+    def pool(self) -> Pool | None:
+        server = self.server()
+        return None if server is None else self.desk.model.pools.get(server.pool)
+
+    def rollout(self) -> Rollout | None:
+        pool = self.pool()
+        return None if pool is None else self.desk.model.rollout_of(pool.name)
+
+    def marks(self) -> frozenset[str]:
+        return frozenset()
+
+    def copy_text(self) -> str:
+        return "\n".join(plain(row).rstrip() for row in self.lines(*self.desk.size))
+
+
+class TableView(View, Generic[R]):
+    """A view that is mostly one table."""
+
+    table: Table[R]
+
+    def act(self, action: str) -> bool:
+        table = self.table
+        if table.move(action):
+            return True
+        match action:
+            case "mark":
+                table.mark()
+            case "mark-range":
+                table.mark_range()
+            case "mark-all":
+                table.mark_all()
+            case "sort":
+                title = table.sort_next()
+                self.desk.say(f"Sorted by {title}." if title else "", "dim")
+            case "reverse":
+                table.reverse = not table.reverse
+            case "wide":
+                table.wide, table.shift = not table.wide, 0
+                self.desk.say("All columns: left and right move along them." if table.wide else "", "dim")
+            case "filter":
+                self.ask_filter()
+            case "next" | "previous":
+                self.seek(1 if action == "next" else -1)
+            case "back" if table.filter.pattern is not None:
+                table.set_filter("")
+            case "back" if table.marks:
+                table.marks.clear()
+            case _:
+                return False
+        return True
+
+    def seek(self, step: int) -> None:
+        if self.table.last_filter.pattern is None:
+            self.desk.say("There is no filter yet: / makes one, n and N go along its matches.", "dim")
+        elif not self.table.seek(step):
+            self.desk.say("No row matches the last filter.", "dim")
+
+    def ask_filter(self) -> None:
+        """Filter as it is typed; Enter keeps it, esc brings back the one before."""
+        before = self.table.filter.source
+
+        def typed(text: str) -> None:
+            try:
+                self.table.set_filter(text)
+                self.desk.flash.clear()
+            except ValueError as error:
+                self.desk.flash.say(str(error), "warn")
+
+        self.desk.ask("filter", typed, typed=before, changed=typed, cancelled=lambda: typed(before))
+
+    def copy_text(self) -> str:
+        current = self.table.current
+        if current is None:
+            return ""
+        shown = (column.words(current) if column.words else "" for column in self.table.columns)
+        return " ".join(word for word in shown if word)
+
+    def filter_words(self) -> str:
+        """What hides rows, for the line under the table; "" when nothing does."""
+        parts = [f"filter {self.table.filter.source}"] if self.table.filter.pattern is not None else []
+        if self.table.only is not None:
+            parts.append("only faults")
+        if self.table.marks:
+            parts.append(f"{len(self.table.marks)} marked")
+        return ", ".join(parts)
+
+
+def section(title: str, width: int, note: str = "") -> Line:
+    """A word and a faint rule: what divides a screen instead of boxes."""
+    tail = f" {note} " if note else ""
+    rule = "─" * max(0, width - width_of(title) - width_of(tail) - 3)
+    return (Span(f" {title} ", "head"), Span(rule, "faint"), Span(tail, "dim"))
+
+
+def fact(label: str, *spans: Any, tone: str = "plain", width: int = LABEL) -> Line:
+    """A row of a fact list: a quiet label, then words."""
+    rest = tuple(Span(item, tone) if isinstance(item, str) else item for item in spans)
+    return (Span(f" {label:<{width}}", "dim"), *rest)
+
+
+def stamp(desk: Desk, moment: float | None) -> str:
+    """When an event was, in nine cells: to the second today, to the minute this week, else the day."""
+    local = desk.model.local(moment)
+    said = when(local, desk.now, desk.clock.zone)
+    if len(said) <= 5:
+        return clock(local, desk.clock.zone, seconds=True)
+    return said if len(said) <= 9 else said.rpartition(" ")[0]
+
+
+def event_words(event: Event) -> str:
+    """The text of an event without the name that stands before it already."""
+    words = event.text or event.type
+    about = event.server or event.pool
+    for known in (f"{about}: ", f"{about} "):
+        words = words.removeprefix(known) if about else words
+    return words
+
+
+def event_line(desk: Desk, event: Event) -> Line:
+    """An event as a row of a tail: time, about whom, what, by whom if it was a person."""
+    actor = who(event.actor)
+    about = event.server or event.pool or actor
+    by = f" ({actor})" if event.actor and actor not in ("engine", about) else ""
+    return (
+        Span(f" {stamp(desk, event.at):<9} ", "dim"), *fit((Span(about),), 10), Span("  "),
+        Span(event_words(event), event_tone(event)), Span(by, "dim"),
+    )

@@ -1,0 +1,166 @@
+"""Fleet, the home: a row per pool, then the pool under the cursor, what needs a look, and what happened last."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tui import phrases
+from tui.ink import Line, Span
+from tui.screens.base import TableView, event_line, fact, section
+from tui.shapes import Pool, Rollout
+from tui.widgets.table import Column, Shown, Table
+
+if TYPE_CHECKING:
+    from tui.desk import Desk
+
+
+class FleetView(TableView[Pool]):
+    """A table of pools; a fleet has few, so the rest of the screen tells more about them."""
+
+    name = "fleet"
+
+    def __init__(self, desk: Desk) -> None:
+        super().__init__(desk)
+        model = desk.model
+        self.table = Table(
+            (
+                Column("pool", "pool", lambda pool: (Span(pool.name, "title"),), 8, 18, words=lambda pool: pool.name,
+                       order=lambda pool: pool.name),
+                Column("size", "size", lambda pool: f"{pool.size:,}", 5, align="right", order=lambda pool: -pool.size),
+                Column("health", "health", phrases.health, 13, order=lambda pool: pool.healthy - pool.size,
+                       words=lambda pool: "down" if pool.healthy < pool.size else "ok"),
+                Column("image", "image", lambda pool: phrases.version_bar(pool, 14), 14,
+                       words=lambda pool: " ".join(pool.versions), order=lambda pool: pool.stable),
+                Column("oldest", "oldest", self._oldest, 9, align="right",
+                       order=lambda pool: -(model.oldest(pool, desk.now) or 0.0), words=lambda pool: ""),
+                Column("root", "root", self._root, 7, words=lambda pool: pool.root, order=lambda pool: pool.root),
+                Column("rollout", "rollout", self._rollout, 0),
+                Column("mode", "mode", lambda pool: (Span(pool.mode, "dim"),), 8, at=120, words=lambda pool: pool.mode),
+                Column("driver", "driver", lambda pool: (Span(pool.driver, "dim"),), 9, at=120,
+                       words=lambda pool: pool.driver),
+                Column("data", "data kept", lambda pool: (Span(", ".join(pool.data) or "-", "dim"),), 14, at=160,
+                       words=lambda pool: " ".join(pool.data)),
+            ),
+        )
+
+    # cells
+
+    def _oldest(self, pool: Pool) -> Shown:
+        seconds = self.desk.model.oldest(pool, self.desk.now)
+        mark, tone = phrases.heat(seconds, pool.max_age)
+        return (Span(phrases.age(seconds), tone), Span(f" {mark}" if mark else "", tone))
+
+    def _root(self, pool: Pool) -> Shown:
+        writable = self.desk.model.tally(pool.name).roots.get("writable", 0)
+        short = phrases.ROOT_SHORT.get(pool.root, pool.root)
+        return (Span(f"{writable} rw !", "bad"),) if writable else (Span(short),)
+
+    def _rollout(self, pool: Pool) -> Shown:
+        rollout = self.desk.model.rollout_of(pool.name)
+        zone = self.desk.clock.zone
+        if rollout is not None and rollout.active:
+            tone = phrases.ROLLOUT_TONES.get(rollout.state, "accent")
+            done, total = phrases.progress(rollout)
+            if rollout.state == "rolling":
+                return (Span(f"{done}/{total} ", "accent"), Span(phrases.eta(rollout, zone)))
+            return (Span(phrases.rollout_state(rollout), tone), Span(f" {done}/{total}"))
+        if pool.unreachable:
+            return (Span("unreachable: " + ", ".join(pool.unreachable), "bad"),)
+        if pool.newest and pool.stable and pool.newest != pool.stable:
+            return (Span(f"{pool.newest} is ready", "accent"),)
+        return (Span("-", "dim"),)
+
+    # drawing
+
+    def lines(self, width: int, height: int) -> list[Line]:
+        model = self.desk.model
+        self.table.update(model.pools, object())
+        if not model.pools:
+            return [(), (Span("  no pools yet" if model.connection.live else "  waiting for the daemon", "dim"),)]
+        most = max(4, height - 9)
+        rows = self.table.lines(width, min(len(self.table.order) + 1, most, height))
+        pool = self.table.current
+        rest = height - len(rows)
+        if pool is not None and rest >= 5:
+            rows += [(), *self.about(pool, width)]
+        rows += self.needs(width, height - len(rows))
+        return (rows + self.lately(width, height - len(rows)))[:height]
+
+    def about(self, pool: Pool, width: int) -> list[Line]:
+        """The pool under the cursor in a few sentences."""
+        model = self.desk.model
+        rollout = model.rollout_of(pool.name)
+        found = [section(pool.name, width, f"{pool.driver}, {pool.mode}" if pool.mode else pool.driver)]
+        found.append(fact("image", *self._images(pool)))
+        found.append(fact("rollout", *self._last(rollout)))
+        if rollout is not None and rollout.active and rollout.reason:
+            found.append(fact("", Span(rollout.reason, phrases.ROLLOUT_TONES.get(rollout.state, "plain"))))
+        back = model.tally(pool.name).returnable
+        if back and pool.previous:
+            found.append(fact("way back", f"{phrases.plural(back, 'server')} can return to {pool.previous} in seconds"))
+        return found
+
+    def _images(self, pool: Pool) -> Line:
+        spans = [Span(f"{pool.family} {pool.stable or '-'}")]
+        if pool.target and pool.target != pool.stable:
+            spans.append(Span(f", going to {pool.target}", "accent"))
+        elif pool.newest and pool.newest != pool.stable:
+            spans.append(Span(f", {pool.newest} is newer", "accent"))
+        elif pool.newest:
+            spans.append(Span(", the newest", "dim"))
+        if pool.previous:
+            spans.append(Span(f" · before it {pool.previous}", "dim"))
+        for version, why in pool.rejected[:2]:
+            spans.append(Span(f" · {version} rejected: {why}" if why else f" · {version} rejected", "warn"))
+        return tuple(spans)
+
+    def _last(self, rollout: Rollout | None) -> Line:
+        if rollout is None:
+            return (Span("none yet", "dim"),)
+        zone, now = self.desk.clock.zone, self.desk.now
+        done, total = phrases.progress(rollout)
+        tone = phrases.ROLLOUT_TONES.get(rollout.state, "accent")
+        head = (Span(f"{phrases.movement(rollout)} "), Span(phrases.rollout_state(rollout), tone))
+        if not rollout.active:
+            ended = phrases.when(self.desk.model.local(rollout.ended), now, zone)
+            return (*head, Span(f" {ended}, {done} of {total}", "dim"))
+        since = phrases.when(self.desk.model.local(rollout.started), now, zone)
+        return (*head, Span(f", {done} of {total} done"), Span(f" · since {since} by {phrases.who(rollout.author)}", "dim"))
+
+    def needs(self, width: int, room: int) -> list[Line]:
+        """What needs a person. Nothing is worth a line too: it is what one hopes to read."""
+        if room < 3:
+            return []
+        troubles = self.desk.model.troubles()
+        if not troubles:
+            return [section("needs a look", width), (Span(" nothing", "good"),)]
+        most = max(1, min(len(troubles), room // 2))
+        rows: list[Line] = [section("needs a look", width, str(len(troubles)) if len(troubles) > most else "")]
+        for trouble in troubles[:most]:
+            rows.append((Span(" ! ", trouble.tone), Span(f"{trouble.name:<12} "), Span(trouble.words, trouble.tone)))
+        return rows
+
+    def lately(self, width: int, room: int) -> list[Line]:
+        events = self.desk.model.events
+        if room < 2 or not events:
+            return []
+        return [section("lately", width), *(event_line(self.desk, item) for item in reversed(events[-(room - 1):]))]
+
+    # doing
+
+    def pool(self) -> Pool | None:
+        return self.table.current
+
+    def act(self, action: str) -> bool:
+        if action == "open":
+            if self.table.cursor:
+                self.desk.open("servers", pool=self.table.cursor)
+            return True
+        if action == "faults":
+            self.desk.open("servers", faults="yes")
+            return True
+        return super().act(action)
+
+
+def make(desk: Desk) -> FleetView:
+    return FleetView(desk)

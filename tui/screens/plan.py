@@ -1,0 +1,193 @@
+"""Plan: what a start would do, to whom, in what order and why, before anything is done."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tui import actions, phrases
+from tui.ink import Line, Span, wrap
+from tui.screens.base import TableView, View, fact
+from tui.shapes import Plan, PlanRow, Pool, Rollout, Server
+from tui.widgets.table import Column, Shown, Table
+
+if TYPE_CHECKING:
+    from tui.desk import Desk
+
+ACTION_TONES = {"replace": "plain", "birth": "accent", "skip": "dim", "hold": "warn"}
+
+
+class PlanView(TableView[PlanRow]):
+    """The table is the plan; the lines around it say what it costs, what it changes, and how it is started."""
+
+    name = "plan"
+
+    def __init__(self, desk: Desk) -> None:
+        super().__init__(desk)
+        self._shown: Plan | None = None
+        self._rows: dict[str, PlanRow] = {}
+        self._turns: dict[str, str] = {}
+        self.table = Table(
+            (
+                Column("server", "server", lambda row: row.name, 8, 20, words=lambda row: row.name),
+                Column("does", "does", lambda row: (Span(row.action, ACTION_TONES.get(row.action, "plain")),), 7,
+                       words=lambda row: row.action, order=lambda row: row.action),
+                Column("turn", "turn", self._turn, 6, align="right", words=lambda row: "canary" if row.canary else ""),
+                Column("move", "from→to", self._move, 8, 14, words=lambda row: f"{row.origin}→{row.to}"),
+                Column("data", "data kept", lambda row: (Span(", ".join(row.data_kept) or "-", "dim"),), 9, 16,
+                       words=lambda row: ",".join(row.data_kept)),
+                Column("why", "why", self._why, 0, words=lambda row: row.reason),
+                Column("order", "how", lambda row: (Span(row.order, "dim"),), 12, at=120, words=lambda row: row.order),
+                Column("back", "way back", lambda row: (Span(row.rollback, "dim"),), 9, at=120,
+                       words=lambda row: row.rollback),
+                Column("takes", "takes", lambda row: phrases.span(row.seconds) if row.seconds else "-", 7,
+                       align="right", at=120, order=lambda row: -row.seconds, words=lambda row: ""),
+            ),
+        )
+
+    def enter(self, before: View, **what: str) -> None:
+        pool = before.pool()
+        if what.get("kept") or (self.desk.plan is not None and (pool is None or pool.name == self.desk.plan.pool)):
+            return
+        if pool is not None:
+            self.desk.spawn(actions.make_plan(self.desk, {"pool": pool.name}))
+
+    # cells
+
+    def _turn(self, row: PlanRow) -> Shown:
+        turn = self._turns.get(row.name, "")
+        return (Span(turn, "accent" if turn == "canary" else "plain"),)
+
+    def _move(self, row: PlanRow) -> Shown:
+        if row.action in ("replace", "birth"):
+            return f"{row.origin}→{row.to}" if row.origin else f"→{row.to}"
+        return (Span(row.origin or "-", "dim"),)
+
+    def _why(self, row: PlanRow) -> Shown:
+        return (Span(row.reason, "dim" if row.action == "skip" else "plain"),)
+
+    # drawing
+
+    def lines(self, width: int, height: int) -> list[Line]:
+        plan = self.desk.plan
+        if plan is None:
+            return [(), (Span("  No plan yet: p on a pool or on marked servers makes one. Planning changes nothing.", "dim"),)]
+        if plan is not self._shown:
+            self._take(plan)
+        top = self._head(plan, width)
+        bottom = self._foot(plan, width)
+        room = max(2, height - len(top) - len(bottom))
+        self.table.update(self._rows, id(plan))
+        rows = self.table.lines(width, room)
+        if len(top) + len(rows) + len(bottom) < height:
+            bottom = [(), *bottom]
+        return ([*top, *rows, *bottom])[:height]
+
+    def _take(self, plan: Plan) -> None:
+        self._shown = plan
+        self._rows = {row.name: row for row in plan.servers}
+        self._turns = {}
+        for turn, row in enumerate((row for row in plan.servers if row.action in ("replace", "birth")), start=1):
+            self._turns[row.name] = "canary" if row.canary else str(turn)
+        self.table.go(0)
+
+    def _head(self, plan: Plan, width: int) -> list[Line]:
+        kind = "" if plan.kind == "rollout" else f"{plan.kind} of "
+        move = f"{plan.origin}→{plan.to}" if plan.origin and plan.origin != plan.to else f"→{plan.to}"
+        rows: list[Line] = [(
+            Span(f" plan {plan.hash[:8]}", "title"), Span(f"  {kind}{plan.pool} {move}"),
+            Span("  nothing has happened yet", "dim"),
+        )]
+        for text in (plan.summary or self._summary(plan))[:3]:
+            rows += [(Span(f" {row}"),) for row in wrap(text, width - 2, 2)]
+        if self.desk.difference:
+            rows.append((Span(" ! the fleet changed since; p plans anew:", "warn"),))
+            rows += [(Span(f"   {text}", "warn"),) for text in self.desk.difference[:3]]
+        return rows
+
+    def _summary(self, plan: Plan) -> tuple[str, ...]:
+        """Said here only when the daemon said nothing."""
+        canaries = sum(1 for row in plan.servers if row.canary)
+        extra, missing = plan.budget.get("max_surge", 0), plan.budget.get("max_unavailable", 0)
+        pace = f"at most {extra} extra and {missing} missing at a time"
+        first = f", {phrases.plural(canaries, 'canary', 'canaries')} first" if canaries else ""
+        return (f"{phrases.plural(plan.acting, 'server')}, {pace}{first} · {phrases.about(plan.seconds)}",)
+
+    def _foot(self, plan: Plan, width: int) -> list[Line]:
+        rows: list[Line] = []
+        if words := diff_words(plan):
+            rows += [fact("changes" if not index else "", text) for index, text in enumerate(wrap(words, width - 12, 2))]
+        kept = sorted({name for row in plan.servers for name in row.data_kept})
+        rows.append(fact("kept", f"data {', '.join(kept)} · " if kept else "", self._way_back(plan)))
+        over = phrases.plural(plan.blast_domains, "hypervisor") if plan.blast_domains else "no hypervisor"
+        rows.append(fact("blast", f"{phrases.plural(plan.blast_servers or plan.acting, 'server')} on {over}, "
+                                  f"worst loss at once: {plan.worst_loss}"))
+        rows.append(fact("needs", *self._needs(plan)))
+        return rows
+
+    def _way_back(self, plan: Plan) -> str:
+        """What it would cost to regret this, from the rows."""
+        acting = [row for row in plan.servers if row.action == "replace"]
+        kept = sum(1 for row in acting if row.rollback == "retained")
+        if not acting:
+            return "nothing is replaced"
+        if kept == len(acting):
+            return "rollback at any time, in seconds: every old incarnation is retained"
+        return f"rollback: {kept} in seconds from retained incarnations, {len(acting) - kept} by a new birth"
+
+    def _needs(self, plan: Plan) -> Line:
+        count = plan.acting
+        if not count:
+            return (Span("nothing: there is nothing to do", "dim"),)
+        approvals = plan.needs.get("approvals")
+        more = f", then {phrases.plural(approvals, 'approval')}" if isinstance(approvals, int) and approvals else ""
+        typed = "enter, then y" if count == 1 else f"enter, then type {count}"
+        if self.desk.armed_left <= 0:
+            typed = f"A to arm, then {typed}"
+        return (Span(typed, "key"), Span(f" to start{more}"))
+
+    # doing
+
+    def pool(self) -> Pool | None:
+        plan = self.desk.plan
+        return None if plan is None else self.desk.model.pools.get(plan.pool)
+
+    def server(self) -> Server | None:
+        return self.desk.model.servers.get(self.table.cursor)
+
+    def rollout(self) -> Rollout | None:
+        plan = self.desk.plan
+        return None if plan is None else self.desk.model.rollout_of(plan.pool)
+
+    def act(self, action: str) -> bool:
+        if action == "open":
+            actions.start_plan(self.desk)
+            return True
+        return super().act(action)
+
+
+def diff_words(plan: Plan) -> str:
+    """`+2 packages, 14 upgraded, 1 removed, kernel a→b`, from a diff whose lists may be lists or numbers."""
+    def count(*names: str) -> int:
+        for name in names:
+            value: Any = plan.diff.get(name)
+            if isinstance(value, (list, dict)):
+                return len(value)
+            if isinstance(value, int) and not isinstance(value, bool):
+                return value
+        return 0
+
+    added, removed, changed = count("added"), count("removed"), count("changed", "upgraded")
+    parts = [f"+{phrases.plural(added, 'package')}" if added else "", f"{changed} upgraded" if changed else "",
+             f"{removed} removed" if removed else ""]
+    kernel = plan.diff.get("kernel")
+    if isinstance(kernel, str) and kernel:
+        parts.append(f"kernel {kernel}")
+    size = plan.diff.get("size")
+    if isinstance(size, int) and not isinstance(size, bool) and size:
+        parts.append(f"{'+' if size > 0 else '-'}{phrases.size(abs(size))}")
+    said = ", ".join(part for part in parts if part)
+    return said or ("no package differs" if plan.diff else "")
+
+
+def make(desk: Desk) -> PlanView:
+    return PlanView(desk)

@@ -1,0 +1,254 @@
+"""Rollout, the reason to exist: a cell per server, the budget, the reason of every wait, the tail of events."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tui import phrases
+from tui.ink import Line, Span, wrap
+from tui.screens.base import View, event_line, fact, section
+from tui.shapes import Pool, Rollout, Run, Server
+
+if TYPE_CHECKING:
+    from tui.desk import Desk
+
+MARGIN = 1
+BUSY = "dsbh"
+STOPPED = ("paused", "awaiting-promotion", "awaiting-approval", "checkpoint", "failed")
+
+
+class RolloutView(View):
+    """Shows the rollout asked for, or the one that most needs a person. The cursor walks over the cells."""
+
+    name = "rollout"
+
+    def __init__(self, desk: Desk) -> None:
+        super().__init__(desk)
+        self.id = ""
+        self.cursor = ""
+        self.per_row = 1
+        self.walked = False
+
+    def enter(self, before: View, **what: str) -> None:
+        rollout = what.get("rollout", "")
+        if not rollout:
+            pool = before.pool()
+            found = self.desk.model.rollout_of(pool.name) if pool is not None else None
+            rollout = found.id if found is not None and found.active else ""
+        if rollout and rollout != self.id:
+            self.id, self.cursor, self.walked = rollout, "", False
+
+    def rollout(self) -> Rollout | None:
+        known = self.desk.model.rollouts.get(self.id)
+        if known is None:
+            known = next(iter(self.desk.model.newest()), None)
+            if known is not None:
+                self.id = known.id
+        return known
+
+    def pool(self) -> Pool | None:
+        rollout = self.rollout()
+        return None if rollout is None else self.desk.model.pools.get(rollout.pool)
+
+    def server(self) -> Server | None:
+        rollout = self.rollout()
+        run = self._current(rollout) if rollout is not None else None
+        return None if run is None else self.desk.model.servers.get(run.name)
+
+    def ticking(self) -> bool:
+        rollout = self.rollout()
+        return rollout is not None and any(cell in BUSY for cell in rollout.cells)
+
+    def _ordered(self, rollout: Rollout) -> list[Run]:
+        """Canaries first, else as the daemon said it."""
+        return sorted(rollout.runs, key=lambda run: not run.canary)
+
+    def _current(self, rollout: Rollout) -> Run | None:
+        """The server under the cursor; until somebody moves it, the one the rollout is at."""
+        runs = self._ordered(rollout)
+        if self.walked:
+            found = next((run for run in runs if run.name == self.cursor), None)
+            if found is not None:
+                return found
+        for cells in ("!", BUSY, "."):
+            for run in runs:
+                if run.cell in cells:
+                    return run
+        return runs[0] if runs else None
+
+    # drawing
+
+    def lines(self, width: int, height: int) -> list[Line]:
+        rollout = self.rollout()
+        if rollout is None:
+            return [(), (Span("  No rollout yet. p on a pool (1) plans one; nothing happens before you say so.", "dim"),)]
+        rows = self._state(rollout, width)
+        rows += self._cells(rollout, width, max(1, height - 12))
+        rows += [self._legend(rollout), self._budget(rollout)]
+        tail_room = 3 if height >= 14 else 0
+        rows += self._servers(rollout, width, max(1, height - len(rows) - 1 - tail_room))
+        rows.append(self._forecast(rollout))
+        rows += self._tail(rollout, width, height - len(rows))
+        return rows[:height]
+
+    def _state(self, rollout: Rollout, width: int) -> list[Line]:
+        """What it is and, when it stands still, the reason: the line that matters most."""
+        done, total = phrases.progress(rollout)
+        kind = "" if rollout.kind == "rollout" else f"{rollout.kind} "
+        started = phrases.when(self.desk.model.local(rollout.started), self.desk.now, self.desk.clock.zone)
+        tone = phrases.ROLLOUT_TONES.get(rollout.state, "accent")
+        head: Line = (
+            Span(f" {rollout.pool}", "title"), Span(f"  {kind}{rollout.image} {phrases.movement(rollout)}  "),
+            Span(phrases.rollout_state(rollout), tone), Span(f", {done} of {total} done"),
+            Span(f"  since {started} by {phrases.who(rollout.author)}", "dim"),
+        )
+        if not rollout.reason or (rollout.state not in STOPPED and rollout.active):
+            return [head]
+        glyph = "! " if tone in ("warn", "bad") else ""
+        return [head, *((Span(f" {glyph}{text}" if not index else f"   {text}", tone),)
+                        for index, text in enumerate(wrap(rollout.reason, width - 4, 2)))]
+
+    def _cells(self, rollout: Rollout, width: int, most: int) -> list[Line]:
+        """`canary ++ │ +++b....`: one cell a server, the cursor on one of them; 1,000 servers take 13 rows."""
+        runs = self._ordered(rollout)
+        canaries = [run for run in runs if run.canary]
+        current = self._current(rollout)
+        lead: list[Span] = [Span(" ")]
+        if canaries and len(canaries) < width // 2:
+            lead += [Span("canary ", "dim"), *self._glyphs(canaries, current), Span(" │ ", "faint")]
+            runs = runs[len(canaries):]
+        first = max(8, width - sum(len(span.text) for span in lead) - MARGIN)
+        self.per_row = full = max(8, width - 2 * MARGIN)
+        rows: list[Line] = [(*lead, *self._glyphs(runs[:first], current))]
+        rest = runs[first:]
+        rows += [(Span(" "), *self._glyphs(rest[at : at + full], current)) for at in range(0, len(rest), full)]
+        if len(rows) <= most:
+            return rows
+        return self._window(rows, runs, first, full, most)
+
+    def _window(self, rows: list[Line], runs: list[Run], first: int, full: int, most: int) -> list[Line]:
+        """Too many for the screen: the rows around where work is, and how many are out of sight."""
+        at = next((place for place, run in enumerate(runs) if run.cell in BUSY + "!"), 0)
+        row = 0 if at < first else 1 + (at - first) // full
+        room = max(1, most - 1)
+        top = max(0, min(row - room // 2, len(rows) - room))
+        hidden = len(rows) - room
+        note = (Span(f" {hidden} more rows of cells are out of sight; widen the terminal to see them", "dim"),)
+        return [*rows[top : top + room], note]
+
+    def _glyphs(self, runs: list[Run], current: Run | None) -> list[Span]:
+        """Neighbours of one tone are one span."""
+        spans: list[Span] = []
+        for run in runs:
+            tone = phrases.CELL_TONES[run.cell]
+            if run is current and self.walked:
+                spans.append(Span(run.cell, f"{tone}+cursor"))
+            elif spans and spans[-1].tone == tone:
+                spans[-1] = Span(spans[-1].text + run.cell, tone)
+            else:
+                spans.append(Span(run.cell, tone))
+        return spans
+
+    def _legend(self, rollout: Rollout) -> Line:
+        """Only what there is, plus failed: to read `failed 0` is worth its place."""
+        spans: list[Span] = [Span(" ")]
+        for cell, words in phrases.CELL_WORDS.items():
+            count = rollout.cells.get(cell, 0)
+            if count or cell in "+!":
+                tone = phrases.CELL_TONES[cell] if count else "dim"
+                spans += [Span(cell, tone), Span(f" {words} {count}   ", "plain" if count else "dim")]
+        return tuple(spans)
+
+    def _budget(self, rollout: Rollout) -> Line:
+        over = rollout.failures > rollout.max_failures
+        return fact(
+            "budget", f"extra {rollout.surge_used} of {rollout.max_surge}   missing {rollout.missing} of "
+            f"{rollout.max_unavailable}   ",
+            Span(f"failures {rollout.failures} of {rollout.max_failures}", "bad" if over else "plain"),
+        )
+
+    def _servers(self, rollout: Rollout, width: int, most: int) -> list[Line]:
+        """The failed, the busy, then the waiting by reason. Every wait has one."""
+        now = self.desk.model.daemon_time(self.desk.now)
+        rows: list[Line] = []
+        if self.walked and (current := self._current(rollout)) is not None and current.cell not in BUSY + "!":
+            rows.append(self._run(rollout, current, now, "›"))
+        for cells in ("!<", BUSY):
+            rows += [self._run(rollout, run, now, "›" if self.walked and run is self._current(rollout) else " ")
+                     for run in rollout.runs if run.cell in cells]
+        waits = self.desk.model.waits(rollout) if rollout.active else []
+        rows += [(Span(f" {name:<10} "), Span("waits: " if not why.startswith("wait") else "", "dim"), Span(why, "dim"))
+                 for name, why in waits[:3]]
+        if len(rows) > most:
+            rows = [*rows[: most - 1], (Span(f" and {len(rows) - most + 1} more: enter opens one, 2 lists all", "dim"),)]
+        return rows
+
+    def _run(self, rollout: Rollout, run: Run, now: float, mark: str) -> Line:
+        words = phrases.STEP_WORDS.get(run.step, run.step)
+        head = (Span(mark, "key"), Span(f"{run.name:<10} "), Span(f"{words:<10} ", phrases.CELL_TONES[run.cell]))
+        if run.cell not in BUSY:
+            return (*head, Span(run.error or run.reason, "bad" if run.error else "dim"))
+        typical = rollout.typical.get(run.step)
+        parts = [f"typical {phrases.span(typical)}" if typical else "", phrases.deadline(run, now), run.reason]
+        elapsed = phrases.elapsed(run, now)
+        return (*head, Span(f"{elapsed:>7}  "), Span(", ".join(part for part in parts if part), "dim"))
+
+    def _forecast(self, rollout: Rollout) -> Line:
+        cost = f"rollback now: {rollout.rollback_cost}" if rollout.rollback_cost else ""
+        if not rollout.active:
+            ended = phrases.when(self.desk.model.local(rollout.ended), self.desk.now, self.desk.clock.zone)
+            return fact("ended", ended, Span(f"   {cost}" if cost else "", "dim"))
+        said = phrases.eta(rollout, self.desk.clock.zone, ranged=True).removeprefix("eta ")
+        waits = "when you promote" if rollout.state == "awaiting-promotion" else "not known yet"
+        return fact("eta", said or waits, Span(f"     {cost}" if cost else "", "dim"))
+
+    def _tail(self, rollout: Rollout, width: int, room: int) -> list[Line]:
+        if room < 2:
+            return []
+        events = [item for item in self.desk.model.events[-600:] if item.rollout == rollout.id or (
+            item.type == "remark" and (item.at or 0) >= (rollout.started or 0))]
+        since = phrases.when(self.desk.model.local(rollout.started), self.desk.now, self.desk.clock.zone)
+        others = len(self.desk.model.active()) - 1
+        note = f"{phrases.plural(others, 'other rollout')}: n" if others > 0 else ""
+        return [section(f"since {since}", width, note),
+                *(event_line(self.desk, item) for item in reversed(events[-(room - 1):]))]
+
+    # doing
+
+    def act(self, action: str) -> bool:
+        rollout = self.rollout()
+        if rollout is None:
+            return action in ("next", "previous")
+        if action in ("next", "previous"):
+            known = self.desk.model.newest()
+            place = [item.id for item in known].index(rollout.id) + (1 if action == "next" else -1)
+            self.id, self.walked = known[place % len(known)].id, False
+            return True
+        steps = {"down": self.per_row, "up": -self.per_row, "left": -1, "right": 1, "page-down": self.per_row * 5,
+                 "page-up": -self.per_row * 5, "top": -100_000, "bottom": 100_000}
+        if action in steps:
+            self._walk(rollout, steps[action])
+            return True
+        if action == "open":
+            if (current := self._current(rollout)) is not None:
+                self.desk.open("server", server=current.name)
+            return True
+        if action == "back" and self.walked:
+            self.walked = False
+            return True
+        return False
+
+    def _walk(self, rollout: Rollout, step: int) -> None:
+        runs = self._ordered(rollout)
+        current = self._current(rollout)
+        if current is None:
+            return
+        at = runs.index(current)
+        if abs(step) == self.per_row and len(runs) <= self.per_row:
+            step = 1 if step > 0 else -1
+        self.cursor = runs[max(0, min(len(runs) - 1, at + (step if self.walked else 0)))].name
+        self.walked = True
+
+
+def make(desk: Desk) -> RolloutView:
+    return RolloutView(desk)

@@ -1,0 +1,180 @@
+"""Server: one lasting identity; its facts, the step it is in, its lives, and what it could go back to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tui import phrases, shapes
+from tui.ink import Line, Span, wrap
+from tui.screens.base import View, event_line, fact, section
+from tui.shapes import Raw, Run, Server
+
+if TYPE_CHECKING:
+    from tui.desk import Desk
+
+
+class ServerView(View):
+    """Facts come from the stream; the past lives are asked for once, when the view opens."""
+
+    name = "server"
+
+    def __init__(self, desk: Desk) -> None:
+        super().__init__(desk)
+        self.named = ""
+        self.detail: Raw = {}
+        self.scroll = 0
+
+    def enter(self, before: View, **what: str) -> None:
+        found = before.server()
+        name = what.get("server") or (found.name if found is not None else self.named)
+        if not name:
+            pool = before.pool()
+            servers = self.desk.model.pool_servers(pool.name) if pool is not None else []
+            name = servers[0].name if servers else next(iter(self.desk.model.servers), "")
+        if name != self.named:
+            self.named, self.detail, self.scroll = name, {}, 0
+        if name:
+            self.desk.spawn(self._ask(name))
+
+    async def _ask(self, name: str) -> None:
+        detail = await self.desk.calls.get(f"/v1/servers/{name}")
+        if name == self.named:
+            self.detail = detail
+            self.desk.stage.paint()
+
+    def server(self) -> Server | None:
+        return self.desk.model.servers.get(self.named)
+
+    def run(self) -> Run | None:
+        rollout = self.rollout()
+        if rollout is None or not rollout.active:
+            return None
+        return next((run for run in rollout.runs if run.name == self.named), None)
+
+    def ticking(self) -> bool:
+        run = self.run()
+        return run is not None and run.cell in "dsbh"
+
+    # drawing
+
+    def lines(self, width: int, height: int) -> list[Line]:
+        server = self.server()
+        if server is None:
+            words = f"{self.named} is gone: the pool has no such server now" if self.named else "there is no server yet"
+            return [(), (Span(f"  {words}", "dim"),)]
+        rows = [*self._title(server, width), *self._facts(server, width), *self._step(width)]
+        rows += self._lives(server, width)
+        events = [item for item in self.desk.model.events if item.server == server.name]
+        rows.append(section("events", width))
+        rows += [event_line(self.desk, item) for item in reversed(events[-200:])]
+        if not events:
+            rows.append((Span(" none in the journal of this session", "dim"),))
+        self.scroll = max(0, min(self.scroll, len(rows) - height))
+        return rows[self.scroll : self.scroll + height]
+
+    def _title(self, server: Server, width: int) -> list[Line]:
+        state = phrases.STEP_WORDS.get(server.state, server.state)
+        health = "healthy" if server.healthy else "not healthy"
+        if server.health_words:
+            health += f": {server.health_words}"
+        rows: list[Line] = [(
+            Span(f" {server.name}", "title"), Span(f"  pool {server.pool}  ", "dim"),
+            Span(state, phrases.server_tone(server)), Span(", "), Span(health, "good" if server.healthy else "bad"),
+        )]
+        if words := phrases.server_words(server):
+            rows += [(Span(f" {row}", "warn"),) for row in wrap(words, width - 2, 2)]
+        return rows
+
+    def _facts(self, server: Server, width: int) -> list[Line]:
+        model, zone, now = self.desk.model, self.desk.clock.zone, self.desk.now
+        life = "-" if server.incarnation is None else str(server.incarnation)
+        born = phrases.when(model.local(server.born), now, zone)
+        age = phrases.age(model.age_of(server, now))
+        rows = [
+            fact("image", Span(server.version or "-", "title"), Span(f"  {server.digest[:23]}", "dim")),
+            fact("life", f"incarnation {life}, born {born}", Span(f"  {age} old", "dim")),
+            fact("root", Span(server.root, "bad" if server.root == "writable" else "plain"),
+                 Span("  as seen inside the running server", "dim")),
+            fact("address", server.address or "-", Span(f"  on {server.hypervisor}" if server.hypervisor else "", "dim")),
+        ]
+        if server.held:
+            rows.append(fact("held", Span(f'"{server.held}"', "warn"), Span("  skipped until H releases it", "dim")))
+        if server.tainted:
+            rows.append(fact("tainted", Span(", ".join(server.tainted), "bad"), Span("  due for replacement", "dim")))
+        rows.append(fact("way back", *self._way_back(server)))
+        if width >= 120:
+            rows.append(fact("uuid", Span(server.uuid, "dim")))
+        return rows
+
+    def _way_back(self, server: Server) -> Line:
+        zone, now = self.desk.clock.zone, self.desk.now
+        if server.retained:
+            kept = server.retained[-1]
+            until = phrases.when(self.desk.model.local(kept.until), now, zone)
+            return (Span(f"image {kept.version}, incarnation {kept.incarnation}, in seconds"),
+                    Span(f"  kept until {until}", "dim"))
+        pool = self.pool()
+        if pool is not None and pool.previous:
+            return (Span(f"image {pool.previous}, by a new birth: nothing of it is retained", "dim"),)
+        return (Span("nothing to go back to", "dim"),)
+
+    def _step(self, width: int) -> list[Line]:
+        run, rollout = self.run(), self.rollout()
+        if run is None or rollout is None:
+            return []
+        now = self.desk.model.daemon_time(self.desk.now)
+        typical = rollout.typical.get(run.step)
+        parts = [phrases.elapsed(run, now) if run.cell in "dsbh" else "",
+                 f"typical {phrases.span(typical)}" if typical and run.cell in "dsbh" else "", phrases.deadline(run, now)]
+        words = phrases.STEP_WORDS.get(run.step, run.step)
+        row = fact("step", Span(words, phrases.CELL_TONES[run.cell]),
+                   Span("  " + ", ".join(part for part in parts if part), "dim"))
+        rows = [section(f"rollout {phrases.movement(rollout)}", width, phrases.rollout_state(rollout)), row]
+        if run.reason:
+            rows.append(fact("why", run.reason))
+        if run.error:
+            rows += [fact("error" if not index else "", Span(text, "bad"))
+                     for index, text in enumerate(wrap(run.error, width - 12, 3))]
+        if run.last_words:
+            rows.append(fact("last words", Span(run.last_words.replace("\n", " ⋯ "), "dim"), width=10))
+        return rows
+
+    def _lives(self, server: Server, width: int) -> list[Line]:
+        """Every incarnation the daemon tells of, the newest first; without a word from it, those retained."""
+        zone, now, local = self.desk.clock.zone, self.desk.now, self.desk.model.local
+        lives = shapes.rows(self.detail, "incarnations")
+        rows: list[Line] = [section("lives", width)]
+        for life in sorted(lives, key=lambda item: -shapes.whole(item, "incarnation", shapes.whole(item, "number"))):
+            numbered = shapes.whole(life, "incarnation", shapes.whole(life, "number"))
+            born = phrases.when(local(shapes.moment(life.get("born_at"))), now, zone)
+            ended = shapes.moment(life.get("ended_at"))
+            state = shapes.text(life, "state") or ("now" if numbered == server.incarnation else "")
+            rows.append((
+                Span(f" {numbered:>4}  "), Span(f"{shapes.text(life, 'version'):<10}"),
+                Span(f"born {born:<13}", "dim"), Span(state, "good" if numbered == server.incarnation else "dim"),
+                Span(f"  ended {phrases.when(local(ended), now, zone)}" if ended else "", "dim"),
+                Span(f"  {shapes.text(life, 'reason')}", "dim"),
+            ))
+        if lives:
+            return rows
+        now_born = phrases.when(local(server.born), now, zone)
+        rows.append((Span(f" {server.incarnation if server.incarnation is not None else '-':>4}  "),
+                     Span(f"{server.version:<10}"), Span(f"born {now_born:<13}", "dim"), Span("now", "good")))
+        for kept in reversed(server.retained):
+            until = phrases.when(local(kept.until), now, zone)
+            rows.append((Span(f" {kept.incarnation:>4}  "), Span(f"{kept.version:<10}"),
+                         Span(f"retained until {until}", "dim")))
+        return rows
+
+    # doing
+
+    def act(self, action: str) -> bool:
+        steps = {"down": 1, "up": -1, "page-down": 15, "page-up": -15, "top": -100_000, "bottom": 100_000}
+        if action in steps:
+            self.scroll = max(0, self.scroll + steps[action])
+            return True
+        return action in ("left", "right")
+
+
+def make(desk: Desk) -> ServerView:
+    return ServerView(desk)

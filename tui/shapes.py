@@ -1,0 +1,346 @@
+"""The frames of fleet.api.wire as typed values. A field that is missing or of a wrong type takes its default.
+
+The daemon is a peer like any other: a frame that lacks a field must never end the screen that shows it. Everything
+here is immutable, so "the row changed" is `is not`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+Raw = Mapping[str, Any]
+
+
+def text(row: Raw, key: str, default: str = "") -> str:
+    value = row.get(key)
+    return value if isinstance(value, str) else default
+
+
+def number(row: Raw, key: str) -> float | None:
+    value = row.get(key)
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def whole(row: Raw, key: str, default: int = 0) -> int:
+    value = row.get(key)
+    return value if isinstance(value, int) and not isinstance(value, bool) else default
+
+
+def rows(row: Raw, key: str) -> list[Raw]:
+    value = row.get(key)
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def words(row: Raw, key: str) -> tuple[str, ...]:
+    value = row.get(key)
+    return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()
+
+
+def mapping(row: Raw, key: str) -> Raw:
+    value = row.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def moment(value: object) -> float | None:
+    """Seconds since the epoch of an RFC 3339 time, None for anything else."""
+    if not isinstance(value, str) or not value:
+        return None
+    try:
+        return datetime.fromisoformat(value).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A retained incarnation: what rollback could return to."""
+
+    incarnation: int
+    version: str
+    until: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    name: str
+    pool: str
+    uuid: str
+    incarnation: int | None
+    version: str
+    digest: str
+    born: float | None
+    state: str
+    healthy: bool
+    health_words: str
+    root: str
+    address: str
+    hypervisor: str
+    held: str
+    tainted: tuple[str, ...]
+    retained: tuple[Kept, ...]
+    reason: str
+
+
+def server(row: Raw) -> Server:
+    kept = row.get("retained")
+    number_of = row.get("incarnation")
+    return Server(
+        name=text(row, "name"), pool=text(row, "pool"), uuid=text(row, "uuid"),
+        incarnation=number_of if isinstance(number_of, int) else None,
+        version=text(row, "version"), digest=text(row, "digest"), born=moment(row.get("born_at")),
+        state=text(row, "state", "unknown"), healthy=row.get("healthy") is True,
+        health_words=text(row, "health_words"), root=text(row, "root", "unknown"), address=text(row, "address"),
+        hypervisor=text(row, "hypervisor"), held=text(row, "held"),
+        tainted=words(row, "tainted") if row.get("tainted") else (),
+        retained=tuple(
+            Kept(whole(item, "incarnation"), text(item, "version"), moment(item.get("until")))
+            for item in rows(row, "retained")
+        ) if kept else (),
+        reason=text(row, "reason"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    name: str
+    driver: str
+    mode: str
+    size: int
+    healthy: int
+    available: int
+    family: str
+    stable: str
+    target: str
+    previous: str
+    newest: str
+    rejected: tuple[tuple[str, str], ...]
+    versions: Mapping[str, int]
+    root: str
+    data: tuple[str, ...]
+    oldest: float | None
+    max_age: float | None
+    rollout: str
+    generation: int
+    unreachable: Mapping[str, str]
+
+
+def pool(row: Raw) -> Pool:
+    image = mapping(row, "image")
+    versions = mapping(row, "versions")
+    return Pool(
+        name=text(row, "name"), driver=text(row, "driver"), mode=text(row, "mode"), size=whole(row, "size"),
+        healthy=whole(row, "healthy"), available=whole(row, "available"), family=text(image, "family"),
+        stable=text(image, "stable"), target=text(image, "target"), previous=text(image, "previous"),
+        newest=text(image, "newest"),
+        rejected=tuple((text(item, "version"), text(item, "reason")) for item in rows(image, "rejected")),
+        versions={key: count for key, count in versions.items() if isinstance(count, int)},
+        root=text(row, "root"), data=words(row, "data"), oldest=number(row, "oldest_age_seconds"),
+        max_age=number(row, "max_age_seconds"), rollout=text(row, "rollout"), generation=whole(row, "generation"),
+        unreachable={key: why for key, why in mapping(row, "unreachable").items() if isinstance(why, str)},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One server in a rollout; `cell` is its glyph."""
+
+    name: str
+    step: str
+    cell: str
+    path: str
+    canary: bool
+    since: float | None
+    reason: str
+    error: str
+    last_words: str
+    deadline: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """`at`: when this row came, by the clock of the terminal; its eta counts from there."""
+
+    id: str
+    pool: str
+    kind: str
+    image: str
+    origin: str
+    to: str
+    state: str
+    reason: str
+    author: str
+    plan_hash: str
+    started: float | None
+    ended: float | None
+    eta: float | None
+    eta_low: float | None
+    eta_high: float | None
+    typical: Mapping[str, float]
+    max_surge: int
+    max_unavailable: int
+    surge_used: int
+    missing: int
+    in_flight: int
+    failures: int
+    max_failures: int
+    rollback_cost: str
+    runs: tuple[Run, ...]
+    approvals: tuple[str, ...]
+    at: float = 0.0
+    cells: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def active(self) -> bool:
+        return self.state not in ENDED
+
+
+ENDED = frozenset({"done", "rolled-back", "failed", "aborted"})
+CELLS = ".dsbh+!<="
+
+
+def run(row: Raw) -> Run:
+    cell = text(row, "cell", ".")
+    return Run(
+        name=text(row, "name"), step=text(row, "step", "waiting"), cell=cell if cell in CELLS and cell else ".",
+        path=text(row, "path"), canary=row.get("canary") is True, since=moment(row.get("since")),
+        reason=text(row, "reason"), error=text(row, "error"), last_words=text(row, "last_words"),
+        deadline=moment(row.get("deadline")),
+    )
+
+
+def rollout(row: Raw, at: float) -> Rollout:
+    budget = mapping(row, "budget")
+    typical = mapping(row, "typical_seconds")
+    runs = tuple(run(item) for item in rows(row, "servers"))
+    cells: dict[str, int] = {}
+    for item in runs:
+        cells[item.cell] = cells.get(item.cell, 0) + 1
+    return Rollout(
+        id=text(row, "id"), pool=text(row, "pool"), kind=text(row, "kind", "rollout"), image=text(row, "image"),
+        origin=text(row, "from"), to=text(row, "to"), state=text(row, "state", "planned"), reason=text(row, "reason"),
+        author=text(row, "author"), plan_hash=text(row, "plan_hash"), started=moment(row.get("started_at")),
+        ended=moment(row.get("ended_at")), eta=number(row, "eta_seconds"), eta_low=number(row, "eta_low_seconds"),
+        eta_high=number(row, "eta_high_seconds"),
+        typical={key: float(value) for key, value in typical.items() if isinstance(value, (int, float))},
+        max_surge=whole(budget, "max_surge"), max_unavailable=whole(budget, "max_unavailable"),
+        surge_used=whole(budget, "surge_used"), missing=whole(budget, "missing"), in_flight=whole(budget, "in_flight"),
+        failures=whole(row, "failures"), max_failures=whole(row, "max_failures"),
+        rollback_cost=text(row, "rollback_cost"), runs=runs, approvals=words(row, "approvals"), at=at, cells=cells,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    seq: int
+    at: float | None
+    type: str
+    actor: str
+    pool: str
+    server: str
+    rollout: str
+    text: str
+
+
+def event(row: Raw) -> Event:
+    return Event(
+        seq=whole(row, "seq"), at=moment(row.get("at")), type=text(row, "type"), actor=text(row, "actor"),
+        pool=text(row, "pool"), server=text(row, "server"), rollout=text(row, "rollout"), text=text(row, "text"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    family: str
+    version: str
+    digest: str
+    kind: str
+    built: float | None
+    size: int
+    packages: int | None
+    source: str
+    used_by: tuple[str, ...]
+    rejected: tuple[tuple[str, str], ...]
+    problem: str
+
+    @property
+    def key(self) -> str:
+        return f"{self.family}/{self.version}"
+
+
+def image(row: Raw) -> Image:
+    packages = row.get("packages")
+    return Image(
+        family=text(row, "family"), version=text(row, "version"), digest=text(row, "digest"), kind=text(row, "kind"),
+        built=moment(row.get("built_at")), size=whole(row, "size"),
+        packages=packages if isinstance(packages, int) else None, source=text(row, "source"),
+        used_by=words(row, "used_by"),
+        rejected=tuple((text(item, "pool"), text(item, "reason")) for item in rows(row, "rejected")),
+        problem=text(row, "problem"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRow:
+    name: str
+    action: str
+    reason: str
+    origin: str
+    to: str
+    order: str
+    canary: bool
+    data_kept: tuple[str, ...]
+    rollback: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a start would do. `request` is what it was asked with: the start sends it back with the hash."""
+
+    pool: str
+    origin: str
+    to: str
+    digest: str
+    hash: str
+    generation: int
+    kind: str
+    budget: Mapping[str, int]
+    servers: tuple[PlanRow, ...]
+    blast_servers: int
+    blast_domains: int
+    worst_loss: int
+    needs: Raw
+    seconds: float
+    summary: tuple[str, ...]
+    diff: Raw
+    request: Raw
+
+    @property
+    def acting(self) -> int:
+        """Servers that a start would touch: the number to type."""
+        return sum(1 for row in self.servers if row.action in ("replace", "birth"))
+
+
+def plan_row(row: Raw) -> PlanRow:
+    return PlanRow(
+        name=text(row, "name"), action=text(row, "action", "skip"), reason=text(row, "reason"),
+        origin=text(row, "from"), to=text(row, "to"), order=text(row, "order"), canary=row.get("canary") is True,
+        data_kept=words(row, "data_kept"), rollback=text(row, "rollback"),
+        seconds=number(row, "estimate_seconds") or 0.0,
+    )
+
+
+def plan(row: Raw, request: Raw) -> Plan:
+    blast = mapping(row, "blast")
+    return Plan(
+        pool=text(row, "pool"), origin=text(row, "from"), to=text(row, "to"), digest=text(row, "digest"),
+        hash=text(row, "hash"), generation=whole(row, "generation"), kind=text(row, "kind", "rollout"),
+        budget={key: value for key, value in mapping(row, "budget").items() if isinstance(value, int)},
+        servers=tuple(plan_row(item) for item in rows(row, "servers")), blast_servers=whole(blast, "servers"),
+        blast_domains=whole(blast, "domains"), worst_loss=whole(blast, "worst_loss"), needs=mapping(row, "needs"),
+        seconds=number(row, "estimate_seconds") or 0.0, summary=words(row, "summary"), diff=mapping(row, "diff"),
+        request=dict(request),
+    )

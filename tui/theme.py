@@ -1,0 +1,82 @@
+"""Five themes, and what a tone looks like in each. No state is told by colour alone: glyph and word come first.
+
+`dark` and `light` bring their own background; `ansi-*` use the sixteen colours and the background of the terminal;
+`mono` uses bold, dim and reverse only, for NO_COLOR.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+
+from rich.style import Style
+
+THEMES = ("dark", "light", "ansi-dark", "ansi-light", "mono")
+
+_DARK = {
+    "": "#c5cdd9 on #11151b", "dim": "#7f8b9a", "faint": "#3d4754", "head": "#8b97a7", "title": "bold #e6ebf2",
+    "good": "#8ec98a", "warn": "#e3b566", "bad": "bold #ee7a76", "accent": "#79b4ea", "bar": "#6fa8dc",
+    "key": "bold #dfe6ef", "cursor": "on #223044", "mark": "#e3b566", "armed": "bold #11151b on #e3b566",
+    "stale": "bold #11151b on #ee7a76", "band": "on #1a2029", "ask": "bold #f2d08a",
+}
+_LIGHT = {
+    "": "#2b323b on #fafaf8", "dim": "#6b7480", "faint": "#c9ced4", "head": "#5d6672", "title": "bold #11161c",
+    "good": "#2f7d36", "warn": "#92600a", "bad": "bold #b3261e", "accent": "#1f5fa8", "bar": "#3a79bf",
+    "key": "bold #11161c", "cursor": "on #dde8f5", "mark": "#92600a", "armed": "bold #ffffff on #92600a",
+    "stale": "bold #ffffff on #b3261e", "band": "on #efefec", "ask": "bold #7a4f06",
+}
+_ANSI = {
+    "": "default on default", "dim": "bright_black", "faint": "bright_black", "head": "bright_black",
+    "title": "bold", "good": "green", "warn": "yellow", "bad": "bold red", "accent": "cyan", "bar": "cyan",
+    "key": "bold", "cursor": "reverse", "mark": "yellow", "armed": "bold black on yellow",
+    "stale": "bold white on red", "band": "", "ask": "bold yellow",
+}
+_ANSI_LIGHT = {**_ANSI, "warn": "magenta", "accent": "blue", "bar": "blue", "mark": "magenta", "ask": "bold magenta"}
+_MONO = {
+    "": "", "dim": "", "faint": "", "head": "dim", "title": "bold", "good": "", "warn": "bold", "bad": "bold",
+    "accent": "", "bar": "", "key": "bold", "cursor": "reverse", "mark": "bold", "armed": "bold reverse",
+    "stale": "bold reverse", "band": "", "ask": "bold",
+}
+PALETTES: Mapping[str, Mapping[str, str]] = {
+    "dark": _DARK, "light": _LIGHT, "ansi-dark": _ANSI, "ansi-light": _ANSI_LIGHT, "mono": _MONO,
+}
+
+
+@lru_cache(maxsize=2048)
+def style(theme: str, tone: str) -> Style:
+    """The Rich style of a tone (`warn+cursor` adds up) in a theme."""
+    palette = PALETTES[theme]
+    found = Style.parse(palette[""]) if palette[""] else Style()
+    for part in tone.split("+"):
+        if words := palette.get(part, ""):
+            found += Style.parse(words)
+    return found
+
+
+def choose(environment: Mapping[str, str], wanted: str = "") -> str:
+    """The theme to start with. NO_COLOR beats a wish; a poor terminal gets its own sixteen colours."""
+    if "NO_COLOR" in environment:
+        return "mono"
+    if wanted in THEMES:
+        return wanted
+    term = environment.get("TERM", "")
+    light = _light_background(environment.get("COLORFGBG", ""))
+    rich = environment.get("COLORTERM") in ("truecolor", "24bit") or "256color" in term or "direct" in term
+    if term in ("", "dumb", "vt100", "vt220"):
+        return "mono"
+    if rich:
+        return "light" if light else "dark"
+    return "ansi-light" if light else "ansi-dark"
+
+
+def _light_background(value: str) -> bool:
+    """COLORFGBG is `fg;bg`; 7 and 15 are light backgrounds."""
+    return value.rsplit(";", 1)[-1] in ("7", "15") if ";" in value else False
+
+
+def needs_ascii(environment: Mapping[str, str]) -> bool:
+    """Is the terminal not UTF-8? The first locale variable that is set decides, as the C library does it."""
+    for name in ("LC_ALL", "LC_CTYPE", "LANG"):
+        if value := environment.get(name):
+            return "utf" not in value.lower()
+    return True

@@ -1,0 +1,272 @@
+"""Frames in, rows and phrases out. Pure: no clock, no terminal, no Textual.
+
+`ViewModel` is the terminal's copy of what the daemon said. Frames replace rows, nothing is computed from a past frame,
+so a lost frame is healed by the next status. Times of the daemon are moved to the terminal's clock by `skew`.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tui import shapes
+from tui.phrases import plural, rollout_state, server_trouble, server_words
+from tui.shapes import Event, Pool, Rollout, Server
+
+KEEP_EVENTS = 5000
+KEEP_ENDED = 20
+"""Ended rollouts kept in memory; the daemon has them all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """`state`: connecting (never had a word yet) · live · stale. `since`: when the last word came."""
+
+    state: str = "connecting"
+    since: float | None = None
+    why: str = ""
+
+    @property
+    def live(self) -> bool:
+        return self.state == "live"
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Something a person should look at; `glyph` and words say it, the tone only underlines."""
+
+    name: str
+    words: str
+    tone: str
+    pool: str
+    server: str = ""
+
+
+@dataclass(slots=True)
+class Tally:
+    """One pool's servers, counted in one pass over all of them."""
+
+    oldest_born: float | None = None
+    returnable: int = 0
+    held: int = 0
+    tainted: int = 0
+    roots: dict[str, int] = field(default_factory=dict)
+
+
+class ViewModel:
+    """What the daemon said, indexed for drawing."""
+
+    def __init__(self) -> None:
+        self.fleet = ""
+        self.seq = 0
+        self.skew = 0.0
+        self.read_only = ""
+        self.you: Mapping[str, str] = {}
+        self.pools: dict[str, Pool] = {}
+        self.servers: dict[str, Server] = {}
+        self.rollouts: dict[str, Rollout] = {}
+        self.events: list[Event] = []
+        self.images: dict[str, shapes.Image] = {}
+        self.connection = Connection()
+        self.servers_epoch = 0
+        self.events_epoch = 0
+        self._tallies: tuple[int, dict[str, Tally], list[Trouble]] = (-1, {}, [])
+
+    # frames
+
+    def status(self, frame: Mapping[str, Any], now: float) -> None:
+        """Take a whole StatusFrame in place of all that was known; events are kept."""
+        self.fleet = shapes.text(frame, "fleet")
+        self.seq = shapes.whole(frame, "seq")
+        self.read_only = shapes.text(frame, "read_only")
+        you = shapes.mapping(frame, "you")
+        self.you = {key: value for key, value in you.items() if isinstance(value, str)}
+        daemon_now = shapes.moment(frame.get("now"))
+        self.skew = 0.0 if daemon_now is None else now - daemon_now
+        self.pools, self.servers = {}, {}
+        for row in shapes.rows(frame, "pools"):
+            pool = shapes.pool(row)
+            self.pools[pool.name] = pool
+            for item in shapes.rows(row, "servers"):
+                server = shapes.server(item)
+                self.servers[server.name] = server
+        ended = {key: item for key, item in self.rollouts.items() if not item.active}
+        fresh = (shapes.rollout(row, now) for row in shapes.rows(frame, "rollouts"))
+        self.rollouts = {**ended, **{item.id: item for item in fresh}}
+        self.servers_epoch += 1
+
+    def frame(self, frame: Mapping[str, Any], now: float) -> None:
+        """Take one line of the event stream. Unknown frames are ignored: a newer daemon may have more to say."""
+        self.seq = max(self.seq, shapes.whole(frame, "seq"))
+        row = shapes.mapping(frame, "row")
+        match shapes.text(frame, "frame"):
+            case "event":
+                self.add_events([row])
+            case "server":
+                server = shapes.server(row)
+                if server.name:
+                    self.servers[server.name] = server
+                    self.servers_epoch += 1
+            case "pool":
+                pool = shapes.pool(row)
+                if pool.name:
+                    self.pools[pool.name] = pool
+            case "rollout":
+                rollout = shapes.rollout(row, now)
+                if rollout.id:
+                    self.rollouts[rollout.id] = rollout
+                    self._forget_old()
+            case "gone":
+                self._gone(shapes.text(frame, "kind"), shapes.text(frame, "name"))
+
+    def _gone(self, kind: str, name: str) -> None:
+        if kind == "server":
+            self.servers.pop(name, None)
+            self.servers_epoch += 1
+        elif kind == "pool":
+            self.pools.pop(name, None)
+
+    def _forget_old(self) -> None:
+        ended = sorted((item for item in self.rollouts.values() if not item.active), key=lambda item: item.started or 0)
+        for item in ended[:-KEEP_ENDED]:
+            del self.rollouts[item.id]
+
+    def add_events(self, rows: list[shapes.Raw]) -> None:
+        """Insert events in the order of their numbers; one that is known already is not taken twice."""
+        for row in rows:
+            event = shapes.event(row)
+            if not self.events or event.seq > self.events[-1].seq:
+                self.events.append(event)
+            else:
+                place = bisect_left(self.events, event.seq, key=lambda item: item.seq)
+                if self.events[place].seq == event.seq:
+                    continue
+                self.events.insert(place, event)
+            self.seq = max(self.seq, event.seq)
+        if len(self.events) > KEEP_EVENTS:
+            del self.events[: len(self.events) - KEEP_EVENTS]
+        self.events_epoch += 1
+
+    # questions
+
+    @property
+    def tip(self) -> int:
+        """The newest event held here: where a new stream goes on."""
+        return self.events[-1].seq if self.events else 0
+
+    @property
+    def name(self) -> str:
+        return self.you.get("name") or self.you.get("user") or "you"
+
+    @property
+    def role(self) -> str:
+        return self.you.get("role", "")
+
+    def daemon_time(self, now: float) -> float:
+        """The daemon's clock, from the terminal's."""
+        return now - self.skew
+
+    def local(self, moment: float | None) -> float | None:
+        """A time the daemon said, on the terminal's clock."""
+        return None if moment is None else moment + self.skew
+
+    def age_of(self, server: Server, now: float) -> float | None:
+        return None if server.born is None else max(0.0, self.daemon_time(now) - server.born)
+
+    def pool_servers(self, pool: str) -> list[Server]:
+        return [server for server in self.servers.values() if server.pool == pool]
+
+    def _counted(self) -> tuple[int, dict[str, Tally], list[Trouble]]:
+        """Counts of all pools and the servers in trouble: one pass, again only after a server changed."""
+        if self._tallies[0] == self.servers_epoch:
+            return self._tallies
+        tallies: dict[str, Tally] = {}
+        faults: list[Trouble] = []
+        for server in self.servers.values():
+            tally = tallies.get(server.pool)
+            if tally is None:
+                tally = tallies[server.pool] = Tally()
+            if server.born is not None and (tally.oldest_born is None or server.born < tally.oldest_born):
+                tally.oldest_born = server.born
+            tally.returnable += bool(server.retained)
+            tally.held += bool(server.held)
+            tally.tainted += bool(server.tainted)
+            tally.roots[server.root] = tally.roots.get(server.root, 0) + 1
+            if words := server_trouble(server):
+                tone = "warn" if server.healthy else "bad"
+                faults.append(Trouble(server.name, words, tone, server.pool, server.name))
+        self._tallies = (self.servers_epoch, tallies, faults)
+        return self._tallies
+
+    def tally(self, pool: str) -> Tally:
+        return self._counted()[1].get(pool) or Tally()
+
+    def oldest(self, pool: Pool, now: float) -> float | None:
+        """Age of the oldest incarnation of a pool, counted here so that it goes on between frames."""
+        born = self.tally(pool.name).oldest_born
+        return pool.oldest if born is None else max(0.0, self.daemon_time(now) - born)
+
+    def active(self) -> list[Rollout]:
+        """Rollouts under way: those that wait for a person first, then the newest."""
+        waiting = ("paused", "awaiting-promotion", "awaiting-approval", "checkpoint")
+        live = [rollout for rollout in self.rollouts.values() if rollout.active]
+        return sorted(live, key=lambda item: (item.state not in waiting, -(item.started or 0), item.id))
+
+    def newest(self) -> list[Rollout]:
+        """All known rollouts: under way first, then the newest ended."""
+        ended = [rollout for rollout in self.rollouts.values() if not rollout.active]
+        return self.active() + sorted(ended, key=lambda item: -(item.started or 0))
+
+    def rollout_of(self, pool: str) -> Rollout | None:
+        """The rollout a pool is in, or its last one."""
+        named = self.pools.get(pool)
+        if named is not None and named.rollout in self.rollouts:
+            return self.rollouts[named.rollout]
+        return next((item for item in self.newest() if item.pool == pool), None)
+
+    def generation(self, pool: str) -> int:
+        found = self.pools.get(pool)
+        return 0 if found is None else found.generation
+
+    def troubles(self) -> list[Trouble]:
+        """What needs a person: rollouts that stopped, servers that failed, places that do not answer."""
+        found: list[Trouble] = []
+        for rollout in self.active():
+            if rollout.state in ("paused", "awaiting-promotion", "awaiting-approval", "checkpoint"):
+                reason = f": {rollout.reason}" if rollout.reason else ""
+                found.append(Trouble(rollout.pool, f"{rollout_state(rollout)}{reason}", "warn", rollout.pool))
+        for pool in self.pools.values():
+            found.extend(
+                Trouble(pool.name, f"{place} cannot be reached: {why}", "bad", pool.name)
+                for place, why in pool.unreachable.items()
+            )
+        found.extend(self._counted()[2])
+        return found
+
+    def faulty(self, server: Server) -> bool:
+        return bool(server_trouble(server)) or bool(server.held)
+
+    def waits(self, rollout: Rollout) -> list[tuple[str, str]]:
+        """Waiting servers grouped by reason: `web-7 and 5 more`, why."""
+        groups: dict[str, list[str]] = {}
+        for run in rollout.runs:
+            if run.cell == ".":
+                groups.setdefault(run.reason or "waits for its turn", []).append(run.name)
+        named = []
+        for reason, names in groups.items():
+            more = f" +{len(names) - 1}" if len(names) > 1 else ""
+            named.append((names[0] + more, reason))
+        return named
+
+    def server_line(self, name: str) -> str:
+        server = self.servers.get(name)
+        return "" if server is None else server_words(server)
+
+    def moved(self, rollout: Rollout) -> int:
+        """Servers that a rollback of this rollout would touch."""
+        return sum(count for cell, count in rollout.cells.items() if cell in "+bhds!")
+
+    def remaining(self, rollout: Rollout) -> str:
+        return plural(rollout.cells.get(".", 0), "server")

@@ -1,0 +1,80 @@
+"""Line 1, always the same order: fleet, armed or read-only, the rollout in one phrase, who is here, last change."""
+
+from __future__ import annotations
+
+from tui.clock import Clock
+from tui.ink import Line, Span, clip_line, line_width
+from tui.phrases import plural, rollout_phrase, when
+from tui.view_model import ViewModel
+
+
+def state(model: ViewModel, armed_left: float, clock: Clock) -> Line:
+    """Connection first (it makes all else old), then whether this terminal may change anything."""
+    link = model.connection
+    if link.state == "connecting":
+        return (Span("connecting", "warn"), Span(f": {link.why}" if link.why else " to the daemon", "dim"))
+    if link.state == "stale":
+        return (Span(f" stale since {when(link.since, clock.now(), clock.zone)}, reconnecting ", "stale"),)
+    if model.read_only:
+        return (Span(" DAEMON READ-ONLY ", "stale"),)
+    if armed_left > 0:
+        minutes = int(armed_left // 60)
+        return (Span(f" ARMED {f'{minutes}m' if minutes else '<1m'} left ", "armed"),)
+    return (Span("observer" if model.role == "observer" else "read-only, A arms", "dim"),)
+
+
+def rollouts(model: ViewModel, clock: Clock) -> Line:
+    """The rollout under way, or how many there are beside it."""
+    active = model.active()
+    if not active:
+        return (Span("no rollout", "dim"),) if model.pools else ()
+    more = (Span(f" (+{len(active) - 1})", "dim"),) if len(active) > 1 else ()
+    return (*rollout_phrase(active[0], clock.zone), *more)
+
+
+def people(model: ViewModel) -> Line:
+    if not model.you:
+        return ()
+    return (Span(model.name), Span(f" {model.role}" if model.role and model.role != "observer" else "", "dim"))
+
+
+def changed(model: ViewModel, clock: Clock) -> str:
+    """When the fleet last changed. Not a clock: a clock would send a byte a minute for nothing."""
+    last = model.local(model.events[-1].at) if model.events else None
+    return "" if last is None else f"changed {when(last, clock.now(), clock.zone)}"
+
+
+def header(model: ViewModel, armed_left: float, clock: Clock, width: int) -> Line:
+    """All of it in `width` cells; the right side gives way first, then the rollout is clipped."""
+    left: Line = (Span(" "), Span(model.fleet or "anew", "title"), Span(" · ", "dim"), *state(model, armed_left, clock))
+    middle = rollouts(model, clock)
+    right = people(model)
+    last = changed(model, clock)
+    pad = max(3, min(6, width - line_width(left) - line_width(middle) - line_width(right) - len(last) - 4))
+    for ending in (_joined(right, last), right, ()):
+        room = width - line_width(left) - line_width(ending) - pad - (2 if ending else 0)
+        if room >= line_width(middle) or not ending:
+            break
+    middle = clip_line(middle, max(0, room))
+    body: Line = (*left, Span(" " * pad), *middle)
+    gap = width - line_width(body) - line_width(ending) - 1
+    if not ending or gap < 1:
+        return clip_line(body, width)
+    return (*body, Span(" " * gap), *ending)
+
+
+def _joined(right: Line, last: str) -> Line:
+    if not last:
+        return right
+    return (*right, Span(" · " if right else "", "dim"), Span(last, "dim"))
+
+
+def tiny(model: ViewModel, armed_left: float, clock: Clock, keys: str, width: int) -> Line:
+    """The one line of a terminal too small for a picture: state, rollout, the keys that matter."""
+    tail: Line = (Span(f" {keys}", "key"),)
+    room = width - line_width(tail)
+    faults = len(model.troubles())
+    said: Line = (*rollouts(model, clock), Span(f" {plural(faults, 'fault')}" if faults else "", "bad"))
+    short = "stale " if model.connection.state == "stale" else "ARMED " if armed_left > 0 else ""
+    line = (Span(short, "armed" if short == "ARMED " else "stale"), *said)
+    return (*clip_line(line, room), *tail) if room >= 8 else clip_line(line, width)
