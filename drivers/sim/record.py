@@ -18,6 +18,7 @@ from typing import Any
 from fleet.core.errors import Permanent
 
 _LINE_CAP = 64 * 1024
+_ENCODE = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
 class Record:
@@ -88,4 +89,4 @@ class Record:
 
 
 def _dump(line: dict[str, Any]) -> str:
-    return json.dumps(line, separators=(",", ":")) + "\n"
+    return _ENCODE(line) + "\n"

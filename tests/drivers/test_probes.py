@@ -379,9 +379,9 @@ async def test_command_output_is_capped(tmp_path: Path) -> None:
 
 async def gone(pids: Path) -> None:
     """Every process named in the file ends (or is only waiting for its parent's look)."""
-    named = pids.read_text().split()  # noqa: ASYNC240 - a few bytes
+    named = pids.read_text().split()
     async with asyncio.timeout(5):
-        while any(alive(int(pid)) for pid in named):  # noqa: ASYNC110 - a process tells nobody that it ended
+        while any(alive(int(pid)) for pid in named):
             await asyncio.sleep(0.01)
 
 
