@@ -48,7 +48,8 @@ def journal_rate(folder: str) -> float:
 
     async def run() -> float:
         done = 0
-        async with open_journal(os.path.join(folder, "journal.db"), WallClock(), log_tip=lambda _seq, _chain: None) as journal:
+        path = os.path.join(folder, "journal.db")
+        async with open_journal(path, WallClock(), log_tip=lambda _seq, _chain: None) as journal:
             end = time.perf_counter() + SECONDS
             begun = time.perf_counter()
 
@@ -108,7 +109,11 @@ def _median(rate: Callable[[str], float], parent: str | None) -> Callable[[], fl
 
 
 def measure(parent: str | None = None) -> dict[str, object]:
-    """The rates and their ratios; `parent` is a folder on the disk to measure (default: the temporary folder)."""
+    """The rates and their ratios; `parent` is a folder on the disk to measure.
+
+    Default: beside this file. The system's temporary folder may be in memory, where a sync costs nothing.
+    """
+    parent = parent or os.path.dirname(os.path.abspath(__file__))
     runs = {name: _median(rate, parent) for name, rate in
             (("journal", journal_rate), ("plain", plain_rate), ("fdatasync", sync_rate))}
     seen: dict[str, list[float]] = {name: [] for name in runs}

@@ -1,1 +1,1 @@
-"""The journal on disk: append-only, hash-chained, durable before anybody is told. SQLite is named only in this package."""
+"""The journal on disk: append-only, hash-chained, durable before anybody is told. SQLite is named only here."""

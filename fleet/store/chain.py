@@ -70,12 +70,16 @@ def canonical(value: Any) -> str:
 
 
 def row_text(row: Row) -> str:
-    """`canonical` of the row without its chain, but with the stored bytes of `data`: a changed blank is a changed row."""
+    """`canonical` of the row without its chain, with the stored bytes of `data`: a changed blank is a changed row."""
+    return _text(row.seq, row.at, row.type, row.actor, row.pool, row.server, row.rollout, row.data, row.request)
+
+
+def _text(seq: int, at: float, kind: str, actor: str, pool: str, server: str, rollout: str, data: str,
+          request: str) -> str:
     quote = encode_basestring_ascii
     return (
-        f'{{"actor":{quote(row.actor)},"at":{row.at!r},"data":{row.data},"pool":{quote(row.pool)},'
-        f'"request":{quote(row.request)},"rollout":{quote(row.rollout)},"seq":{row.seq},'
-        f'"server":{quote(row.server)},"type":{quote(row.type)}}}'
+        f'{{"actor":{quote(actor)},"at":{at!r},"data":{data},"pool":{quote(pool)},"request":{quote(request)},'
+        f'"rollout":{quote(rollout)},"seq":{seq},"server":{quote(server)},"type":{quote(kind)}}}'
     )
 
 
@@ -88,14 +92,15 @@ def link(previous: str, row: Row) -> str:
 def make_row(seq: int, at: float, ready: Ready, previous: str) -> Row:
     """The row that follows one with chain `previous`."""
     kind, actor, pool, server, rollout, data, request, _ = ready
-    chain = link(previous, Row(seq, at, kind, actor, pool, server, rollout, data, request, ""))
+    text = _text(seq, at, kind, actor, pool, server, rollout, data, request)
+    chain = sha256((previous + text).encode("ascii")).hexdigest()
     return Row(seq, at, kind, actor, pool, server, rollout, data, request, chain)
 
 
 def written(row: Row, ready: Ready) -> Event:
     """The event of a row just made; equal to `event_of` the row, without parsing its data again."""
-    return Event(row.seq, row.at, row.type, row.actor, row.pool, row.server, row.rollout, ready.value, row.request,
-                 row.chain)
+    seq, at, kind, actor, pool, server, rollout, _, request, chain = row
+    return Event(seq, at, kind, actor, pool, server, rollout, ready.value, request, chain)
 
 
 def prepare(draft: Draft) -> Ready:
@@ -106,8 +111,8 @@ def prepare(draft: Draft) -> Ready:
         raise Refused(f"the journal has no place for this event: {error.args[0]}", where=draft.type) from error
     for text in (draft.actor, draft.pool, draft.server, draft.rollout, draft.request):
         if len(text) > MAX_COLUMN or not text.isprintable():
-            raise Refused(f"actor, pool, server, rollout and request of an event must be printable and at most {MAX_COLUMN} "
-                          f"characters long, and this is not: {text[:40]!a}", where=draft.type)
+            raise Refused("actor, pool, server, rollout and request of an event must be printable and at most "
+                          f"{MAX_COLUMN} characters long, and this is not: {text[:40]!a}", where=draft.type)
     value = _plain(dict(draft.data), ("data",))
     try:
         text = canonical(value)
@@ -185,7 +190,8 @@ def event_of(row: Row, where: str) -> Event:
     try:
         data = json.loads(row.data)
     except (ValueError, RecursionError) as error:
-        raise JournalCorrupt(f"the data of row {row.seq} of the journal is not JSON", seq=row.seq, where=where) from error
+        raise JournalCorrupt(f"the data of row {row.seq} of the journal is not JSON", seq=row.seq,
+                             where=where) from error
     if not isinstance(data, dict):
         raise JournalCorrupt(f"the data of row {row.seq} of the journal is not an object", seq=row.seq, where=where)
     return Event(row.seq, row.at, row.type, row.actor, row.pool, row.server, row.rollout, data, row.request, row.chain)

@@ -107,8 +107,8 @@ class Database:
         self._sql.execute(f"PRAGMA {name} = {value}").fetchall()
         found = self._ask(name)
         if found != expected:
-            raise Refused(f"SQLite did not accept {name}={value} (it says {found}), so the journal would not be durable: "
-                          "put it on a local disk", where=self._path)
+            raise Refused(f"SQLite did not accept {name}={value} (it says {found}), so the journal would not be "
+                          "durable: put it on a local disk", where=self._path)
 
     def settings(self) -> dict[str, Any]:
         """The settings durability rests on, as SQLite says them now."""
@@ -126,7 +126,8 @@ class Database:
         last = since
         for row in rows:
             if row.seq <= last:
-                raise JournalCorrupt(f"row {row.seq} of the journal stands after row {last}", seq=row.seq, where=self._path)
+                raise JournalCorrupt(f"row {row.seq} of the journal stands after row {last}", seq=row.seq,
+                                     where=self._path)
             last = row.seq
         return rows
 

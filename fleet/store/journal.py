@@ -26,9 +26,10 @@ from fleet.ports import Clock
 from fleet.store import place
 from fleet.store.chain import Row, event_of, fault_after, prepare
 from fleet.store.database import Database
+from fleet.store.delivery import Order
 from fleet.store.faults import JournalBroken, JournalCorrupt
 from fleet.store.lines import line_of, tail_fault, verify_lines
-from fleet.store.writer import LOW_SPACE, TIP_SECONDS, Hooks, Order, Writer
+from fleet.store.writer import LOW_SPACE, TIP_SECONDS, Hooks, Writer
 
 PAGE: Final = 500
 QUEUE_LIMIT: Final = 1024
@@ -56,8 +57,8 @@ def open_journal(
 ) -> SqliteJournal:
     """Open or make the journal at `path`; `async with` closes it, or `close()`.
 
-    Raises Refused (locked, newer, another program's, rights) and JournalCorrupt, each a sentence with what to do. Blocks
-    for some milliseconds. The hooks are explained at writer.Hooks; they are called on the writer's thread.
+    Raises Refused (locked, newer, another program's, rights) and JournalCorrupt, each a sentence with what to do.
+    Blocks for some milliseconds. The hooks are explained at writer.Hooks; they are called on the writer's thread.
     """
     return SqliteJournal(path, clock, Hooks(on_fatal, on_low_space, log_tip, tip_seconds))
 
@@ -161,7 +162,7 @@ class SqliteJournal:
             raise
 
     def verify(self, tips: Iterable[tuple[int, str]] = ()) -> str:
-        """"" if all holds and every tip (seq, chain) of the system log is in it, else a sentence naming the first bad row."""
+        """"" if all holds, and every tip (seq, chain) of the system log; else a sentence naming the first bad row."""
         wanted = dict(tips)
         last = 0
         try:
@@ -181,7 +182,7 @@ class SqliteJournal:
         return fault
 
     def export(self, since: int = 0) -> Iterator[str]:
-        """JSON lines, without newlines, of the rows with seq > since; a bad row is given as it is, if it is JSON at all."""
+        """JSON lines, without newlines, of rows with seq > since; a bad row is given as it is, if it is JSON at all."""
         previous = ""
         for row in self._rows(max(0, since - 1), None):
             if row.seq > since:

@@ -5,7 +5,7 @@ Rules
   it may be one that the system shares.
 - one daemon a journal: flock on a file of its own. Never on the database: closing any descriptor of a file drops all
   POSIX locks that SQLite holds on it.
-- the reserve is 8 MiB that nobody else can take; it is given up when the disk is full, and made again at the next start.
+- the reserve is 8 MiB that nobody else can take; it is given up when the disk is full, made again at the next start.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def make_folder(path: str) -> None:
 
 
 def make_file(path: str) -> None:
-    """Make an empty database file 0600, or check that what is there can be a journal. Raises Refused, JournalCorrupt."""
+    """Make an empty database file 0600, or check that what is there can be a journal. Raises as open_journal."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
     try:
         seen = os.fstat(fd)

@@ -1,7 +1,7 @@
 """The thread that owns the journal's connection: it commits what has gathered, then tells everybody at once.
 
 Rules
-- whoever is told "written" can lose the power in the same instant: the future is resolved after the commit, never before.
+- whoever is told "written" can lose the power in the same instant: futures are resolved after the commit, never before.
 - while one commit waits for the disk the next batch gathers, so the rate grows with the number of waiters.
 - an error of a commit or checkpoint is the end: every waiter gets JournalBroken, nothing after it is accepted.
 - one exception: a full disk. SQLite took the commit back whole, so it is tried once more when the reserve is freed.
@@ -10,20 +10,18 @@ Rules
 
 from __future__ import annotations
 
-import asyncio
 import math
 import sqlite3
 import threading
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
 from fleet.core.errors import AnewError
-from fleet.core.events import Event
-from fleet.store.chain import Ready, Row, make_row, written
+from fleet.store.chain import Row, make_row, written
 from fleet.store.database import Database, is_damage, is_full
+from fleet.store.delivery import Order, deliver
 from fleet.store.faults import JournalBroken, JournalCorrupt
 from fleet.store.place import free_reserve, sync_folder
 
@@ -40,23 +38,13 @@ class Hooks:
     """What the journal tells the daemon, on the writer's thread; none may block or call the journal.
 
     `on_fatal(sentence)`: the disk failed; end the process now. `on_low_space(sentence)`: the reserve is used up; pause
-    every rollout now, the pause still fits. `log_tip(seq, chain)`: write it where the journal's owner cannot rewrite it.
+    every rollout now, the pause still fits. `log_tip(seq, chain)`: write it where the journal's owner cannot change it.
     """
 
     on_fatal: Callable[[str], None]
     on_low_space: Callable[[str], None]
     log_tip: Callable[[int, str], None]
     tip_seconds: float = TIP_SECONDS
-
-
-class Order(NamedTuple):
-    """One caller's rows. `release` and the future are used in the caller's event loop only."""
-
-    drafts: tuple[Ready, ...]
-    at: float
-    loop: asyncio.AbstractEventLoop
-    future: asyncio.Future[tuple[Event, ...]]
-    release: Callable[[], None]
 
 
 @dataclass(slots=True)
@@ -68,16 +56,15 @@ class _Gathered:
         return bool(self.orders or self.calls)
 
 
-Outcome = tuple[Event, ...] | AnewError
-
-
 class Writer:
     """`last` is the last durable row. All methods may be called from any thread; none from a hook."""
 
     def __init__(self, path: str, hooks: Hooks) -> None:
         self._path = path
         self._hooks = hooks
-        self._wake = threading.Condition()
+        self._lock = threading.Lock()
+        self._wake = threading.Condition(self._lock)
+        self._idle = False
         self._gathered = _Gathered()
         self._serving: Sequence[Order] = ()  # taken, not answered yet
         self._closing = False
@@ -100,10 +87,10 @@ class Writer:
 
     def submit(self, order: Order) -> None:
         """Take rows to be written. Raises JournalBroken if nothing can be written any more."""
-        with self._wake:
+        with self._lock:
             self._refuse_if_ended()
             self._gathered.orders.append(order)
-            self._wake.notify()
+            self._rouse()
 
     def call(self, work: Callable[[Database], T]) -> Future[T]:
         """Run a short piece of reading on the connection, after the rows that were submitted before it."""
@@ -113,19 +100,24 @@ class Writer:
             if future.set_running_or_notify_cancel():
                 self._answer(future, work)
 
-        with self._wake:
+        with self._lock:
             self._refuse_if_ended()
             self._gathered.calls.append(run)
-            self._wake.notify()
+            self._rouse()
         return future
 
     def close(self) -> None:
         """Write what was submitted, put the log into the database and let go of it. Again: no effect."""
-        with self._wake:
+        with self._lock:
             self._closing = True
-            self._wake.notify()
+            self._rouse()
         if threading.current_thread() is not self._thread:
             self._thread.join()
+
+    def _rouse(self) -> None:
+        if self._idle:  # waking costs more than all the rest of `submit`, so it is done once a batch
+            self._idle = False
+            self._wake.notify()
 
     def _refuse_if_ended(self) -> None:
         if self._broken:
@@ -161,9 +153,11 @@ class Writer:
 
     def _turn(self) -> bool:
         """Serve what has gathered; False when it is time to end."""
-        with self._wake:
+        with self._lock:
             if not self._gathered and not self._closing:
+                self._idle = True
                 self._wake.wait(self._hooks.tip_seconds if self._tip_is_due(1) else None)
+                self._idle = False
             work, self._gathered = self._gathered, _Gathered()
             closing = self._closing
         if not work and not closing:
@@ -187,7 +181,7 @@ class Writer:
         mine = iter(rows)
         outcomes = [(order, tuple(written(next(mine), ready) for ready in order.drafts)) for order in orders]
         self._serving = ()
-        _deliver(outcomes)
+        deliver(outcomes)
         self._log_tip(TIP_ROWS)
         self._commits += 1
         if self._commits % CHECKPOINT_COMMITS == 0:
@@ -231,7 +225,7 @@ class Writer:
 
     def _break(self, words: str) -> None:
         """The end: refuse what comes, tell the daemon, then answer those who wait."""
-        with self._wake:
+        with self._lock:
             first, self._broken = not self._broken, self._broken or words
             late, self._gathered = self._gathered, _Gathered()
         orders, self._serving = (*self._serving, *late.orders), ()
@@ -239,7 +233,7 @@ class Writer:
             if first:
                 self._hooks.on_fatal(words)
         finally:
-            _deliver([(order, JournalBroken(self._broken, where=self._path)) for order in orders])
+            deliver([(order, JournalBroken(self._broken, where=self._path)) for order in orders])
             for call in late.calls:
                 call()
 
@@ -285,31 +279,3 @@ LOW_SPACE: Final = (
     "{path}: the disk of the journal is full and its reserve of 8 MiB is in use: every rollout pauses here; "
     "make room, start the daemon again, then resume"
 )
-
-
-def _deliver(outcomes: Sequence[tuple[Order, Outcome]]) -> None:
-    """Wake each event loop once for all of its orders."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Order, Outcome]]] = defaultdict(list)
-    for order, outcome in outcomes:
-        by_loop[order.loop].append((order, outcome))
-    for loop, settled in by_loop.items():
-        if not loop.is_closed():
-            _wake(loop, settled)
-
-
-def _wake(loop: asyncio.AbstractEventLoop, settled: list[tuple[Order, Outcome]]) -> None:
-    try:
-        loop.call_soon_threadsafe(_settle, settled)
-    except RuntimeError:  # the loop closed in this instant: nobody waits there any more
-        return
-
-
-def _settle(settled: list[tuple[Order, Any]]) -> None:
-    for order, outcome in settled:
-        order.release()
-        if order.future.done():  # the caller was cancelled; its rows stand
-            continue
-        if isinstance(outcome, AnewError):
-            order.future.set_exception(outcome)
-        else:
-            order.future.set_result(outcome)

@@ -1,4 +1,4 @@
-"""A journal that is not what was written: each kind is named, with the row and what to do, and nothing is written to it."""
+"""A journal that is not what was written: each fault is named, with the row and what to do, and nothing is added."""
 
 from __future__ import annotations
 
@@ -87,7 +87,8 @@ async def test_any_flipped_bit_of_the_file_is_found_or_changes_nothing(tmp_path:
         folder = tmp_path / str(round_)
         folder.mkdir(mode=0o700)
         bad = bytearray(raw)
-        bit = rng.randrange(len(bad) * 8) if round_ >= 30 else rng.randrange(100 * 8)  # the header is small: look closely
+        reach = 100 if round_ < 30 else len(bad)  # the header is small: look at it closely
+        bit = rng.randrange(reach * 8)
         bad[bit // 8] ^= 1 << bit % 8
         (folder / "journal.db").write_bytes(bad)
         try:

@@ -12,15 +12,17 @@ import pytest
 
 from fleet.core.errors import Refused
 from fleet.core.events import Draft
+from fleet.ports import Journal
 from fleet.store.database import Database
-from fleet.store.journal import QUEUE_LIMIT, JournalBroken
+from fleet.store.journal import QUEUE_LIMIT, JournalBroken, system_log_tip
 from fleet.store.writer import Hooks
 from tests.store.journal_kit import Heard, ToldClock, fill, journal_at, remark
 
 
 async def test_what_is_appended_is_read_back_the_same_also_by_the_next_daemon(tmp_path: Path) -> None:
     async with journal_at(tmp_path) as journal:
-        first = await journal.append((remark("one"), remark("two")))
+        port: Journal = journal
+        first = await port.append((remark("one"), remark("two")))
         second = await journal.append((Draft("server-tainted", pool="web", server="web-2", data={"why": "shell"}),))
         assert tuple(journal.read()) == first + second
         assert [event.seq for event in first + second] == [1, 2, 3]
@@ -114,7 +116,8 @@ async def test_sqlite_says_it_is_durable_and_only_the_owner_can_look(tmp_path: P
     async with journal_at(folder) as journal:
         await journal.append((remark("one"),))
         settings = journal._writer.call(Database.settings).result()
-        assert settings == {"journal_mode": "wal", "synchronous": 2, "locking_mode": "exclusive", "wal_autocheckpoint": 0}
+        assert settings == {"journal_mode": "wal", "synchronous": 2, "locking_mode": "exclusive",
+                            "wal_autocheckpoint": 0}
         names = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
         assert names == dict.fromkeys(("journal.db", "journal.db-wal", "journal.db.lock", "journal.db.reserve"), 0o600)
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -148,6 +151,15 @@ async def test_the_tip_of_a_quiet_journal_is_logged_without_another_row(tmp_path
         journal._writer._hooks = Hooks(print, print, log_tip, 0.05)
         await journal.append((remark("second: logged when nothing follows"),))
         await asyncio.wait_for(logged.wait(), 10)
+
+
+def test_the_tip_reaches_the_system_log_in_a_line_that_can_be_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("syslog.syslog", lambda _level, words: said.append(words))
+    system_log_tip(300, "ab" * 32)
+    assert said == [f"anew journal tip 300 {'ab' * 32}"]
+    monkeypatch.undo()
+    system_log_tip(0, "from anew's own tests; a machine without a system log loses it quietly")
 
 
 async def test_a_cancelled_caller_leaves_no_hole_and_no_lost_room(tmp_path: Path) -> None:
