@@ -38,7 +38,7 @@ def rollback(context: Context) -> int:
     if options.server:
         request["servers"] = [options.server]
     frame = plans.ask(context, request)
-    if not plans.acting(frame):
+    if not plans.acting(frame) and not pool.get("rollout"):
         return _nothing(context, frame)
     _confirm(context, frame, "Roll back")
     answer = context.client.command("rollback.start", pool=options.pool, rollout=pool.get("rollout") or "", server=options.server,
@@ -74,7 +74,9 @@ def _confirm(context: Context, frame: dict[str, Any], does: str) -> None:
         plans.show(context, frame)
         context.say()
     names = [row["name"] for row in plans.acting(frame)]
-    if len(names) > 1 or frame["needs"].get("typed_number"):
+    if not names:
+        context.confirm("Turn the rollout around?", "y")
+    elif len(names) > 1 or frame["needs"].get("typed_number"):
         context.confirm(f"{does} {len(names)} servers?", str(len(names)))
     else:
         context.confirm(f"{does} {names[0]}?", "y")

@@ -207,7 +207,7 @@ def _start_more(bench: Bench, notes: list[Draft], actions: list[Action], waits: 
 
 
 def _candidates(bench: Bench) -> list[Run]:
-    waiting = [run for run in bench.rollout.runs.values() if run.step == "waiting"]
+    waiting = [run for run in bench.rollout.runs.values() if run.step == "waiting" and not run.active]
     if bench.rollout.state == "rolling-back":
         waiting.sort(key=lambda run: (bench.sight.available(run.server), run.index))
     elif any(not bench.sight.available(run.server) for run in waiting):

@@ -46,7 +46,7 @@ def advance(bench: Bench, run: Run) -> Step:
         return way_back(bench, run, run.error)
     if _turned(bench.rollout, run):
         return way_back(bench, run, "rolled back" if bench.rollout.state == "rolling-back" else "aborted")
-    if run.phase == "done":
+    if run.phase == "done" or run.step == "waiting":
         return enter_next(bench, run)
     if run.step == "proving":
         return _prove(bench, run)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from fleet.core.budget import Budget
 from fleet.core.desired import RolloutSettings
-from fleet.core.lifecycle import ENDED, SETTLED
+from fleet.core.lifecycle import BACKWARD, ENDED, SETTLED
 from fleet.core.observed import ImageRef
 
 
@@ -62,8 +62,8 @@ class Run:
 
     @property
     def active(self) -> bool:
-        """Begun and not settled: it uses a place of the budget."""
-        return self.step != "waiting" and self.step not in SETTLED
+        """Begun (a way back is begun when it is chosen) and not settled: it uses a place of the budget."""
+        return self.step not in SETTLED and (self.step != "waiting" or self.path in BACKWARD)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from fleet.engine.inbox import Inbox
 from fleet.engine.loop import Engine
 from fleet.engine.plans import draw_plan, find_server, unknown
 from fleet.engine.tell import event_row
+from fleet.engine.turnaround import turnaround_row
 from fleet.images.contents import packages_of, size_of
 from fleet.ports import Console
 from fleet.store.journal import SqliteJournal
@@ -186,6 +187,9 @@ class EngineOffice:
         engine = self._engine()
         await asyncio.to_thread(engine.catalogue.refresh)
         engine.refresh_images()
+        active = engine.record.state.active(str(request.get("pool", "")))
+        if request.get("kind") == "rollback" and active is not None and active.kind != "birth" and not request.get("servers"):
+            return turnaround_row(engine.sight(engine.views[active.pool]), active)
         sight, plan = draw_plan(engine, request)
         self._inbox.remember(plan)
         row = present.plan_row(sight, plan, [])

@@ -155,7 +155,7 @@ def rollback_cost(sight: Sight, rollout: Rollout) -> str:
     back = [run for run in rollout.runs.values() if run.step == "serving" or (run.active and run.target is not None)]
     if not back:
         return "nothing to undo"
-    retained = [run for run in back if run.active or _home_retained(sight, run)]
+    retained = [run for run in back if run.active or home_retained(sight, run)]
     seconds = [estimate.path_seconds(run.planned, None, sight.pool_state.durations, rollout.settings) for run in back]
     slots = rollout.budget.surge + rollout.budget.unavailable
     rebirths = len(back) - len(retained)
@@ -163,7 +163,8 @@ def rollback_cost(sight: Sight, rollout: Rollout) -> str:
     return f"{len(back)} server{'s' if len(back) > 1 else ''} {how}, about {span(estimate.schedule(seconds, slots))}"
 
 
-def _home_retained(sight: Sight, run: Run) -> bool:
+def home_retained(sight: Sight, run: Run) -> bool:
+    """True if an incarnation of the image that the server had is still retained."""
     return run.home is not None and any(seen.digest == run.home.digest for seen in sight.retained(run.server).values())
 
 
