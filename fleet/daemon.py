@@ -126,7 +126,7 @@ class Daemon:
         for task in (running, *ends):
             task.cancel()
         await asyncio.gather(running, *ends, return_exceptions=True)
-        if running in done:
+        if running in done and not self.exit_code:
             running.result()
 
     @asynccontextmanager

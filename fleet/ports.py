@@ -134,6 +134,12 @@ class Journal(Protocol):
     def read(self, since: int = 0, limit: int | None = None) -> Iterable[Event]:
         """Events with seq > since, in order."""
 
+    async def fetch(self, since: int, limit: int) -> tuple[Event, ...]:
+        """Like `read`, without holding up the event loop."""
+
+    def find_request(self, request: str) -> tuple[Event, ...]:
+        """The events written for a client's request id, () if it is new."""
+
     def tip(self) -> tuple[int, str]:
         """(seq, chain hash) of the last event; (0, "") if empty."""
 

@@ -291,7 +291,8 @@ class Frame(TypedDict, total=False):
     """A line of the event stream. `frame`: hello | event | server | pool | rollout | gone | bye.
 
     hello: {"frame": "hello", "seq": N, "fleet": name}. server/pool/rollout: {"row": ...} whenever a row changed.
-    event: {"row": EventRow}. gone: {"kind": "server"|"pool", "name"}. bye: the daemon ends.
+    A rollout row with "partial": true carries only the servers that may have changed: merge them by name (counts are
+    always of all). event: {"row": EventRow}. gone: {"kind": "server"|"pool", "name"}. bye: the daemon ends.
     """
 
     frame: str

@@ -39,7 +39,7 @@ class Record:
 
     async def journal_page(self, since: int, limit: int) -> tuple[Event, ...]:
         """Events with seq > since, at most `limit`."""
-        return tuple(self.journal.read(since, limit))
+        return await self.journal.fetch(since, limit)
 
     async def write(self, *drafts: Draft) -> tuple[Event, ...]:
         """Append in one commit; on return they are durable and in `state`. A read-only record writes nothing."""
