@@ -92,7 +92,7 @@ kernel_and_initramfs() {
   unpack 'linux-image-[0-9][^ ]*' "$kernel_tree"
   cp "$kernel_tree"/boot/vmlinuz-* "$base/vmlinuz"
   mkdir -p "$ir"/{bin,modules,proc,sys,dev,newroot}
-  cp "$work/tree/bin/busybox" "$ir/bin/"
+  cp "$busybox" "$ir/bin/"
   install -m 755 "$here/initramfs-init" "$ir/init"
   while read -r module; do add_module "$module"; done <"$here/modules"
   find "$ir" -exec touch -h -d @1793491200 {} +
@@ -102,7 +102,7 @@ kernel_and_initramfs() {
 
 # What all versions share: kernel, initramfs, a root without a name.
 make_base() {
-  local used=() needed=() applet deb lib loader package_file
+  local used=() needed=() applet busybox deb lib link loader package_file
   mkdir -p "$base/root" "$work/tree"
   while read -r package_file _; do
     case $package_file in linux-image-* | tree) ;; *) unpack "$package_file" "$work/tree" ;; esac
@@ -110,13 +110,15 @@ make_base() {
   used=() # what was unpacked is not what is used: counted anew from here
   loader=$(find "$work/tree" -name 'ld-linux-x86-64.so.2' -print -quit)
   [ -x "$loader" ] || die "libc6 was not fetched; run with --refresh"
+  busybox=$(find "$work/tree" -path '*bin/busybox' -type f -print -quit)
+  [ -x "$busybox" ] || die "busybox-static was not fetched; run with --refresh"
   kernel_and_initramfs
 
   mkdir -p "$base"/root/{dev,proc,sys,run,tmp,var,root,data,usr/{bin,sbin,lib/x86_64-linux-gnu,lib64},etc/anew}
   for link in bin sbin lib lib64; do ln -s usr/$link "$base/root/$link"; done
   install -D "$(readlink -f "$loader")" "$base/root/usr/lib64/ld-linux-x86-64.so.2"
-  cp "$work/tree/bin/busybox" "$base/root/usr/bin/"
-  for applet in $("$work/tree/bin/busybox" --list); do
+  cp "$busybox" "$base/root/usr/bin/"
+  for applet in $("$busybox" --list); do
     case $applet in busybox | mke2fs | init | shutdown) ;; *) ln -s busybox "$base/root/usr/bin/$applet" ;; esac
   done
   ln -s ../bin/busybox "$base/root/usr/sbin/init"
