@@ -7,7 +7,7 @@ here is immutable, so "the row changed" is `is not`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -215,9 +215,6 @@ def rollout(row: Raw, at: float) -> Rollout:
     budget = mapping(row, "budget")
     typical = mapping(row, "typical_seconds")
     runs = tuple(run(item) for item in rows(row, "servers"))
-    cells: dict[str, int] = {}
-    for item in runs:
-        cells[item.cell] = cells.get(item.cell, 0) + 1
     return Rollout(
         id=text(row, "id"), pool=text(row, "pool"), kind=text(row, "kind", "rollout"), image=text(row, "image"),
         origin=text(row, "from"), to=text(row, "to"), state=text(row, "state", "planned"), reason=text(row, "reason"),
@@ -228,8 +225,25 @@ def rollout(row: Raw, at: float) -> Rollout:
         max_surge=whole(budget, "max_surge"), max_unavailable=whole(budget, "max_unavailable"),
         surge_used=whole(budget, "surge_used"), missing=whole(budget, "missing"), in_flight=whole(budget, "in_flight"),
         failures=whole(row, "failures"), max_failures=whole(row, "max_failures"),
-        rollback_cost=text(row, "rollback_cost"), runs=runs, approvals=words(row, "approvals"), at=at, cells=cells,
+        rollback_cost=text(row, "rollback_cost"), runs=runs, approvals=words(row, "approvals"), at=at, cells=counted(runs),
     )
+
+
+def counted(runs: tuple[Run, ...]) -> dict[str, int]:
+    """How many servers show each cell."""
+    cells: dict[str, int] = {}
+    for item in runs:
+        cells[item.cell] = cells.get(item.cell, 0) + 1
+    return cells
+
+
+def merged(before: Rollout | None, fresh: Rollout) -> Rollout:
+    """A partial row, which carries only the servers that may have changed, completed by what was known."""
+    if before is None:
+        return fresh
+    changed = {item.name: item for item in fresh.runs}
+    runs = tuple(changed.pop(item.name, item) for item in before.runs) + tuple(changed.values())
+    return replace(fresh, runs=runs, cells=counted(runs))
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,6 +116,8 @@ class ViewModel:
             case "rollout":
                 rollout = shapes.rollout(row, now)
                 if rollout.id:
+                    if row.get("partial") is True:
+                        rollout = shapes.merged(self.rollouts.get(rollout.id), rollout)
                     self.rollouts[rollout.id] = rollout
                     self._forget_old()
             case "gone":
@@ -243,7 +245,7 @@ class ViewModel:
                 for place, why in pool.unreachable.items()
             )
         found.extend(self._counted()[2])
-        return found
+        return sorted(found, key=lambda item: item.tone != "bad")
 
     def faulty(self, server: Server) -> bool:
         return bool(server_trouble(server)) or bool(server.held)

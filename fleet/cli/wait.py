@@ -70,22 +70,32 @@ def _ended(context: Context, row: dict[str, Any]) -> int:
 def _changes(context: Context, rollout: str) -> Iterator[dict[str, Any]]:
     """The rollout's row now and whenever it changes, across restarts of the daemon that end within LOST_SECONDS."""
     lost_at: float | None = None
+    row: dict[str, Any] = {}
     while True:
         try:
             tip = int(context.client.get("/v1/status")["seq"])
-            yield context.client.get(f"/v1/rollouts/{rollout}")
+            yield (row := context.client.get(f"/v1/rollouts/{rollout}"))
             lost_at = None
             for frame in context.client.lines("/v1/events", since=tip):
                 if frame.get("frame") == "rollout" and frame["row"]["id"] == rollout:
-                    yield frame["row"]
+                    yield (row := merged(row, frame["row"]))
                 elif frame.get("frame") == "hello" or not frame:
                     # What changed between the two questions above is not in the stream.
-                    yield context.client.get(f"/v1/rollouts/{rollout}")
+                    yield (row := context.client.get(f"/v1/rollouts/{rollout}"))
         except DaemonUnreachable:
             lost_at = lost_at or time.monotonic()
             if time.monotonic() - lost_at > LOST_SECONDS:
                 raise
         time.sleep(RETRY_SECONDS)
+
+
+def merged(before: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+    """A rollout's row from the stream, which may carry only the servers that changed, completed by what was known."""
+    if not row.get("partial"):
+        return row
+    runs = {run["name"]: run for run in before.get("servers", ())}
+    runs.update((run["name"], run) for run in row["servers"])
+    return {**row, "partial": False, "servers": list(runs.values())}
 
 
 class ProgressLine:
