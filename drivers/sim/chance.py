@@ -10,7 +10,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Literal
 
-from fleet.core.desired import SimSettings
+from fleet.core.desired import Pool, SimSettings
 from fleet.core.errors import Permanent
 from fleet.core.grammar import parse_duration
 
@@ -30,6 +30,11 @@ background.
 """
 
 _DIES = "dies-after "
+
+
+def settings_of(pool: Pool) -> SimSettings:
+    """The pool's `sim` table, or its defaults."""
+    return pool.sim or SimSettings()
 
 
 def chance(seed: int, *about: object) -> float:

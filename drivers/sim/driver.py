@@ -16,10 +16,10 @@ from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from drivers.sim import console
-from drivers.sim.chance import seconds_for
+from drivers.sim.chance import seconds_for, settings_of
 from drivers.sim.faults import Faults
 from drivers.sim.record import Record
-from drivers.sim.world import World, settings_of
+from drivers.sim.world import World
 from fleet.core.desired import Pool
 from fleet.core.errors import Permanent, Transient
 from fleet.core.observed import Facts, Image, Observed, ObservedRoot, Seen
@@ -128,10 +128,10 @@ class SimDriver:
 
     async def retire(self, pool: Pool, server: str, number: int, op: Operation) -> None:
         world = self._world_now(pool)
-        place = world.find(server, number).place
-        await self._act(
-            pool, "retire", server, number, place, op, lambda: world.stop(world.find(server, number))
-        )
+        life = world.lives.get((server, number))
+        if life is None:
+            return  # what is not there is stopped already
+        await self._act(pool, "retire", server, number, life.place, op, lambda: world.stop(life))
 
     async def revive(self, pool: Pool, server: str, number: int, op: Operation) -> Seen:
         world = self._world_now(pool)

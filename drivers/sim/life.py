@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import math
+import uuid
 from dataclasses import dataclass, fields
 from typing import Any
 
+from drivers.sim.chance import fault_of, settings_of
+from fleet.core.desired import Pool
 from fleet.core.observed import Running, Seen
+from fleet.ports import Birth, Operation
+
+_NAMES = uuid.UUID("6f5c0d3e-7d1c-5f0a-9a51-0a3c5b0e7a11")
+"""The name space of simulated servers' UUIDs."""
 
 
 @dataclass(slots=True)
@@ -38,14 +45,37 @@ class Life:
     committed: bool = False
     touched: bool = False
 
+    @classmethod
+    def conceived(cls, fleet: str, pool: Pool, order: Birth, op: Operation) -> Life:
+        """What a birth makes first: half-made, never started. Permanent for a fault not known."""
+        return cls(
+            order.server,
+            order.number,
+            order.image.ref.digest,
+            order.image.ref.version,
+            order.place,
+            op.id,
+            op.rollout,
+            order.born_at,
+            str(uuid.uuid5(_NAMES, f"{fleet}/{order.server}")),
+            "overlay" if pool.root == "ephemeral" else "read-only",
+            fault_of(settings_of(pool), order.image.ref.version).kind,
+            tuple(disk.name for disk in pool.data),
+        )
+
+    @property
+    def name(self) -> str:
+        """As errors and breaches call it: "web-1.3"."""
+        return f"{self.server}.{self.number}"
+
     @property
     def key(self) -> tuple[str, int]:
         return (self.server, self.number)
 
     @property
     def holds(self) -> tuple[str, ...]:
-        """Data disks it has open for writing now. A half-made one has been given them already."""
-        return self.disks if self.state in ("running", "half-made") else ()
+        """Data disks it has open for writing now."""
+        return self.disks if self.state == "running" else ()
 
     def booted(self, now: float) -> bool:
         return self.state == "running" and now >= self.ready_at

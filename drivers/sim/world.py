@@ -14,27 +14,20 @@ from __future__ import annotations
 
 import heapq
 import math
-import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from drivers.sim.chance import fault_of, seconds_for
+from drivers.sim.chance import fault_of, seconds_for, settings_of
 from drivers.sim.faults import Faults
 from drivers.sim.life import Life
 from drivers.sim.record import Record
-from fleet.core.desired import Pool, SimSettings
+from fleet.core.desired import Pool
 from fleet.core.errors import AnewError, Permanent, Refused, Transient
 from fleet.core.observed import Seen
 from fleet.ports import Birth, Operation
 
-_NAMES = uuid.UUID("6f5c0d3e-7d1c-5f0a-9a51-0a3c5b0e7a11")
 _REWRITE_AFTER = 4
 _KEPT_BREACHES = 1000
-
-
-def settings_of(pool: Pool) -> SimSettings:
-    """The pool's `sim` table, or its defaults."""
-    return pool.sim or SimSettings()
 
 
 class World:
@@ -131,8 +124,11 @@ class World:
         life = self.lives.get((order.server, order.number))
         name = f"{order.server}.{order.number}"
         if life is not None:
-            if life.operation != op.id:
-                raise Refused("the incarnation exists already, made by another operation", where=name)
+            if life.digest != order.image.ref.digest:
+                raise Refused(f"the incarnation exists already, born from version {life.version}", where=name)
+            if life.state == "half-made" and life.operation != op.id:
+                life.operation, life.rollout, life.born_at = op.id, op.rollout, order.born_at
+                self._changed(life)
             return life
         if self.was_buried(order.server, order.number):
             self._breach(f"{name}: the number of a buried incarnation was to be used again")
@@ -141,23 +137,9 @@ class World:
         if (digest, order.place) not in self.staged:
             self._breach(f"{name}: birth of {order.image.ref}, which was never staged at {order.place}")
             raise Permanent(f"{order.image.ref} was not staged at {order.place}", where=name)
-        disks = tuple(disk.name for disk in pool.data)
-        self._disks_are_free(order.server, order.number, disks)
-        life = Life(
-            order.server,
-            order.number,
-            digest,
-            order.image.ref.version,
-            order.place,
-            op.id,
-            op.rollout,
-            order.born_at,
-            str(uuid.uuid5(_NAMES, f"{self._fleet}/{order.server}")),
-            "overlay" if pool.root == "ephemeral" else "read-only",
-            fault_of(settings_of(pool), order.image.ref.version).kind,
-            disks,
-        )
-        for disk in disks:
+        life = Life.conceived(self._fleet, pool, order, op)
+        self._disks_are_free(life)
+        for disk in life.disks:
             self._have_disk(order.server, disk)
         self.lives[life.key] = life
         self._last[life.server] = max(life.number, self._last.get(life.server, -1))
@@ -168,10 +150,15 @@ class World:
         """Power on. `verb` is `boot` for a new incarnation, `rise` for a revived one: how long it takes to
         answer.
         """
+        if verb == "rise" and not life.starts:
+            raise Refused(
+                "it was never started, so there is nothing to go back to",
+                where=life.name,
+            )
         if life.state != "running":
             sim = settings_of(pool)
             fault = fault_of(sim, life.version)
-            self._disks_are_free(life.server, life.number, life.disks)
+            self._disks_are_free(life)
             takes = seconds_for(sim, verb, life.server, life.number)
             life.state, life.started_at, life.starts = "running", now, life.starts + 1
             life.ready_at = math.inf if fault.kind in ("never-healthy", "never-boots") else now + takes
@@ -190,18 +177,14 @@ class World:
             self._changed(life)
 
     def stop(self, life: Life) -> None:
-        """Running, crashed or half-made: afterwards it is stopped and its disks are free."""
-        if life.state == "half-made":
-            raise Refused(
-                "a half-made incarnation cannot be kept; bury it", where=f"{life.server}.{life.number}"
-            )
-        if life.state != "stopped":
+        """Afterwards it does not run and its disks are free. A half-made one stays half-made."""
+        if self.lives.get(life.key) is life and life.state in ("running", "crashed"):
             life.state = "stopped"
             self._changed(life)
 
     def bury(self, life: Life) -> None:
         if life.state == "running":
-            raise Refused("it is running; retire it first", where=f"{life.server}.{life.number}")
+            raise Refused("it is running; retire it first", where=life.name)
         self.lives.pop(life.key, None)
         self._seen.pop(life.key, None)
         self._all_seen = None
@@ -234,14 +217,14 @@ class World:
             if life.server == server and life.state == "running" and number in (None, life.number)
         ]
 
-    def _disks_are_free(self, server: str, number: int, disks: tuple[str, ...]) -> None:
-        for other in self._siblings(server, number) if disks else ():
-            for disk in set(disks) & set(other.holds):
+    def _disks_are_free(self, life: Life) -> None:
+        for other in self._siblings(life) if life.disks else ():
+            for disk in set(life.disks) & set(other.holds):
                 self._breach(
-                    f"{server}.{number}: data disk {disk} was to be attached while {server}.{other.number} "
-                    f"({other.state}) holds it"
+                    f"{life.name}: data disk {disk} was to be attached while "
+                    f"{life.server}.{other.number} ({other.state}) holds it"
                 )
-                raise Transient(f"data disk {disk} is still held by incarnation {other.number}", where=server)
+                raise Transient(f"data disk {disk} is held by incarnation {other.number}", where=life.server)
 
     def _have_disk(self, server: str, disk: str) -> None:
         """Made blank on first use; there is no way to remove one."""
@@ -249,11 +232,11 @@ class World:
             self.disks.add((server, disk))
             self._record.append({"disk": [server, disk]})
 
-    def _siblings(self, server: str, number: int) -> Iterator[Life]:
-        last = self._last.get(server, -1)
-        return (
-            life for n in range(last + 1) if n != number and (life := self.lives.get((server, n))) is not None
-        )
+    def _siblings(self, life: Life) -> Iterator[Life]:
+        for number in range(self._last.get(life.server, -1) + 1):
+            other = self.lives.get((life.server, number))
+            if other is not None and number != life.number:
+                yield other
 
     def _breach(self, sentence: str) -> None:
         if len(self.breaches) < _KEPT_BREACHES:

@@ -123,6 +123,16 @@ async def birth_by_the_same_operation_adopts(h: Harness) -> None:
     assert await states(h) == {1: "running"}
 
 
+async def a_number_belongs_to_one_image(h: Harness) -> None:
+    await born(h, 1)
+    other = replace(h.image, ref=replace(h.image.ref, version="9", digest="sha256:" + "9" * 64))
+    with pytest.raises(Refused):
+        await h.driver.birth(h.pool, Birth(first(h), 1, other, h.place, h.born_at()), h.op())
+    with suppress(Refused):  # or: another operation finds what it would have made
+        await h.driver.birth(h.pool, Birth(first(h), 1, h.image, h.place, h.born_at()), h.op())
+    assert await states(h) == {1: "running"}
+
+
 async def staging_twice_is_staging_once(h: Harness) -> None:
     for _ in range(2):
         await h.driver.stage(h.pool, h.image, h.place, h.op())
@@ -185,9 +195,11 @@ async def bury_of_what_never_was_changes_nothing(h: Harness) -> None:
 
 
 async def verbs_on_what_never_was_are_refused(h: Harness) -> None:
-    for verb in (h.driver.commit, h.driver.retire, h.driver.revive):
+    for verb in (h.driver.commit, h.driver.revive):
         with pytest.raises((Refused, Permanent)):
             await verb(h.pool, first(h), 7, h.op())
+    with suppress(Refused):  # or: what is not there is stopped already
+        await h.driver.retire(h.pool, first(h), 7, h.op())
     assert await states(h) == {}
     assert (await h.driver.probe(h.pool, first(h), 7)).boot_id == ""
 
@@ -241,6 +253,17 @@ async def a_cancelled_birth_can_be_buried(h: Harness) -> None:
     assert await states(h) == {}
 
 
+async def a_cancelled_birth_stands_in_nobodys_way(h: Harness) -> None:
+    """Put-back: the new one came to nothing, the old one gets its data again."""
+    pool = with_data(h)
+    await born(h, 1, pool)
+    await h.driver.retire(pool, first(h), 1, h.op())
+    await h.interrupt(h.driver.birth(pool, Birth(first(h), 2, h.image, h.place, h.born_at()), h.op()))
+    await h.driver.retire(pool, first(h), 2, h.op())
+    await h.driver.revive(pool, first(h), 1, h.op())
+    assert await holders(h, pool) == [1]
+
+
 async def a_cancelled_retire_and_revive_converge(h: Harness) -> None:
     await born(h, 1)
     await h.interrupt(h.driver.retire(h.pool, first(h), 1, h.op()))
@@ -271,6 +294,7 @@ CASES: tuple[Case, ...] = (
     a_pool_seen_for_the_first_time_is_empty,
     observe_tells_what_a_birth_made,
     birth_by_the_same_operation_adopts,
+    a_number_belongs_to_one_image,
     staging_twice_is_staging_once,
     old_and_new_run_side_by_side_if_surge_is_declared,
     commit_twice_is_commit_once,
@@ -284,6 +308,7 @@ CASES: tuple[Case, ...] = (
     data_outlives_every_incarnation,
     a_cancelled_birth_is_found_and_finished,
     a_cancelled_birth_can_be_buried,
+    a_cancelled_birth_stands_in_nobodys_way,
     a_cancelled_retire_and_revive_converge,
     a_place_that_does_not_answer_is_unknown_not_empty,
 )
