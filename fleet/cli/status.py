@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from fleet.cli.context import Context
 
+SETTLED = ("serving", "put-back", "failed", "quarantined", "skipped", "held")
 MANY = 40
 """A fleet of more servers shows only pools and what is not well; `anew status POOL` shows a pool's servers."""
 
@@ -97,9 +98,10 @@ def _rollout(row: dict[str, Any], frame: dict[str, Any]) -> str:
 
 def phrase(row: dict[str, Any]) -> str:
     """A rollout in one phrase: `rolling 5/12, eta 1m 15s`."""
-    done = sum(run["cell"] in "+=<" for run in row["servers"])
+    counts = row["counts"]
+    done = sum(counts.get(step, 0) for step in SETTLED)
     eta = f", eta {age(row['eta_seconds'])}" if row.get("eta_seconds") is not None and not row.get("ended_at") else ""
-    return f"{row['state']} {done}/{len(row['servers'])}{eta}"
+    return f"{row['state']} {done}/{sum(counts.values())}{eta}"
 
 
 def _well(row: dict[str, Any]) -> bool:
