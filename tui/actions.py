@@ -156,7 +156,7 @@ def rollback(desk: Desk, screen: str, pool: Pool | None, server: Server | None, 
 
 def _rollback_server(desk: Desk, server: Server, pool: Pool | None) -> None:
     if server.retained:
-        way = f"to {server.retained[-1].version}, retained, in seconds"
+        way = f"to {server.retained[0].version}, retained, in seconds"
     else:
         way = f"to {pool.previous if pool is not None else 'the image before'}, by a new birth"
     desk.ask(f"Roll {server.name} back {way}? y:",

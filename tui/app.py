@@ -52,6 +52,7 @@ class AnewApp(App[int]):
     """`link` None shows what the desk was given and connects to nothing (pictures in tests)."""
 
     CSS_PATH = "anew.tcss"
+    TITLE = "anew"
     ENABLE_COMMAND_PALETTE = False
     ALLOW_SELECT = False
     INLINE_PADDING = 0
@@ -114,7 +115,7 @@ class AnewApp(App[int]):
             self.papers["head"].show([ask if ask is not None and height == 1 else head])
             self.papers["foot"].show([ask if ask is not None else flash])
             return
-        self.papers["head"].show([header(model, left, desk.clock, width)])
+        self.papers["head"].show([header(model, left, desk.clock, width, desk.view.rollout())])
         body = self.papers["body"]
         body.show(desk.lines(*body.size))
         self.papers["flash"].show([flash])

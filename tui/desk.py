@@ -72,6 +72,7 @@ class Desk:
         self.difference: tuple[str, ...] = ()
         self.size = (80, 24)
         self.views: list[View] = [make("fleet", self)]
+        self._asked: set[str] = set()
         self._kept: dict[str, View] = {"fleet": self.views[0]}
 
     # where we are
@@ -216,7 +217,7 @@ class Desk:
             self.say("Read-only again.")
             return
         self.armed_until = self.clock.ticks() + ARMED_SECONDS
-        self.say("Armed for ten minutes. Every change still asks first; A makes it read-only again.", "warn")
+        self.say("Armed for ten minutes; every change still asks first.", "warn")
 
     def wear(self, theme: str) -> None:
         self.theme = theme
@@ -232,6 +233,18 @@ class Desk:
     def came_frame(self, frame: Raw) -> None:
         self.model.frame(frame, self.now)
         self._alive()
+        for rollout in self.model.incomplete - self._asked:
+            self._asked.add(rollout)
+            self.spawn(self._complete(rollout))
+
+    async def _complete(self, rollout: str) -> None:
+        """The stream told of a part of a rollout whose beginning was not seen here: ask for all of it."""
+        try:
+            row = await self.calls.get(f"/v1/rollouts/{rollout}")
+        finally:
+            self._asked.discard(rollout)
+        self.model.add_rollout(row, self.now)
+        self.stage.paint_soon()
 
     def came_events(self, rows: Sequence[Raw]) -> None:
         self.model.add_events(list(rows))

@@ -42,7 +42,9 @@ def reachable(at: Situation) -> str:
 def operator(at: Situation) -> str:
     if at.daemon_read_only:
         return f"The daemon is read-only: {at.daemon_read_only}"
-    return "You are an observer here: the daemon takes this from operators only." if at.role == "observer" else ""
+    if at.role in ("", "operator"):
+        return ""
+    return f"You are an {at.role} here: the daemon takes this from operators only."
 
 
 def armed(at: Situation) -> str:

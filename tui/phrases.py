@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, tzinfo
 
-from tui.ink import Line, Span
+from tui.ink import Line, Span, clip, width_of
 from tui.shapes import Event, Pool, Rollout, Run, Server
 
 STEP_WORDS: Mapping[str, str] = {
     "serving": "serving", "absent": "absent", "waiting": "waits", "draining": "draining", "stopping": "stopping",
     "preparing": "preparing", "booting": "booting", "proving": "proving", "admitting": "admitting",
     "retiring": "retiring", "failed": "failed", "put-back": "put back", "quarantined": "quarantined",
+    "skipped": "skipped", "held": "held",
 }
 ROLLOUT_WORDS: Mapping[str, str] = {
     "planned": "planned", "awaiting-approval": "waits for approval", "canary": "trying canaries",
@@ -54,7 +55,7 @@ def age(seconds: float | None) -> str:
     days = int(seconds // DAY)
     if days >= 100:
         return f"{days}d"
-    return f"{days}d {int(seconds % DAY // HOUR):>2}h"
+    return f"{days}d {int(seconds % DAY // HOUR)}h"
 
 
 def span(seconds: float) -> str:
@@ -229,23 +230,32 @@ def event_tone(event: Event) -> str:
     return "good" if event.type == "server-healthy" else "plain"
 
 
-def version_bar(pool: Pool, width: int) -> Line:
+def lead_version(pool: Pool) -> str:
+    """The version a pool's bar begins with: where it goes, else its stable one, else any that runs."""
+    shares = [version for version, count in pool.versions.items() if count > 0]
+    for version in (pool.target, pool.stable):
+        if version in shares:
+            return version
+    return shares[0] if shares else "-"
+
+
+def version_bar(pool: Pool, width: int, column: int = 0) -> Line:
     """Share of servers on each image: the newest first, a name at either end.
 
     `2 ━━━━━─────── 1` while two are there, `14 ━━━━━━━━` when all are equal. Any version with a server has a cell;
-    the bar is full only when all are on it.
+    the bar is full only when all are on it. `column`: cells of the first name, so that bars of a list line up.
     """
     shares = {version: count for version, count in pool.versions.items() if count > 0}
     if not shares:
         return (Span("-", "dim"),)
-    lead = pool.target if pool.target in shares else pool.stable if pool.stable in shares else next(iter(shares))
-    total = sum(shares.values())
+    lead = lead_version(pool)
+    name = clip(lead, 6).rjust(column)
     others = [version for version in shares if version != lead]
     if not others:
-        return (Span(f"{lead} "), Span("━" * max(1, width - len(lead) - 1), "bar"))
-    tail = others[0] if len(others) == 1 else f"{others[0]} +{len(others) - 1}"
-    room = max(2, width - len(lead) - len(tail) - 2)
-    filled = min(room - 1, max(1, round(room * shares[lead] / total)))
+        return (Span(f"{name} "), Span("━" * max(1, width - width_of(name) - 1), "bar"))
+    tail = clip(others[0], 4) if len(others) == 1 else f"{clip(others[0], 3)}+{len(others) - 1}"
+    room = max(2, width - width_of(name) - width_of(tail) - 2)
+    filled = min(room - 1, max(1, round(room * shares[lead] / sum(shares.values()))))
     return (
-        Span(f"{lead} "), Span("━" * filled, "bar"), Span("─" * (room - filled), "faint"), Span(f" {tail}", "dim"),
+        Span(f"{name} "), Span("━" * filled, "bar"), Span("─" * (room - filled), "faint"), Span(f" {tail}", "dim"),
     )

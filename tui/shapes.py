@@ -98,7 +98,7 @@ def server(row: Raw) -> Server:
         retained=tuple(
             Kept(whole(item, "incarnation"), text(item, "version"), moment(item.get("until")))
             for item in rows(row, "retained")
-        ) if kept else (),
+        ) if kept else (),  # the newest first
         reason=text(row, "reason"),
     )
 
@@ -161,7 +161,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """`at`: when this row came, by the clock of the terminal; its eta counts from there."""
+    """`at`: when this row came, by the clock of the terminal; its eta counts from there. `cells`: servers by glyph."""
 
     id: str
     pool: str
@@ -191,6 +191,8 @@ class Rollout:
     approvals: tuple[str, ...]
     at: float = 0.0
     cells: Mapping[str, int] = field(default_factory=dict)
+    whole: bool = True
+    """False when servers of it are still unknown here."""
 
     @property
     def active(self) -> bool:
@@ -202,16 +204,19 @@ CELLS = ".dsbh+!<="
 
 
 def run(row: Raw) -> Run:
-    cell = text(row, "cell", ".")
+    cell, step = text(row, "cell"), text(row, "step", "waiting")
+    if len(cell) != 1 or cell not in CELLS:
+        cell = "=" if step in ("skipped", "held") else "."
     return Run(
-        name=text(row, "name"), step=text(row, "step", "waiting"), cell=cell if cell in CELLS and cell else ".",
+        name=text(row, "name"), step=step, cell=cell,
         path=text(row, "path"), canary=row.get("canary") is True, since=moment(row.get("since")),
         reason=text(row, "reason"), error=text(row, "error"), last_words=text(row, "last_words"),
         deadline=moment(row.get("deadline")),
     )
 
 
-def rollout(row: Raw, at: float) -> Rollout:
+def rollout(row: Raw, at: float, before: Rollout | None = None) -> Rollout:
+    """`at`: seconds by the terminal's clock. A row that says `partial` is laid over `before`, server by server."""
     budget = mapping(row, "budget")
     typical = mapping(row, "typical_seconds")
     runs = tuple(run(item) for item in rows(row, "servers"))

@@ -69,6 +69,7 @@ class ViewModel:
         self.rollouts: dict[str, Rollout] = {}
         self.events: list[Event] = []
         self.images: dict[str, shapes.Image] = {}
+        self.incomplete: set[str] = set()
         self.connection = Connection()
         self.servers_epoch = 0
         self.events_epoch = 0
@@ -122,6 +123,15 @@ class ViewModel:
                     self._forget_old()
             case "gone":
                 self._gone(shapes.text(frame, "kind"), shapes.text(frame, "name"))
+
+    def add_rollout(self, row: shapes.Raw, now: float) -> None:
+        """Take a rollout's row, whole or partial; `incomplete` names those that must be asked for whole."""
+        rollout = shapes.rollout(row, now, self.rollouts.get(shapes.text(row, "id")))
+        if not rollout.id:
+            return
+        self.rollouts[rollout.id] = rollout
+        (self.incomplete.discard if rollout.whole else self.incomplete.add)(rollout.id)
+        self._forget_old()
 
     def _gone(self, kind: str, name: str) -> None:
         if kind == "server":

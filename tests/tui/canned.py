@@ -10,7 +10,7 @@ import asyncio
 import json
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from aiohttp import web
 
@@ -63,7 +63,7 @@ class CannedDaemon:
         with suppress(FileNotFoundError):
             self.socket.unlink()
 
-    async def __aenter__(self) -> CannedDaemon:
+    async def __aenter__(self) -> Self:
         await self.open()
         return self
 

@@ -31,7 +31,7 @@ def pool(name: str, servers: list[Row], stable: str, **more: Any) -> Row:
         if item["version"]:
             versions[item["version"]] = versions.get(item["version"], 0) + 1
     healthy = sum(1 for item in servers if item["healthy"])
-    image = {"family": name, "stable": stable, "target": None, "previous": None, "newest": stable, "rejected": []}
+    image: Row = {"family": name, "stable": stable, "target": None, "previous": None, "newest": stable, "rejected": []}
     image |= more.pop("image", {})
     return {
         "name": name, "driver": "libvirt", "mode": "manual", "size": len(servers), "healthy": healthy,

@@ -22,18 +22,20 @@ class FleetView(TableView[Pool]):
     def __init__(self, desk: Desk) -> None:
         super().__init__(desk)
         model = desk.model
+        self._lead = 1
         self.table = Table(
             (
-                Column("pool", "pool", lambda pool: (Span(pool.name, "title"),), 8, 18, words=lambda pool: pool.name,
+                Column("pool", "pool", lambda pool: (Span(pool.name, "title"),), 4, 18, words=lambda pool: pool.name,
                        order=lambda pool: pool.name),
-                Column("size", "size", lambda pool: f"{pool.size:,}", 5, align="right", order=lambda pool: -pool.size),
+                Column("size", "size", lambda pool: f"{pool.size:,}", 4, 6, align="right", order=lambda pool: -pool.size,
+                       words=lambda pool: f"{pool.size:,}"),
                 Column("health", "health", phrases.health, 13, order=lambda pool: pool.healthy - pool.size,
                        words=lambda pool: "down" if pool.healthy < pool.size else "ok"),
-                Column("image", "image", lambda pool: phrases.version_bar(pool, 14), 14,
+                Column("image", "image", lambda pool: phrases.version_bar(pool, 14, self._lead), 14,
                        words=lambda pool: " ".join(pool.versions), order=lambda pool: pool.stable),
-                Column("oldest", "oldest", self._oldest, 9, align="right",
+                Column("oldest", " oldest", self._oldest, 9,
                        order=lambda pool: -(model.oldest(pool, desk.now) or 0.0), words=lambda pool: ""),
-                Column("root", "root", self._root, 7, words=lambda pool: pool.root, order=lambda pool: pool.root),
+                Column("root", "root", self._root, 6, words=lambda pool: pool.root, order=lambda pool: pool.root),
                 Column("rollout", "rollout", self._rollout, 0),
                 Column("mode", "mode", lambda pool: (Span(pool.mode, "dim"),), 8, at=120, words=lambda pool: pool.mode),
                 Column("driver", "driver", lambda pool: (Span(pool.driver, "dim"),), 9, at=120,
@@ -48,7 +50,7 @@ class FleetView(TableView[Pool]):
     def _oldest(self, pool: Pool) -> Shown:
         seconds = self.desk.model.oldest(pool, self.desk.now)
         mark, tone = phrases.heat(seconds, pool.max_age)
-        return (Span(phrases.age(seconds), tone), Span(f" {mark}" if mark else "", tone))
+        return (Span(f"{phrases.age(seconds):>7} {mark}", tone),)
 
     def _root(self, pool: Pool) -> Shown:
         writable = self.desk.model.tally(pool.name).roots.get("writable", 0)
@@ -77,6 +79,7 @@ class FleetView(TableView[Pool]):
         self.table.update(model.pools, object())
         if not model.pools:
             return [(), (Span("  no pools yet" if model.connection.live else "  waiting for the daemon", "dim"),)]
+        self._lead = min(6, max(len(phrases.lead_version(pool)) for pool in model.pools.values()))
         most = max(4, height - 9)
         rows = self.table.lines(width, min(len(self.table.order) + 1, most, height))
         pool = self.table.current

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tui import actions, phrases
+from tui import actions, phrases, shapes
 from tui.ink import Line, Span, wrap
 from tui.screens.base import TableView, View, fact
 from tui.shapes import Plan, PlanRow, Pool, Rollout, Server
@@ -80,6 +80,8 @@ class PlanView(TableView[PlanRow]):
         rows = self.table.lines(width, room)
         if len(top) + len(rows) + len(bottom) < height:
             bottom = [(), *bottom]
+        if len(top) + len(rows) + len(bottom) < height:
+            top = [*top, ()]
         return ([*top, *rows, *bottom])[:height]
 
     def _take(self, plan: Plan) -> None:
@@ -128,10 +130,12 @@ class PlanView(TableView[PlanRow]):
         """What it would cost to regret this, from the rows."""
         acting = [row for row in plan.servers if row.action == "replace"]
         kept = sum(1 for row in acting if row.rollback == "retained")
+        if plan.kind == "rollback":
+            return "this is the way back"
         if not acting:
             return "nothing is replaced"
         if kept == len(acting):
-            return "rollback at any time, in seconds: every old incarnation is retained"
+            return "old incarnations are retained: back in seconds"
         return f"rollback: {kept} in seconds from retained incarnations, {len(acting) - kept} by a new birth"
 
     def _needs(self, plan: Plan) -> Line:
@@ -182,9 +186,14 @@ def diff_words(plan: Plan) -> str:
     kernel = plan.diff.get("kernel")
     if isinstance(kernel, str) and kernel:
         parts.append(f"kernel {kernel}")
-    size = plan.diff.get("size")
-    if isinstance(size, int) and not isinstance(size, bool) and size:
-        parts.append(f"{'+' if size > 0 else '-'}{phrases.size(abs(size))}")
+    elif isinstance(kernel, list) and len(kernel) == 2:
+        parts.append(f"kernel {str(kernel[0]).partition(' ')[2][:6]}→{str(kernel[1]).partition(' ')[2][:6]}")
+    before, after = (shapes.number(plan.diff, key) for key in ("size_a", "size_b"))
+    if before is not None and after is not None and before != after:
+        grows = after > before
+        parts.append(f"{phrases.size(int(abs(after - before)))} {'more' if grows else 'less'}")
+    if plan.diff.get("packages_known") is False:
+        parts.append("no list of packages to compare")
     said = ", ".join(part for part in parts if part)
     return said or ("no package differs" if plan.diff else "")
 

@@ -83,11 +83,12 @@ class RolloutView(View):
         if rollout is None:
             return [(), (Span("  No rollout yet. p on a pool (1) plans one; nothing happens before you say so.", "dim"),)]
         rows = self._state(rollout, width)
-        rows += self._cells(rollout, width, max(1, height - 12))
-        rows += [self._legend(rollout), self._budget(rollout)]
+        cells = self._cells(rollout, width, max(1, height - 12))
+        gap: list[Line] = [()] if height - len(rows) - len(cells) >= 16 else []
+        rows += [*gap, *cells, self._legend(rollout), *gap, self._budget(rollout)]
         tail_room = 3 if height >= 14 else 0
         rows += self._servers(rollout, width, max(1, height - len(rows) - 1 - tail_room))
-        rows.append(self._forecast(rollout))
+        rows += [self._forecast(rollout), *gap]
         rows += self._tail(rollout, width, height - len(rows))
         return rows[:height]
 
@@ -170,28 +171,34 @@ class RolloutView(View):
     def _servers(self, rollout: Rollout, width: int, most: int) -> list[Line]:
         """The failed, the busy, then the waiting by reason. Every wait has one."""
         now = self.desk.model.daemon_time(self.desk.now)
-        rows: list[Line] = []
-        if self.walked and (current := self._current(rollout)) is not None and current.cell not in BUSY + "!":
-            rows.append(self._run(rollout, current, now, "›"))
-        for cells in ("!<", BUSY):
-            rows += [self._run(rollout, run, now, "›" if self.walked and run is self._current(rollout) else " ")
-                     for run in rollout.runs if run.cell in cells]
-        waits = self.desk.model.waits(rollout) if rollout.active else []
+        current = self._current(rollout) if self.walked else None
+        runs = [run for run in rollout.runs if run.cell in "!<"] + [run for run in rollout.runs if run.cell in BUSY]
+        if current is not None and current not in runs:
+            runs.insert(0, current)
+        waits = self.desk.model.waits(rollout)[:3] if rollout.active else []
+        roomy = 2 * len(runs) + len(waits) <= min(most, 10)
+        rows = [row for run in runs for row in self._run(rollout, run, now, "›" if run is current else " ", roomy)]
         rows += [(Span(f" {name:<10} "), Span("waits: " if not why.startswith("wait") else "", "dim"), Span(why, "dim"))
-                 for name, why in waits[:3]]
+                 for name, why in waits]
         if len(rows) > most:
             rows = [*rows[: most - 1], (Span(f" and {len(rows) - most + 1} more: enter opens one, 2 lists all", "dim"),)]
         return rows
 
-    def _run(self, rollout: Rollout, run: Run, now: float, mark: str) -> Line:
+    def _run(self, rollout: Rollout, run: Run, now: float, mark: str, roomy: bool) -> list[Line]:
+        """One server's step: how long, how long it takes as a rule, until when; its reason below if there is room."""
         words = phrases.STEP_WORDS.get(run.step, run.step)
         head = (Span(mark, "key"), Span(f"{run.name:<10} "), Span(f"{words:<10} ", phrases.CELL_TONES[run.cell]))
         if run.cell not in BUSY:
-            return (*head, Span(run.error or run.reason, "bad" if run.error else "dim"))
+            return [(*head, Span(run.error or run.reason, "bad" if run.error else "dim"))]
         typical = rollout.typical.get(run.step)
-        parts = [f"typical {phrases.span(typical)}" if typical else "", phrases.deadline(run, now), run.reason]
+        parts = [f"typical {phrases.span(typical)}" if typical else "", phrases.deadline(run, now)]
+        below: list[Line] = []
+        if roomy and run.reason:
+            below = [(Span(f"{'':<12}{run.reason}", "dim"),)]
+        else:
+            parts.append(run.reason)
         elapsed = phrases.elapsed(run, now)
-        return (*head, Span(f"{elapsed:>7}  "), Span(", ".join(part for part in parts if part), "dim"))
+        return [(*head, Span(f"{elapsed:>7}  "), Span(", ".join(part for part in parts if part), "dim")), *below]
 
     def _forecast(self, rollout: Rollout) -> Line:
         cost = f"rollback now: {rollout.rollback_cost}" if rollout.rollback_cost else ""

@@ -109,7 +109,7 @@ class ServerView(View):
     def _way_back(self, server: Server) -> Line:
         zone, now = self.desk.clock.zone, self.desk.now
         if server.retained:
-            kept = server.retained[-1]
+            kept = server.retained[0]
             until = phrases.when(self.desk.model.local(kept.until), now, zone)
             return (Span(f"image {kept.version}, incarnation {kept.incarnation}, in seconds"),
                     Span(f"  kept until {until}", "dim"))
@@ -147,23 +147,26 @@ class ServerView(View):
         for life in sorted(lives, key=lambda item: -shapes.whole(item, "incarnation", shapes.whole(item, "number"))):
             numbered = shapes.whole(life, "incarnation", shapes.whole(life, "number"))
             born = phrases.when(local(shapes.moment(life.get("born_at"))), now, zone)
-            ended = shapes.moment(life.get("ended_at"))
-            state = shapes.text(life, "state") or ("now" if numbered == server.incarnation else "")
+            here = numbered == server.incarnation
+            until = shapes.moment(life.get("retained_until"))
+            notes = [f"retained until {phrases.when(local(until), now, zone)}" if until else "",
+                     "failed" if life.get("failed") is True else "", shapes.text(life, "hypervisor"),
+                     shapes.text(life, "note")]
+            state = "serving" if here and server.state == "serving" else shapes.text(life, "state")
             rows.append((
-                Span(f" {numbered:>4}  "), Span(f"{shapes.text(life, 'version'):<10}"),
-                Span(f"born {born:<13}", "dim"), Span(state, "good" if numbered == server.incarnation else "dim"),
-                Span(f"  ended {phrases.when(local(ended), now, zone)}" if ended else "", "dim"),
-                Span(f"  {shapes.text(life, 'reason')}", "dim"),
+                Span(f" {numbered:>4}  ", "title" if here else "plain"), Span(f"{shapes.text(life, 'version'):<10} "),
+                Span(f"born {born:<12} ", "dim"), Span(f"{state:<9} ", "good" if here else "dim"),
+                Span(", ".join(note for note in notes if note), "dim"),
             ))
         if lives:
             return rows
         now_born = phrases.when(local(server.born), now, zone)
         rows.append((Span(f" {server.incarnation if server.incarnation is not None else '-':>4}  "),
                      Span(f"{server.version:<10}"), Span(f"born {now_born:<13}", "dim"), Span("now", "good")))
-        for kept in reversed(server.retained):
-            until = phrases.when(local(kept.until), now, zone)
+        for kept in server.retained:
+            stays = phrases.when(local(kept.until), now, zone)
             rows.append((Span(f" {kept.incarnation:>4}  "), Span(f"{kept.version:<10}"),
-                         Span(f"retained until {until}", "dim")))
+                         Span(f"retained until {stays}", "dim")))
         return rows
 
     # doing

@@ -38,7 +38,7 @@ class ServersView(TableView[Server]):
                        order=lambda item: (item.pool, natural(item.name)), words=lambda item: item.pool),
                 Column("image", "image", self._image, 5, 12, order=lambda item: natural(item.version),
                        words=lambda item: item.version),
-                Column("age", "age", self._age, 9, align="right",
+                Column("age", "    age", self._age, 9,
                        order=lambda item: item.born if item.born is not None else float("inf"), words=lambda item: ""),
                 Column("state", "state", self._state, 11, order=lambda item: item.state,
                        words=lambda item: phrases.STEP_WORDS.get(item.state, item.state)),
@@ -77,7 +77,7 @@ class ServersView(TableView[Server]):
         seconds = self.desk.model.age_of(item, self.desk.now)
         pool = self.desk.model.pools.get(item.pool)
         mark, tone = phrases.heat(seconds, pool.max_age if pool is not None else None)
-        return (Span(phrases.age(seconds), tone), Span(f" {mark}" if mark else "", tone))
+        return (Span(f"{phrases.age(seconds):>7} {mark}", tone),)
 
     def _state(self, item: Server) -> Shown:
         if item.held and item.state == "serving":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tui.clock import Clock
 from tui.ink import Line, Span, clip_line, line_width
 from tui.phrases import plural, rollout_phrase, when
+from tui.shapes import Rollout
 from tui.view_model import ViewModel
 
 
@@ -23,11 +24,13 @@ def state(model: ViewModel, armed_left: float, clock: Clock) -> Line:
     return (Span("observer" if model.role == "observer" else "read-only, A arms", "dim"),)
 
 
-def rollouts(model: ViewModel, clock: Clock) -> Line:
-    """The rollout under way, or how many there are beside it."""
+def rollouts(model: ViewModel, clock: Clock, looked_at: Rollout | None = None) -> Line:
+    """The rollout looked at, else the one that most needs a person; and how many there are beside it."""
     active = model.active()
     if not active:
         return (Span("no rollout", "dim"),) if model.pools else ()
+    if looked_at is not None and looked_at in active:
+        active = [looked_at, *(item for item in active if item is not looked_at)]
     more = (Span(f" (+{len(active) - 1})", "dim"),) if len(active) > 1 else ()
     return (*rollout_phrase(active[0], clock.zone), *more)
 
@@ -44,10 +47,12 @@ def changed(model: ViewModel, clock: Clock) -> str:
     return "" if last is None else f"changed {when(last, clock.now(), clock.zone)}"
 
 
-def header(model: ViewModel, armed_left: float, clock: Clock, width: int) -> Line:
+def header(
+    model: ViewModel, armed_left: float, clock: Clock, width: int, looked_at: Rollout | None = None
+) -> Line:
     """All of it in `width` cells; the right side gives way first, then the rollout is clipped."""
     left: Line = (Span(" "), Span(model.fleet or "anew", "title"), Span(" · ", "dim"), *state(model, armed_left, clock))
-    middle = rollouts(model, clock)
+    middle = rollouts(model, clock, looked_at)
     right = people(model)
     last = changed(model, clock)
     pad = max(3, min(6, width - line_width(left) - line_width(middle) - line_width(right) - len(last) - 4))

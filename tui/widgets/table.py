@@ -12,7 +12,18 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from tui.ink import Align, Line, Span, clip_line, fit, line_width, pad, plain, toned, width_of
+from tui.ink import (
+    Align,
+    Line,
+    Span,
+    clip_line,
+    fit,
+    line_width,
+    pad,
+    plain,
+    toned,
+    width_of,
+)
 
 R = TypeVar("R")
 Shown = str | Line
@@ -254,7 +265,9 @@ class Table(Generic[R]):
         spans = [Span("  ")]
         for column, size in columns:
             arrow = ("↑" if self.reverse else "↓") if column.key == self.sort and column.order is not None else ""
-            spans.append(Span(pad(column.title + arrow, size, column.align) + "  ", "head"))
+            title = column.title + arrow
+            spare = 1 if column.align == "left" and width_of(title) == size + 1 else 0  # the arrow may use the gap
+            spans.append(Span(pad(title, size + spare, column.align) + " " * (2 - spare), "head"))
         heading = self._pan(tuple(spans), width)
         where = f" {top + 1}–{top + count} of {len(self.order):,}" if len(self.order) > count else ""
         if not where:
