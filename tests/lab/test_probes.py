@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -25,8 +24,8 @@ BANNER = HealthCheck("tcp", {"port": 22, "expect": "SSH-2.0-"}, deadline=5.0)
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[IdentityStore]:
-    yield IdentityStore(str(tmp_path / "identities"))
+def store(tmp_path: Path) -> IdentityStore:
+    return IdentityStore(str(tmp_path / "identities"))
 
 
 async def test_from_power_on_to_a_command(tmp_path: Path, store: IdentityStore) -> None:
