@@ -30,7 +30,7 @@ def run(context: Context) -> None:
     command = daemon_command(fleet, context.socket, state)
     if options.group:
         command += ["--group", options.group]
-    os.execv(command[0], command)
+    os.execv(command[0], command)  # noqa: S606 - becoming the daemon is the point, and no shell is wanted
 
 
 def stop(context: Context) -> None:

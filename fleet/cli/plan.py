@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fleet.cli.text import age
+from fleet.cli.text import age, count
 from fleet.cli.tree import OVERRIDES
 from fleet.core.errors import Invalid
 
@@ -64,7 +64,7 @@ def show(context: Context, frame: dict[str, Any]) -> None:
     context.rows(("server", "does", "image", "order", "data kept", "why"), [_server(row) for row in frame["servers"]])
     context.say()
     blast = frame["blast"]
-    context.say(f"blast     {blast['servers']} servers in {blast['domains']} failure domains, "
+    context.say(f"blast     {count(blast['servers'], 'server')} in {count(blast['domains'], 'failure domain')}, "
                 f"worst loss at once: {blast['worst_loss']} of {len(frame['servers'])}")
     context.say(f"takes     about {age(frame['estimate_seconds'])}")
     back = {row["rollback"] for row in acting(frame) if row["rollback"]}

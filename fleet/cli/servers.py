@@ -72,5 +72,6 @@ def _show_root(context: Context, frame: dict[str, Any], servers: list[dict[str, 
     context.rows(("server", "wished", "seen inside"), [
         (row["name"], wished[row["pool"]], (row["root"], "red" if row["root"] == "writable" else "")) for row in servers])
     pool = pools[0]["name"] if pools else servers[0]["pool"]
-    context.say(f"a change takes effect at birth: set `root` of [pools.{pool}] in the fleet file, `anew reload`, "
-                f"then `anew rollout start {pool}`")
+    context.say()
+    context.say("a change takes effect at birth:")
+    context.say(f"  set `root` of [pools.{pool}] in the fleet file, `anew reload`, `anew rollout start {pool}`")

@@ -23,9 +23,10 @@ def open_tui(context: Context) -> int:
     """The terminal UI on the daemon of this context; its exit code."""
     socket = context.client.socket_path
     options = {"terminal": terminal_name(), "state_dir": find_state()[0], **_from_file(user_config("terminal.toml"))}
-    for name in ("theme", "ascii"):
-        if value := os.environ.get(f"ANEW_{name.upper()}"):
-            options[name] = value
+    if chosen := os.environ.get("ANEW_THEME"):
+        options["theme"] = chosen
+    if plain := os.environ.get("ANEW_ASCII"):
+        options["ascii"] = "no" if plain.lower() in ("0", "no", "false") else "yes"
     return load_tui()(socket, options)
 
 

@@ -77,6 +77,11 @@ def size(count: int | None) -> str:
     return f"{count} B"
 
 
+def count(number: int, thing: str) -> str:
+    """1 server, 2 servers."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
 def local(stamp: str | None, *, date: bool = True) -> str:
     """An RFC 3339 UTC time in the zone of this machine: 2026-11-21 14:02:10. What cannot be read comes back printable."""
     if not stamp:

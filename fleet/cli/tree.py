@@ -204,7 +204,7 @@ def typed_word(arguments: Sequence[str]) -> str:
 
 def build(only: str | None = None) -> argparse.ArgumentParser:
     """The parser: of all commands, or with the options of `only` that one and the bare names of the others."""
-    shared = argparse.ArgumentParser(add_help=False)
+    shared = argparse.ArgumentParser(add_help=False, formatter_class=Help)
     for option in SHARED:
         option.add_to(shared)
     parser = Parser(prog="anew", formatter_class=Help, allow_abbrev=False, parents=[shared], epilog=NOTHING,

@@ -18,7 +18,7 @@ DIGEST = "sha256:" + "ab" * 32
 HASH = "7f3a9c" + "0" * 58
 
 
-def server_row(name: str, *, pool: str = "web", version: str = "1", **fields: Any) -> dict[str, Any]:
+def server_row(name: str, *, pool: str = "web", version: str | None = "1", **fields: Any) -> dict[str, Any]:
     """A ServerRow."""
     number = name.rpartition("-")[2]
     row: dict[str, Any] = {
@@ -42,7 +42,7 @@ def rollout_row(state: str = "rolling", **fields: Any) -> dict[str, Any]:
         "started_at": "2026-11-21T21:00:00Z", "ended_at": None, "eta_seconds": 75.0, "eta_low_seconds": 60.0,
         "eta_high_seconds": 110.0, "typical_seconds": {"booting": 6.0},
         "budget": {"max_surge": 1, "max_unavailable": 0, "in_flight": 1, "surge_used": 1, "missing": 0},
-        "counts": {"done": 1, "booting": 1, "waiting": 1}, "failures": 0, "max_failures": 0,
+        "counts": {"serving": 3} if state == "done" else {"serving": 1, "booting": 1, "waiting": 1}, "failures": 0, "max_failures": 0,
         "rollback_cost": "1 server, about 4 s",
         "servers": [run("web-1", "serving", "+", "", True), run("web-2", "booting", "b", "7s, typical 6s"),
                     run("web-3", "waiting", ".", "extra 1 of 1 used by web-2")],

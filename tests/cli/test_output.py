@@ -1,0 +1,175 @@
+"""What each command prints, word for word. Goldens are beside this file; ANEW_UPDATE_GOLDENS=1 writes them anew."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleet.cli.context import Context
+from fleet.cli.tree import build
+from tests.cli.running import call
+from tests.wire.office import rollout_row, server_row
+from tests.wire.running import Served
+
+GOLDENS = Path(__file__).parent / "goldens"
+
+CASES: dict[str, tuple[str, ...]] = {
+    "status": ("status",),
+    "status-pool": ("status", "web"),
+    "plan": ("plan", "web", "--to", "2"),
+    "rollout-list": ("rollout", "list"),
+    "rollout-show": ("rollout", "show", "web"),
+    "image-list": ("image", "list"),
+    "image-show": ("image", "show", "web/1"),
+    "image-diff": ("image", "diff", "web/1", "2"),
+    "image-verify": ("image", "verify"),
+    "journal-show": ("journal", "show", "--limit", "3"),
+    "journal-since": ("journal", "show", "--since", "97", "--limit", "2"),
+    "journal-verify": ("journal", "verify"),
+    "root": ("root", "web"),
+    "doctor-clean": ("doctor",),
+    "rollout-start": ("rollout", "start", "web", "--yes"),
+}
+
+
+def golden(name: str, text: str) -> None:
+    path = GOLDENS / f"{name}.txt"
+    if os.environ.get("ANEW_UPDATE_GOLDENS"):
+        GOLDENS.mkdir(exist_ok=True)
+        path.write_text(text)
+    assert text == path.read_text(), f"{path} differs; ANEW_UPDATE_GOLDENS=1 writes it anew"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_command_prints_what_its_golden_says(served: Served, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    call(*CASES[name])
+    out = capsys.readouterr().out
+    golden(name, out)
+    assert max(len(line) for line in out.splitlines()) <= 110
+
+
+@pytest.mark.parametrize("name", ["status", "status-pool"])
+def test_status_fits_80_columns(served: Served, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    call(*CASES[name])
+    assert max(len(line) for line in capsys.readouterr().out.splitlines()) <= 80
+
+
+def test_doctor_says_what_it_would_do(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    served.office.findings = [
+        {"place": "hv1", "kind": "volume", "key": "web-2-i3-seed", "note": "made by a rollout that ended", "fix": "remove it", "pool": "web"},
+        {"place": "hv1", "kind": "domain", "key": "web-9", "note": "bears a name of ours, without our tag", "fix": "", "pool": "web"}]
+    assert call("doctor") == 1
+    golden("doctor", capsys.readouterr().out)
+    assert call("doctor", "--fix", "--yes") == 1
+    golden("doctor-fix", capsys.readouterr().out)
+    assert [(one["command"], one["key"]) for one in served.office.commands] == [("doctor.fix", "web-2-i3-seed")]
+
+
+def test_a_mixed_fleet_says_what_somebody_should_know(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    served.office.pool_servers = [
+        server_row("web-1", held="disk test", tainted=["shell by ada"]), server_row("web-2", root="writable", age_seconds=59.0),
+        server_row("web-3", state="absent", healthy=False, version=None, age_seconds=None, health_words="", reason="hv2 is away")]
+    call("status")
+    golden("status-mixed", capsys.readouterr().out)
+
+
+def test_a_large_fleet_shows_only_what_is_not_well(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    served.office.pool_servers = [server_row(f"web-{n}", healthy=n != 7) for n in range(1, 1001)]
+    call("status")
+    out = capsys.readouterr().out
+    assert "web-7 " in out
+    assert "web-8 " not in out
+    assert "999 more servers are well" in out
+    call("status", "web")
+    assert "web-999 " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [
+    ("status",), ("status", "web"), ("plan", "web"), ("rollout", "list"), ("rollout", "show", "r-01"), ("rollout", "pause", "web"),
+    ("rollout", "resume", "web"), ("rollout", "promote", "web"), ("rollout", "abort", "web"), ("rollout", "start", "web", "--yes"),
+    ("rollback", "web", "--yes"), ("hold", "web-1", "--why", "x"), ("release", "web-1"), ("adopt", "old-web", "web", "--yes"),
+    ("root", "web"), ("root", "web-1", "ephemeral"), ("image", "list"), ("image", "show", "web/2"), ("image", "diff", "web/1", "web/2"),
+    ("image", "verify", "web/1"), ("image", "reject", "web/2", "--why", "slow"), ("image", "unreject", "web/2"), ("journal", "verify"),
+    ("doctor",), ("daemon", "status"), ("reload",), ("info",), ("lab", "status", "--fleet", "/etc/anew/fleet.toml")])
+def test_every_command_speaks_json(served: Served, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]) -> None:
+    assert call("--json", *arguments) == 0
+    before = json.loads(capsys.readouterr().out)
+    assert isinstance(before, dict)
+    assert call(*arguments, "--json") == 0
+    assert json.loads(capsys.readouterr().out).keys() == before.keys()
+
+
+def test_journal_json_is_a_line_an_event(served: Served, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    call("journal", "show", "--json", "--limit", "5")
+    assert [json.loads(line)["seq"] for line in capsys.readouterr().out.splitlines()] == [96, 97, 98, 99, 100]
+    call("journal", "export")
+    assert len(capsys.readouterr().out.splitlines()) == 100
+    target = tmp_path / "journal.jsonl"
+    assert call("journal", "export", str(target)) == 0
+    assert len(target.read_text().splitlines()) == 100
+    assert target.stat().st_mode & 0o777 == 0o600
+    capsys.readouterr()
+    assert call("journal", "export", str(target)) == 2
+    assert "nothing was written" in capsys.readouterr().err
+    call("journal", "show", "--server", "web-2")
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("spite", ["\x1b]0;owned\x07", "\x1b[31m", "\x9b2J", "\u202egnp.exe", "a\u200bb", "a\rb", "a\nb", "\x7f", "\ud800"])
+def test_no_control_byte_of_the_daemon_reaches_the_terminal(served: Served, capsys: pytest.CaptureFixture[str], spite: str) -> None:
+    row = rollout_row(reason=spite, author=spite)
+    served.office.rollout_states = [row]
+    served.office.pool_servers = [server_row("web-1", reason=spite, version=spite, address=spite, health_words=spite, healthy=False)]
+    served.office.plan_answer["summary"] = [spite]
+    served.office.events = [served.office.events[0] | {"text": spite, "actor": spite, "server": spite}]
+    served.office.foreign_rows = [{"place": spite, "name": "old-web", "uuid": "u", "state": spite, "note": spite}]
+    for arguments in (("status",), ("plan", "web"), ("rollout", "list"), ("rollout", "show", "web"), ("journal", "show"),
+                      ("adopt", "nope", "web"), ("rollout", "wait", spite.replace("\ud800", "?"))):
+        call(*arguments)
+        call(*arguments, "--json")
+    captured = capsys.readouterr()
+    for text in (captured.out, captured.err):
+        assert all(char.isprintable() or char == "\n" for char in text)
+
+
+def test_colours_only_where_asked(served: Served, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    call("status")
+    assert "\x1b" not in capsys.readouterr().out
+    call("status", "--color", "always")
+    assert "\x1b[31m" in capsys.readouterr().out
+
+    class Terminal:
+        def isatty(self) -> bool:
+            return True
+
+        def fileno(self) -> int:
+            raise OSError
+
+    def palette_on(*arguments: str) -> bool:
+        return Context(build("status").parse_args(["status", *arguments])).palette.on
+
+    monkeypatch.setattr("sys.stdout", Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert palette_on()
+    assert not palette_on("--color", "never")
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not palette_on()
+    monkeypatch.delenv("NO_COLOR")
+    monkeypatch.setenv("TERM", "dumb")
+    assert not palette_on()
+
+
+def test_info_says_where_each_path_came_from(served: Served, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANEW_FLEET", "/etc/anew/fleet.toml")
+    call("info", "--json")
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert found["client"]["fleet"] == {"value": "/etc/anew/fleet.toml", "from": "ANEW_FLEET"}
+    assert found["client"]["socket"]["from"] == "ANEW_SOCKET"
+    assert found["daemon"]["versions"] == {"anew": "0.1.0"}
+    call("info")
+    assert "ANEW_FLEET" in capsys.readouterr().out
