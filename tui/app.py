@@ -61,9 +61,9 @@ class AnewApp(App[int]):
     def __init__(self, link: Link | None, options: Mapping[str, str], clock: Clock | None = None) -> None:
         super().__init__()
         self.link = link
-        self.desk = Desk(clock or Clock(), link or _Nowhere(), self, options)
+        self.desk = Desk(clock or Clock(), link or Link("/nonexistent"), self, options)
         self.papers = {name: Paper(name, ground) for name, ground in (
-            ("head", "band"), ("body", "plain"), ("flash", "plain"), ("rule", "faint"), ("foot", "band"))}
+            ("head", "band"), ("body", "plain"), ("flash", "plain"), ("rule", "plain"), ("foot", "band"))}
         self._soon: Timer | None = None
         self._work: set[asyncio.Task[None]] = set()
         self._minute = -1
@@ -109,17 +109,17 @@ class AnewApp(App[int]):
         left, model = desk.armed_left, desk.model
         keys = footer(desk.keymap, situation, width)
         ask = desk.prompt.line(width) if desk.prompt is not None else None
-        flash = desk.flash.line(self._standing())
+        flash = desk.flash.lines(self._standing(), width)
         if desk.tiny:
             head = tiny(model, left, desk.clock, "P pause u back", width)
             self.papers["head"].show([ask if ask is not None and height == 1 else head])
-            self.papers["foot"].show([ask if ask is not None else flash])
+            self.papers["foot"].show([ask if ask is not None else flash[0]])
             return
         self.papers["head"].show([header(model, left, desk.clock, width, desk.view.rollout())])
         body = self.papers["body"]
         body.show(desk.lines(*body.size))
-        self.papers["flash"].show([flash])
-        self.papers["rule"].show([(Span("─" * width, "faint"),)])
+        self.papers["flash"].show(flash[:1])
+        self.papers["rule"].show(flash[1:] or [(Span("─" * width, "faint"),)])
         self.papers["foot"].show([ask if ask is not None else keys])
 
     def _standing(self) -> Trouble | None:
@@ -168,13 +168,6 @@ class AnewApp(App[int]):
         task = asyncio.get_running_loop().create_task(work)
         self._work.add(task)
         task.add_done_callback(self._work.discard)
-
-
-class _Nowhere(Link):
-    """No daemon at all."""
-
-    def __init__(self) -> None:
-        super().__init__("/nonexistent")
 
 
 def _textual_theme(name: str) -> Theme:

@@ -122,7 +122,7 @@ class Desk:
         if view in self.views:
             del self.views[self.views.index(view):]
         self.views.append(view)
-        if not self.views[0] is self._kept["fleet"]:
+        if self.views[0] is not self._kept["fleet"]:
             self.views.insert(0, self._kept["fleet"])
         view.enter(before, **what)
         self.stage.paint()

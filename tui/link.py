@@ -69,7 +69,7 @@ class Link:
                 async for _ in self._listen(sink):
                     heard = True
                 sink.lost("the daemon ended the stream")
-            except Exception as error:  # noqa: BLE001  the supervisor of the line: any fault ends one session only
+            except Exception as error:
                 sink.lost(sentence(error, self.socket))
             finally:
                 await self.close()

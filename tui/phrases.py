@@ -37,7 +37,7 @@ CELL_TONES: Mapping[str, str] = {
     "=": "faint",
 }
 ROOT_SHORT: Mapping[str, str] = {
-    "read-only": "ro", "overlay": "overlay", "writable": "rw", "unknown": "?", "ephemeral": "ephem",
+    "read-only": "ro", "overlay": "ephem", "writable": "rw", "unknown": "?", "ephemeral": "ephem",
 }
 MINUTE, HOUR, DAY = 60, 3600, 86400
 
@@ -173,13 +173,15 @@ def deadline(run: Run, now: float) -> str:
     return f"deadline in {span(left)}" if left > 0 else "past its deadline"
 
 
-def health(pool: Pool) -> Line:
-    """`12 ok`, `5 ok 1 down`."""
+def health(pool: Pool, born: bool = True) -> Line:
+    """`12 ok`, `5 ok 1 down`; servers of a pool that is still being born are not down, they are to come."""
     if pool.size == 0 and pool.healthy == 0:
         return (Span("no servers", "dim"),)
     down = pool.size - pool.healthy
     good = Span(f"{pool.healthy:>3} ok", "good" if pool.healthy else "dim")
-    return (good,) if down <= 0 else (good, Span(f" {down} down", "bad"))
+    if down <= 0:
+        return (good,)
+    return (good, Span(f" {down} down", "bad") if born else Span(f" {down} to come", "dim"))
 
 
 def heat(seconds: float | None, limit: float | None) -> tuple[str, str]:
@@ -228,6 +230,16 @@ def event_tone(event: Event) -> str:
     if event.type in ("remark",):
         return "accent"
     return "good" if event.type == "server-healthy" else "plain"
+
+
+def bare(event: Event) -> bool:
+    """An outcome that says no more than that its intent was carried out: the next step says so too."""
+    return event.type == "step-done" and event.text.endswith(" done")
+
+
+def milestone(event: Event) -> bool:
+    """What somebody who was away wants to read first; single steps are for the rollout's own screen."""
+    return event.type not in ("step-begun", "step-done", "incarnation-buried")
 
 
 def lead_version(pool: Pool) -> str:

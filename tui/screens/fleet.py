@@ -29,7 +29,7 @@ class FleetView(TableView[Pool]):
                        order=lambda pool: pool.name),
                 Column("size", "size", lambda pool: f"{pool.size:,}", 4, 6, align="right", order=lambda pool: -pool.size,
                        words=lambda pool: f"{pool.size:,}"),
-                Column("health", "health", phrases.health, 13, order=lambda pool: pool.healthy - pool.size,
+                Column("health", "health", self._health, 14, order=lambda pool: pool.healthy - pool.size,
                        words=lambda pool: "down" if pool.healthy < pool.size else "ok"),
                 Column("image", "image", lambda pool: phrases.version_bar(pool, 14, self._lead), 14,
                        words=lambda pool: " ".join(pool.versions), order=lambda pool: pool.stable),
@@ -46,6 +46,10 @@ class FleetView(TableView[Pool]):
         )
 
     # cells
+
+    def _health(self, pool: Pool) -> Shown:
+        rollout = self.desk.model.rollout_of(pool.name)
+        return phrases.health(pool, born=rollout is None or not rollout.active or rollout.kind != "birth")
 
     def _oldest(self, pool: Pool) -> Shown:
         seconds = self.desk.model.oldest(pool, self.desk.now)
@@ -104,7 +108,7 @@ class FleetView(TableView[Pool]):
         return found
 
     def _images(self, pool: Pool) -> Line:
-        spans = [Span(f"{pool.family} {pool.stable or '-'}")]
+        spans = [Span(f"{pool.family} {pool.stable}" if pool.stable else f"{pool.family}, none stable yet")]
         if pool.target and pool.target != pool.stable:
             spans.append(Span(f", going to {pool.target}", "accent"))
         elif pool.newest and pool.newest != pool.stable:
@@ -144,7 +148,7 @@ class FleetView(TableView[Pool]):
         return rows
 
     def lately(self, width: int, room: int) -> list[Line]:
-        events = self.desk.model.events
+        events = [item for item in self.desk.model.events[-400:] if phrases.milestone(item)]
         if room < 2 or not events:
             return []
         return [section("lately", width), *(event_line(self.desk, item) for item in reversed(events[-(room - 1):]))]

@@ -35,16 +35,17 @@ class RolloutView(View):
             pool = before.pool()
             found = self.desk.model.rollout_of(pool.name) if pool is not None else None
             rollout = found.id if found is not None and found.active else ""
+        if not rollout and self.id not in self.desk.model.rollouts:
+            self.id = ""
         if rollout and rollout != self.id:
             self.id, self.cursor, self.walked = rollout, "", False
 
     def rollout(self) -> Rollout | None:
-        known = self.desk.model.rollouts.get(self.id)
-        if known is None:
-            known = next(iter(self.desk.model.newest()), None)
-            if known is not None:
-                self.id = known.id
-        return known
+        """The one asked for (None until the stream tells of it), else the one that most needs a person."""
+        if not self.id:
+            newest = next(iter(self.desk.model.newest()), None)
+            self.id = newest.id if newest is not None else ""
+        return self.desk.model.rollouts.get(self.id)
 
     def pool(self) -> Pool | None:
         rollout = self.rollout()
@@ -81,7 +82,9 @@ class RolloutView(View):
     def lines(self, width: int, height: int) -> list[Line]:
         rollout = self.rollout()
         if rollout is None:
-            return [(), (Span("  No rollout yet. p on a pool (1) plans one; nothing happens before you say so.", "dim"),)]
+            words = f"Rollout {self.id} begins." if self.id else (
+                "No rollout yet. p on a pool (1) plans one; nothing happens before you say so.")
+            return [(), (Span(f"  {words}", "dim"),)]
         rows = self._state(rollout, width)
         cells = self._cells(rollout, width, max(1, height - 12))
         gap: list[Line] = [()] if height - len(rows) - len(cells) >= 16 else []
@@ -212,8 +215,8 @@ class RolloutView(View):
     def _tail(self, rollout: Rollout, width: int, room: int) -> list[Line]:
         if room < 2:
             return []
-        events = [item for item in self.desk.model.events[-600:] if item.rollout == rollout.id or (
-            item.type == "remark" and (item.at or 0) >= (rollout.started or 0))]
+        events = [item for item in self.desk.model.events[-600:] if not phrases.bare(item) and (
+            item.rollout == rollout.id or (item.type == "remark" and (item.at or 0) >= (rollout.started or 0)))]
         since = phrases.when(self.desk.model.local(rollout.started), self.desk.now, self.desk.clock.zone)
         others = len(self.desk.model.active()) - 1
         note = f"{phrases.plural(others, 'other rollout')}: n" if others > 0 else ""

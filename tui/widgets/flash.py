@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tui.ink import Line, Span
+from tui.ink import Line, Span, wrap
 from tui.view_model import Trouble
 
 GLYPHS = {"bad": "! ", "warn": "! ", "good": "+ "}
@@ -23,10 +23,12 @@ class Flash:
     def clear(self) -> None:
         self.words, self.tone = "", "plain"
 
-    def line(self, standing: Trouble | None) -> Line:
-        """The sentence, or else what still needs somebody."""
+    def lines(self, standing: Trouble | None, width: int) -> list[Line]:
+        """The sentence in one line, or in two if it needs them; without one, what still needs somebody."""
         if self.words:
-            return (Span(f" {GLYPHS.get(self.tone, '')}{self.words}", self.tone),)
+            glyph = GLYPHS.get(self.tone, "")
+            rows = wrap(self.words, max(1, width - 2 - len(glyph)), 2)
+            return [(Span(f" {glyph if not at else ' ' * len(glyph)}{row}", self.tone),) for at, row in enumerate(rows)]
         if standing is None:
-            return ()
-        return (Span(" ! ", standing.tone), Span(f"{standing.name} ", standing.tone), Span(standing.words, "dim"))
+            return [()]
+        return [(Span(" ! ", standing.tone), Span(f"{standing.name} ", standing.tone), Span(standing.words, "dim"))]
