@@ -55,9 +55,10 @@ def opened(folder: str, name: str) -> Iterator[BinaryIO]:
         link = os.path.islink(path)
         reason = "it is a symbolic link; an image has its files in its own folder" if link else _reason(wrong)
         raise Invalid(f"the file cannot be opened: {reason}", where=path) from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise Invalid("this is not a regular file", where=path)
     with open(descriptor, "rb", buffering=0) as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise Invalid("this is not a regular file", where=path)
         yield file
 
 

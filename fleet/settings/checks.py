@@ -12,7 +12,13 @@ from dataclasses import dataclass
 
 from fleet.core.desired import Amount
 from fleet.core.grammar import describe, format_duration
-from fleet.settings.models import HealthTable, HypervisorTable, ImageTable, PoolTable, UserNetwork
+from fleet.settings.models import (
+    HealthTable,
+    HypervisorTable,
+    ImageTable,
+    PoolTable,
+    UserNetwork,
+)
 from fleet.settings.problems import Key, did_you_mean
 from fleet.settings.validate import Report
 

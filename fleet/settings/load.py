@@ -17,14 +17,23 @@ from fleet.core.desired import Desired
 from fleet.core.grammar import BadValue, describe, parse_name
 from fleet.settings import models
 from fleet.settings.build import build
-from fleet.settings.checks import Around, Case, check_hypervisors, check_images, check_pool, check_ports
+from fleet.settings.checks import (
+    Around,
+    Case,
+    check_hypervisors,
+    check_images,
+    check_pool,
+    check_ports,
+)
 from fleet.settings.lines import Lines
 from fleet.settings.problems import Problem, SettingsInvalid, did_you_mean
-from fleet.settings.validate import NOT_YET, Report, read_partly, read_table
+from fleet.settings.validate import NOT_YET, EnoughProblems, Report, read_partly, read_table
 from fleet.settings.values import LONGEST_POOL_NAME
 
 LARGEST_FILE = 1_048_576
 """Bytes. A fleet of 10,000 pools fits; what is larger is no fleet file."""
+MOST_TABLES = 1000
+"""Pools, families, hypervisors: of each at most so many."""
 MOST_DOTS = 200
 """In one line: keys of very many parts take a parser quadratic time."""
 STAND_INS: Mapping[str, Any] = {"driver": "sim", "servers": 1, "image": "stand-in"}
@@ -39,7 +48,10 @@ def load(path: str) -> Desired:
     text = _text_of(path, data)
     try:
         raw = _parse(path, text)
-        desired, report = _examine(path, text, raw, hashlib.sha256(data).hexdigest())
+        report = Report(path, _lines_of(text))
+        desired = _examine(path, raw, hashlib.sha256(data).hexdigest(), report)
+    except EnoughProblems:
+        desired = None
     except RecursionError:
         raise _one(path, 0, "tables or lists nested too deeply", "a fleet file with a few levels") from None
     if desired is None or report.problems:
@@ -55,15 +67,14 @@ def _bytes_of(path: str) -> bytes:
     """The file's bytes, at most `LARGEST_FILE`. Opened without blocking: a pipe in its place must not hang the daemon."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            os.close(descriptor)
+            raise _one(path, 0, "a folder" if stat.S_ISDIR(mode) else "something that is no file", "a fleet file")
         with open(descriptor, "rb") as file:
-            mode = os.fstat(descriptor).st_mode
-            if not stat.S_ISREG(mode):
-                raise _one(path, 0, "a folder" if stat.S_ISDIR(mode) else "something that is no file", "a fleet file")
             data = file.read(LARGEST_FILE + 1)
     except FileNotFoundError:
         raise _one(path, 0, "no such file", "a fleet file", "Name one with --fleet FILE or ANEW_FLEET") from None
-    except IsADirectoryError:
-        raise _one(path, 0, "a folder", "a fleet file") from None
     except (OSError, ValueError) as wrong:
         reason = wrong.strerror if isinstance(wrong, OSError) and wrong.strerror else "no path that could be opened"
         raise _one(path, 0, f"it cannot be read ({reason})", "a file that this user may read") from None
@@ -108,8 +119,7 @@ def _placed(message: str, text: str) -> tuple[str, int, str]:
     return sentence + ", at the end of the file", len(text.rstrip("\n").split("\n")), ""
 
 
-def _examine(path: str, text: str, raw: dict[str, Any], digest: str) -> tuple[Desired | None, Report]:
-    report = Report(path, _lines_of(text))
+def _examine(path: str, raw: dict[str, Any], digest: str, report: Report) -> Desired | None:
     _check_sections(raw, report)
     fleet = read_table(models.FleetTable, raw["fleet"], ("fleet",), report) if "fleet" in raw else None
     hypervisors = _read_section(models.HypervisorTable, raw, "hypervisors", report)
@@ -120,11 +130,10 @@ def _examine(path: str, text: str, raw: dict[str, Any], digest: str) -> tuple[De
     check_hypervisors(hypervisors, report)
     _check_pools(raw, pools, Around(images, hypervisors), report)
     if report.problems or fleet is None or access is None:
-        return None, report
+        return None
     folder = str(Path(path).absolute().parent)
-    desired = build(
+    return build(
         fleet, _whole(hypervisors), _whole(images), _whole(pools), access, folder=folder, path=os.path.abspath(path), digest=digest)
-    return desired, report
 
 
 def _lines_of(text: str) -> Lines:
@@ -160,6 +169,9 @@ def _read_section(
         return {}
     if section == "pools" and not tables and section in raw:
         report.add((section,), "no pool", "at least one [pools.NAME]")
+    if len(tables) > MOST_TABLES:
+        report.add((section,), f"{len(tables)} tables", f"at most {MOST_TABLES}")
+        return {}
     found: dict[str, T | None] = {}
     for name, table in tables.items():
         try:

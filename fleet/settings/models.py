@@ -6,9 +6,9 @@ between keys is in `checks.py`. Defaults are those of `core.desired`, which has 
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from fleet.core.desired import Amount
 from fleet.settings import values as v
@@ -24,7 +24,7 @@ class FleetTable(Table):
     """`[fleet]`"""
 
     name: v.NameValue = Field(description="what this fleet is called on screen and in every object anew makes")
-    authorized_keys: list[v.PublicKey] = Field(default=[], description="public keys that every server of every pool trusts")
+    authorized_keys: list[v.PublicKey] = Field(default=[], max_length=100, description="public keys that every server of every pool trusts")
 
 
 class HypervisorTable(Table):
@@ -38,7 +38,7 @@ class ImageTable(Table):
     """`[images.FAMILY]`: one of the two keys."""
 
     path: v.PathValue | None = Field(default=None, description="folder with one folder per version, each with its image.toml")
-    simulated: list[v.VersionValue] | None = Field(default=None, description="versions that exist only in the simulated world")
+    simulated: list[v.VersionValue] | None = Field(default=None, max_length=1000, description="versions that exist only in the simulated world")
 
 
 class UserNetwork(Table):
@@ -90,17 +90,21 @@ def _ssh_command(value: object) -> object:
     return {"command": value} if isinstance(value, str) else value
 
 
+def _or_text(schema: dict[str, Any]) -> None:
+    schema["anyOf"].insert(0, {"type": "string", "minLength": 1})
+
+
 class HealthTable(Table):
     """`[[pools.NAME.health]]`: one of the five kinds. At least one check of a pool must come from outside (not `agent`)."""
 
     tcp: TcpTable | None = Field(default=None, description="connect, and see the banner")
     http: HttpTable | None = Field(default=None, description="ask over HTTP")
-    ssh: Annotated[SshTable | None, BeforeValidator(_ssh_command), WithJsonSchema({"anyOf": [
-        {"type": "string", "minLength": 1}, {"$ref": "#/$defs/SshTable"}]})] = Field(
-        default=None, description="run a command over SSH: a string, or `{ command, user }`")
+    ssh: Annotated[SshTable | None, BeforeValidator(_ssh_command)] = Field(
+        default=None, description="run a command over SSH: a string, or `{ command, user }`",
+        json_schema_extra=_or_text)
     agent: Literal[True] | None = Field(default=None, description="the guest agent answers; counts only beside an outside check")
     command: list[v.Argument] | None = Field(
-        default=None, min_length=1, description="argv run beside the daemon, with `{name}` `{address}` `{version}`; 0 means healthy")
+        default=None, max_length=64, min_length=1, description="argv run beside the daemon, with `{name}` `{address}` `{version}`; 0 means healthy")
     deadline: v.ShortDuration = Field(default=5.0, description="one answer may take so long")
     interval: v.ShortDuration = Field(default=2.0, description="from one question to the next")
 
@@ -108,8 +112,8 @@ class HealthTable(Table):
 class HooksTable(Table):
     """`[pools.NAME.hooks]`: argv without a shell, with `{name}` `{address}` `{version}`"""
 
-    drain: list[v.Argument] = Field(default=[], description="run before a server is stopped")
-    admit: list[v.Argument] = Field(default=[], description="run when a new incarnation has proved itself")
+    drain: list[v.Argument] = Field(default=[], max_length=64, description="run before a server is stopped")
+    admit: list[v.Argument] = Field(default=[], max_length=64, description="run when a new incarnation has proved itself")
 
 
 class RolloutTable(Table):
@@ -141,7 +145,7 @@ class SimTable(Table):
     boot: v.AnyDuration = Field(default=2.0, description="how long a server takes to boot")
     jitter: v.Share = Field(default=0.3, description="share by which times vary, 0 to 1")
     faults: dict[v.VersionValue, v.Fault] = Field(
-        default={}, description="version = `never-healthy`, `never-boots`, `dies-after 3s` or `writable-root`")
+        default={}, max_length=1000, description="version = `never-healthy`, `never-boots`, `dies-after 3s` or `writable-root`")
 
 
 class PoolTable(Table):
@@ -154,16 +158,16 @@ class PoolTable(Table):
     root: Literal["read-only", "ephemeral"] = Field(
         default="read-only", description="`ephemeral`: writes are allowed and thrown away with the incarnation")
     mode: Literal["observe", "manual"] = Field(default="observe", description="show what is due and touch nothing, or act when told")
-    hypervisors: list[v.NameValue] = Field(default=[], description="where its servers live")
+    hypervisors: list[v.NameValue] = Field(default=[], max_length=1000, description="where its servers live")
     memory: v.Memory = Field(default=268_435_456, description="of one server")
     vcpus: v.Vcpus = Field(default=1, description="of one server")
     network: NetworkTable | None = Field(default=None, description="how its servers are reached")
-    data: list[DataTable] = Field(default=[], description="disks that outlive every incarnation")
-    health: list[HealthTable] = Field(default=[], description="all must pass; a sim pool's health is simulated")
+    data: list[DataTable] = Field(default=[], max_length=16, description="disks that outlive every incarnation")
+    health: list[HealthTable] = Field(default=[], max_length=16, description="all must pass; a sim pool's health is simulated")
     hooks: HooksTable = Field(default_factory=HooksTable, description="programs run at drain and admission")
     rollout: RolloutTable = Field(default_factory=RolloutTable, description="what a rollout promises")
     sim: SimTable | None = Field(default=None, description="the simulated world of a sim pool")
-    authorized_keys: list[v.PublicKey] = Field(default=[], description="public keys that its servers trust beside the fleet's")
+    authorized_keys: list[v.PublicKey] = Field(default=[], max_length=100, description="public keys that its servers trust beside the fleet's")
     ssh_user: v.UserName = Field(default="root", description="who SSH checks log in as")
     max_age: v.Age | None = Field(default=None, description="an older incarnation is shown as due for re-birth")
 
@@ -171,9 +175,9 @@ class PoolTable(Table):
 class AccessTable(Table):
     """`[access]`: `user:NAME` and `group:NAME`. root and the daemon's own user are operators always."""
 
-    observers: list[v.Member] = Field(default=[], description="may look")
-    operators: list[v.Member] = Field(default=[], description="may act")
-    approvers: list[v.Member] = Field(default=[], description="may approve plans")
+    observers: list[v.Member] = Field(default=[], max_length=1000, description="may look")
+    operators: list[v.Member] = Field(default=[], max_length=1000, description="may act")
+    approvers: list[v.Member] = Field(default=[], max_length=1000, description="may approve plans")
 
 
 class FleetFile(Table):

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from fleet.core.errors import Invalid
 
-MOST_SHOWN = 50
-"""Lines of one message; a hostile file with 100,000 unknown keys must not fill a terminal or a log."""
+MOST_TOLD = 50
+"""Problems told at once; a hostile file with 100,000 unknown keys must fill neither a terminal nor an afternoon."""
 
 Key = tuple[str | int, ...]
 """A key path: table and key names, and indexes into lists."""
@@ -42,9 +42,9 @@ class SettingsInvalid(Invalid):
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems: tuple[Problem, ...] = tuple(problems)
-        lines = [str(problem) for problem in self.problems[:MOST_SHOWN]]
-        if len(self.problems) > MOST_SHOWN:
-            lines.append(f"... and {len(self.problems) - MOST_SHOWN} more problems")
+        lines = [str(problem) for problem in self.problems[:MOST_TOLD]]
+        if len(self.problems) > MOST_TOLD:
+            lines.append("... and more problems after these")
         super().__init__("\n".join(lines))
 
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from fleet.core.grammar import describe
 from fleet.settings import models
 from fleet.settings.lines import Lines
-from fleet.settings.problems import Key, Problem, did_you_mean, dotted, nearest
+from fleet.settings.problems import MOST_TOLD, Key, Problem, did_you_mean, dotted, nearest
 
 LATER: Mapping[str, str] = {
     "windows": "maintenance windows",
@@ -38,6 +38,10 @@ class _Missing:
 _MISSING = _Missing()
 
 
+class EnoughProblems(Exception):
+    """More problems than are told at once: looking further would only cost time."""
+
+
 @dataclass(slots=True)
 class Report:
     """Collects the problems of one file. `broken` has the dotted keys that are already told of."""
@@ -51,6 +55,8 @@ class Report:
         """Tell of one problem at `key`."""
         self.problems.append(Problem(self.file, self.lines.of(key), dotted(key), found, allowed, hint))
         self.broken.add(dotted(key))
+        if len(self.problems) > MOST_TOLD:
+            raise EnoughProblems
 
     def touched(self, key: Key) -> bool:
         """Is there a problem at this key, or below or above it?"""
@@ -157,6 +163,8 @@ def _allowed(error: Any) -> str:
     if kind == "literal_error":
         return str(context["expected"]).replace("'", '"')
     plain = {"list_type": "a list", "dict_type": "a table", "model_type": "a table", "too_short": "a list with an entry"}
+    if kind == "too_long":
+        return f"at most {context['max_length']} entries"
     return plain.get(kind, str(error["msg"]))
 
 
