@@ -75,7 +75,10 @@ lock:
 	@vagrant/provision/lock.sh
 
 lab-down:
-	@[ ! -x $(bin)/anew ] || ! vagrant/provision/libvirt.sh status >/dev/null || $(as_libvirt) $(bin)/anew --fleet $(fleet) lab down
+	@if [ -x $(bin)/anew ] && command -v virsh >/dev/null; then \
+	  vagrant/provision/libvirt.sh start; \
+	  $(as_libvirt) $(bin)/anew --fleet $(fleet) lab down --yes; \
+	fi
 	@vagrant/provision/libvirt.sh stop
 	@rm -rf $(images)
 

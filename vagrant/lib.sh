@@ -26,6 +26,14 @@ as_root() {
   fi
 }
 
+# need COMMAND... : or say at once which one is missing, and what brings it.
+need() {
+  local command
+  for command in "$@"; do
+    command -v "$command" >/dev/null || die "$command is not installed; run vagrant/provision/setup.sh first"
+  done
+}
+
 # True when apt knows any package at all; a machine made from a container image has no lists yet.
 have_lists() { compgen -G '/var/lib/apt/lists/*_Packages*' >/dev/null; }
 

@@ -107,7 +107,7 @@ start_by_hand() {
 
 start() {
   local opened=0
-  command -v libvirtd >/dev/null || die "libvirtd is not installed; run vagrant/provision/setup.sh first"
+  need libvirtd virsh
   ! open_kvm || opened=1
   if [ -d /run/systemd/system ]; then start_by_systemd $opened; else start_by_hand $opened; fi
   wait_answer

@@ -26,7 +26,7 @@ done
 suite=$(. /etc/os-release && [ "$ID" = debian ] && echo "${VERSION_CODENAME:-}") || true
 [ -n "$suite" ] || die "this recipe makes a guest of the running Debian release, and this machine runs no Debian release"
 packages=systemd-sysv,udev,linux-image-cloud-amd64,initramfs-tools,openssh-server,qemu-guest-agent,cloud-init,iproute2,kmod,busybox
-mapfile -t recipe < <(find "$here" "$here/../../lib.sh" -type f ! -name '*.md' | sort)
+mapfile -t recipe < <(find "$here" -type f ! -name '*.md' | sort)
 key=$(printf '%s %s %s' "$(key_of "${recipe[@]}")" "$suite" "$version" | sha256sum | cut -c1-16)
 made=$cache/debian/$key
 work=''
@@ -66,7 +66,7 @@ write_manifest() {
   {
     printf 'family = "debian"\nversion = "%s"\nbuilt_at = %s\nkind = "raw"\nroot = "root.raw"\n' "$version" "$(date -u -d "@$epoch" +%Y-%m-%dT%H:%M:%SZ)"
     printf 'boot = { kernel = "vmlinuz", initrd = "initrd.img", cmdline = "%s" }\n' "root=/dev/vda rw console=ttyS0 quiet panic=1 mitigations=off"
-    printf 'packages = "packages.txt"\nsource = "vagrant/images/debian, recipe %s, suite %s"\n\n[files]\n' "$key" "$suite"
+    printf 'packages = "packages.txt"\nsource = "vagrant/images/debian, suite %s"\n\n[files]\n' "$suite"
     for file in initrd.img packages.txt root.raw vmlinuz; do file_entry "$dest" $file; done
   } >"$dest/image.toml"
 }
@@ -76,7 +76,7 @@ exec 9>"$cache/debian/lock"
 flock 9
 if [ $use_cache = 1 ] && [ -e "$made/image.toml" ] && cmp -s "$made/image.toml" "$out/$version/image.toml"; then exit 0; fi
 if [ $use_cache = 0 ] || [ ! -e "$made/image.toml" ]; then
-  command -v mmdebstrap >/dev/null || die "mmdebstrap is not installed; run vagrant/provision/setup.sh first"
+  need mmdebstrap mke2fs
   started=$(date +%s)
   epoch=$started
   say "making debian/$version ($suite) with mmdebstrap; this takes a minute or two"

@@ -37,14 +37,15 @@ trap '[ -z "$work" ] || rm -rf "$work"' EXIT
 
 # Packages, once: their names, versions and hashes are in the folder's "list", which the key covers.
 fetch() {
-  local new=$debs.new kernel deb
+  local new=$debs.new kernel deb libraries
   [ $refresh = 1 ] || [ ! -s "$debs/list" ] || return 0
   have_lists || refresh_lists
   kernel=$(apt-cache depends linux-image-cloud-amd64 2>/dev/null | awk '/Depends:/ {print $2; exit}')
   [ -n "$kernel" ] || die "apt knows no linux-image-cloud-amd64; this recipe needs Debian 12 or later on amd64"
   say "fetching $kernel and what the guest needs"
   rm -rf "$new"
-  download "$new" "$kernel" busybox-static tree "${roots[@]}" $(closure "${roots[@]}" | grep -E '^z?lib')
+  mapfile -t libraries < <(closure "${roots[@]}" | grep -E '^z?lib')
+  download "$new" "$kernel" busybox-static tree "${roots[@]}" "${libraries[@]}"
   for deb in "$new"/*.deb; do
     printf '%s %s %s\n' "$(dpkg-deb -W --showformat='${Package} ${Version}' "$deb")" "${deb##*/}" "$(sha "$deb")"
   done | sort >"$new/list"
@@ -185,7 +186,8 @@ make_version() {
     printf 'family = "web"\nversion = "%s"\nbuilt_at = %s\nkind = "squashfs"\nroot = "root.squashfs"\n' \
       "$version" "$(date -u -d @$epoch +%Y-%m-%dT%H:%M:%SZ)"
     printf 'boot = { kernel = "vmlinuz", initrd = "initrd.img", cmdline = "%s" }\n' "$cmdline"
-    printf 'packages = "packages.txt"\nsource = "vagrant/images/lab, recipe %s, flavour %s"\n\n[files]\n' "$key" "$flavour"
+    # No key of the recipe in here: an edited comment must not make a catalogued version look altered.
+    printf 'packages = "packages.txt"\nsource = "vagrant/images/lab, flavour %s"\n\n[files]\n' "$flavour"
     for file in initrd.img packages.txt root.squashfs vmlinuz; do file_entry "$dest" $file; done
   } >"$dest/image.toml"
 }
@@ -215,6 +217,7 @@ else
   made='' base=''
 fi
 if [ ! -e "$made/image.toml" ]; then
+  need cpio mksquashfs dpkg-deb
   started=$(date +%s)
   work=$(mktemp -d "${TMPDIR:-/tmp}/anew-lab.XXXXXX")
   [ -n "$base" ] || base=$work/base
