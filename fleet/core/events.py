@@ -26,6 +26,7 @@ EVENT_TYPES: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType({
     "step-done": ("outcome of an intent", ("op", "step", "facts")),
     "step-failed": ("outcome of an intent, or a gate that closed for good", ("op", "step", "error", "last_words")),
     "server-redirected": ("the server's run takes another path: put-back or revert", ("path", "target", "reason")),
+    "server-settled": ("the server's run is over without a step: skipped, already there, or a person is needed", ("state", "reason")),
     "server-healthy": ("the first healthy answer of an incarnation", ("number", "words")),
     "server-unhealthy": ("an admitted incarnation stopped answering", ("number", "words")),
     "incarnation-retained": ("stopped but whole, until the given time", ("number", "digest", "version", "until")),

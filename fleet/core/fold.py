@@ -228,8 +228,6 @@ def _redirected(state: State, event: Event) -> State:
         return state
     data = event.data
     path = str(data["path"])
-    if path in SETTLED:
-        return _run(state, event, run, step=path, phase="done", reason=str(data["reason"]))
     target = target_in(data["target"])
     after = _run(state, event, run, path=path, source=data.get("source"), target=target, step="waiting", phase="idle", changed_at=event.at,
                  reverting=bool(data.get("reverting", False)), flaps=0, reason=str(data["reason"]))
@@ -237,6 +235,13 @@ def _redirected(state: State, event: Event) -> State:
         return after
     last = after.pool(event.pool).server(event.server).last_number
     return _server(after, event, last_number=max(last, target.number))
+
+
+def _settled(state: State, event: Event) -> State:
+    run = _find_run(state, event)
+    end = str(event.data["state"])
+    assert end in SETTLED
+    return state if run is None else _run(state, event, run, step=end, phase="done", changed_at=event.at, reason=str(event.data["reason"]))
 
 
 def _unhealthy(state: State, event: Event) -> State:
@@ -298,6 +303,7 @@ _CHANGES: Mapping[str, Callable[[State, Event], State]] = {
     "step-done": _step_done,
     "step-failed": _step_failed,
     "server-redirected": _redirected,
+    "server-settled": _settled,
     "server-unhealthy": _unhealthy,
     "incarnation-retained": _retained,
     "incarnation-buried": _buried,

@@ -13,7 +13,7 @@ from fleet.core.decision import Action, Decision, Wait
 from fleet.core.events import Draft
 from fleet.core.lifecycle import FORWARD, move
 from fleet.core.observed import Seen
-from fleet.core.runs import Bench, advance, enter_next, redirect
+from fleet.core.runs import Bench, advance, enter_next, redirect, settle
 from fleet.core.sight import Sight, span
 from fleet.core.slots import Slots
 from fleet.core.state import Rollout, Run, Target
@@ -97,7 +97,7 @@ def _turn_runs(sight: Sight, rollout: Rollout) -> Iterator[Draft]:
     """Rolled back: servers not begun are left alone, finished ones go back under the budget, sick ones first."""
     for run in rollout.runs.values():
         if run.step == "waiting" and not run.reverting and run.path in FORWARD:
-            yield redirect(rollout, run, "skipped", "not touched, still on the old image")
+            yield settle(rollout, run, "skipped", "not touched, still on the old image")
         elif run.step == "serving" and not run.reverting:
             yield _revert(sight, rollout, run)
 
@@ -105,14 +105,14 @@ def _turn_runs(sight: Sight, rollout: Rollout) -> Iterator[Draft]:
 def _revert(sight: Sight, rollout: Rollout, run: Run) -> Draft:
     home = run.home or rollout.image_from
     if home is None or run.target is None:
-        return redirect(rollout, run, "skipped", "nothing to go back to: it was born in this rollout")
+        return settle(rollout, run, "skipped", "nothing to go back to: it was born in this rollout")
     retained = [number for number, seen in sight.retained(run.server).items() if seen.digest == home.digest]
     if retained:
         target = Target("revive", max(retained), home)
     elif home.digest in sight.images:
         target = Target("birth", sight.highest(run.server) + 1, home)
     else:
-        return redirect(rollout, run, "quarantined", f"nothing to go back to: image {home} is not catalogued and no incarnation of it is retained")
+        return settle(rollout, run, "quarantined", f"nothing to go back to: image {home} is not catalogued and no incarnation of it is retained")
     path = run.planned if run.planned != "birth" else "create-first" if rollout.budget.surge and not sight.pool.data else "delete-first"
     how = "from the retained incarnation" if target.kind == "revive" else "by re-birth"
     return redirect(rollout, run, path, f"goes back to {home.version} {how}", source=run.target.number, target=target, reverting=True)
@@ -194,7 +194,7 @@ def _start_more(bench: Bench, notes: list[Draft], actions: list[Action], waits: 
             continue
         held = bench.sight.known(run.server).held
         if held is not None and not bench.rollout.ended:
-            notes.append(redirect(bench.rollout, run, "skipped", f"held: {held}"))
+            notes.append(settle(bench.rollout, run, "skipped", f"held: {held}"))
             continue
         reason = blocked or _not_yet(bench, run) or bench.slots.refusal(run)
         if reason:

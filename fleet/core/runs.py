@@ -84,7 +84,7 @@ def enter_next(bench: Bench, run: Run) -> Step:
     while step not in SETTLED and _empty(bench, run, step):
         step = next_step(run.path, step)
     if step in SETTLED:
-        return redirect(bench.rollout, run, step, run.reason)
+        return settle(bench.rollout, run, step, run.reason)
     if bench.rollout.state == "paused" and not _emptied(run) and not (bench.rollout.ending and _past_admission(run)):
         return Wait("paused before " + step)
     held = _gate(bench, run, step)
@@ -195,9 +195,14 @@ def _fail(run: Run, bench: Bench, error: str) -> Draft:
 
 def redirect(rollout: Rollout, run: Run, path: str, reason: str, *, source: int | None = None, target: Target | None = None,
              reverting: bool = False) -> Draft:
-    """The note that sends a run another way; a settled state as `path` ends it."""
+    """The note that sends a run another way."""
     return Draft("server-redirected", pool=rollout.pool, server=run.server, rollout=rollout.id,
                  data={"path": path, "source": source, "target": target_out(target), "reason": reason, "reverting": reverting})
+
+
+def settle(rollout: Rollout, run: Run, state: str, reason: str) -> Draft:
+    """The note that ends a run in a settled state (`put-back` is one, and also the name of a path: hence two types)."""
+    return Draft("server-settled", pool=rollout.pool, server=run.server, rollout=rollout.id, data={"state": state, "reason": reason})
 
 
 def way_back(bench: Bench, run: Run, why: str) -> Draft:
@@ -227,7 +232,7 @@ def _second_way(bench: Bench, run: Run, why: str) -> Draft:
             and run.target.image.digest in bench.sight.images:
         target = Target("birth", bench.sight.highest(run.server) + 1, run.target.image)
         return redirect(bench.rollout, run, "put-back", f"the old incarnation did not come back ({why}), born anew", source=run.target.number, target=target)
-    return redirect(bench.rollout, run, "quarantined", f"could not be put back: {why}")
+    return settle(bench.rollout, run, "quarantined", f"could not be put back: {why}")
 
 
 def _rebirth(bench: Bench, run: Run, why: str) -> Draft:
@@ -236,7 +241,7 @@ def _rebirth(bench: Bench, run: Run, why: str) -> Draft:
         target = Target("birth", bench.sight.highest(run.server) + 1, run.target.image)
         return redirect(bench.rollout, run, run.planned if run.planned != "birth" else run.path, f"born anew, since the retained one failed: {why}",
                         source=run.target.number if run.path == "delete-first" else run.source, target=target, reverting=True)
-    return redirect(bench.rollout, run, "quarantined", f"could not be rolled back: {why}")
+    return settle(bench.rollout, run, "quarantined", f"could not be rolled back: {why}")
 
 
 def ends_well(run: Run) -> bool:

@@ -69,6 +69,7 @@ _TELL: Mapping[str, Callable[[Data], str]] = {
     "step-begun": _begun,
     "step-done": _done,
     "step-failed": lambda data: f"{data['step']} failed: {data['error']}",
+    "server-settled": lambda data: f"{data['state']}: {data['reason']}",
     "server-redirected": lambda data: f"{data['path']}: {data['reason']}",
     "server-healthy": lambda data: f"incarnation {data['number']} is healthy: {data['words']}",
     "server-unhealthy": lambda data: f"incarnation {data['number']} stopped answering: {data['words']}",
