@@ -166,7 +166,7 @@ def _read_family(
             images[source.family, name] = _read_version(source, name, memory)
         except Invalid as wrong:
             shown = name if VERSION.fullmatch(name) else describe(name)
-            broken[source.family, name] = Broken(source.family, shown, str(wrong))
+            broken[source.family, name] = Broken(source.family, shown, "; ".join(str(wrong).split("\n")))
 
 
 def _entries(path: str) -> Iterable[os.DirEntry[str]]:

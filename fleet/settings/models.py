@@ -154,7 +154,7 @@ class PoolTable(Table):
     driver: Literal["libvirt", "sim"] = Field(description="what makes its servers live")
     servers: v.Servers = Field(description="how many")
     image: v.NameValue = Field(description="image family")
-    channel: v.NameValue = Field(default="stable", description="which channel of the family it follows")
+    channel: Literal["stable"] = Field(default="stable", description="which channel of the family it follows")
     root: Literal["read-only", "ephemeral"] = Field(
         default="read-only", description="`ephemeral`: writes are allowed and thrown away with the incarnation")
     mode: Literal["observe", "manual"] = Field(default="observe", description="show what is due and touch nothing, or act when told")

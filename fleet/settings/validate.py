@@ -137,12 +137,21 @@ def _tell_one(model: type[BaseModel], key: Key, report: Report, error: Any) -> N
     place = (*key, *loc)
     if error["type"] == "extra_forbidden":
         _tell_unknown(_model_at(model, loc[:-1]), key, loc, report)
-    elif error["type"] == "literal_error" and loc == ("mode",) and error["input"] == "auto":
-        report.add(place, '"auto"', _allowed(error), "Automatic mode comes with a later release")
-    elif error["type"] == "literal_error" and loc == ("driver",) and error["input"] == "baremetal":
-        report.add(place, '"baremetal"', _allowed(error), "Bare metal comes with a later release")
+    elif error["type"] == "literal_error" and (later := _later(loc, error["input"])):
+        report.add(place, describe(error["input"]), _allowed(error), later)
     else:
         report.add(place, found_of(error["input"]), _allowed(error), _hint(error))
+
+
+def _later(loc: Key, value: object) -> str:
+    """The sentence for a value that the contract has and this release has not, or ""."""
+    if loc == ("mode",) and value == "auto":
+        return "Automatic mode comes with a later release"
+    if loc == ("driver",) and value == "baremetal":
+        return "Bare metal comes with a later release"
+    if loc == ("channel",) and isinstance(value, str):
+        return "Other channels come with a later release"
+    return ""
 
 
 def found_of(value: object) -> str:

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from fleet.core.desired import ImageSource
 from fleet.core.errors import Invalid
 from fleet.images import FolderCatalogue
 from fleet.images.memory import FILE
+from fleet.ports import Catalogue
 from tests.images.folders import MakeImage, manifest_text
 
 Start = Callable[[], FolderCatalogue]
@@ -244,3 +246,21 @@ def test_a_manifest_of_another_family_is_refused_in_the_folder(make_image: MakeI
     folder = make_image("1")
     (folder / "image.toml").write_text(manifest_text("1", {"root.img": b"x"}, family="db"))
     assert "image.toml says it is db/1" in only_problem(catalogue())
+
+
+def test_it_is_the_port_s_catalogue(catalogue: Start) -> None:
+    port: Catalogue = catalogue()
+    assert [str(image.ref) for image in port.list()] == ["app/1", "app/2", "app/10"]
+
+
+def test_a_reloaded_fleet_file_brings_other_families(make_image: MakeImage, catalogue: Start, family: Path) -> None:
+    make_image("1")
+    running = catalogue()
+    running.refresh({"web": ImageSource("web", str(family)), "new": ImageSource("new", "", ("7",))})
+    assert [str(image.ref) for image in running.list()] == ["new/7", "web/1"]
+
+
+def test_a_bad_manifest_is_one_sentence_line(make_image: MakeImage, catalogue: Start) -> None:
+    folder = make_image("1")
+    (folder / "image.toml").write_text("family = 1\nversion = 2\n")
+    assert only_problem(catalogue()).isprintable()

@@ -91,6 +91,8 @@ CASES: list[tuple[str, str, str, str]] = [
      'FILE:16: pools.web.mode: found "auto", allowed "observe" or "manual". Automatic mode comes with a later release'),
     ("bare metal", 'driver = "sim"', 'driver = "baremetal"',
      'FILE:27: pools.app.driver: found "baremetal", allowed "libvirt" or "sim". Bare metal comes with a later release'),
+    ("another channel", "servers = 3", 'servers = 3\nchannel = "beta"',
+     'FILE:16: pools.web.channel: found "beta", allowed "stable". Other channels come with a later release'),
     ("misspelt choice", "max_surge = 1", 'on_failure = "roll-back"',
      'FILE:24: pools.web.rollout.on_failure: found "roll-back", allowed "pause" or "rollback". Did you mean "rollback"?'),
     ("unknown family", 'image = "app"', 'image = "ap"',

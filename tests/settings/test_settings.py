@@ -136,8 +136,9 @@ def test_schema_and_page_are_fresh() -> None:
 
 
 def test_the_schema_names_every_setting_of_a_rollout() -> None:
+    page, text = schema.page_text(), schema.schema_text()
     for name in RolloutSettings.__dataclass_fields__:
-        assert f"`{name}`" in schema.page_text() and f'"{name}"' in schema.schema_text()
+        assert f"`{name}`" in page and f'"{name}"' in text
 
 
 def test_overrides_in_kebab_and_snake_case(tmp_path: Path) -> None:
