@@ -12,7 +12,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 
 # What for: virtual machines; making images; building libvirt-python; pictures and terminals of the tests.
 packages=(
-  qemu-system-x86 qemu-utils libvirt-daemon-system libvirt-clients libvirt-daemon-driver-qemu dnsmasq-base
+  qemu-system-x86 ipxe-qemu qemu-utils libvirt-daemon-system libvirt-clients libvirt-daemon-driver-qemu dnsmasq-base
   squashfs-tools cpio xz-utils e2fsprogs mmdebstrap openssh-client
   python3-venv libvirt-dev gcc pkg-config make procps
   librsvg2-bin tmux
