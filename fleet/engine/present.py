@@ -104,7 +104,7 @@ def run_row(sight: Sight, rollout: Rollout, run: Run, waits: Mapping[str, Wait])
     deadline = None
     if run.active and not rollout.ended:
         limit = run.booted_at + rollout.settings.healthy_deadline if run.step == "proving" else run.since + deadline_of(run.step, rollout)
-        deadline = moment(wait.deadline if wait and wait.deadline else limit)
+        deadline = moment(limit)
     step = "skipped" if run.action == "skip" else "held" if run.action == "hold" else run.step
     return {
         "name": run.server, "step": step, "cell": CELLS.get(step, "?"), "path": run.path, "canary": run.canary,

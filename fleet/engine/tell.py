@@ -41,7 +41,7 @@ def _started(data: Data) -> str:
 
 
 def _begun(data: Data) -> str:
-    return f"{data['step']}: {data['reason']}"
+    return str(data["reason"]) or str(data["step"])
 
 
 def _done(data: Data) -> str:
