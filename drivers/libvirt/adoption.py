@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from dataclasses import replace
@@ -104,4 +105,6 @@ def _tag(connection: api.Connection, fleet: str, tag: tags.Tag) -> None:
 
 
 def _reachable(address: str) -> str:
-    return "127.0.0.1" if address in ("", "0.0.0.0") else address
+    """A forward on every address is reached on this one, at least from the hypervisor itself."""
+    everywhere = address == "" or ipaddress.IPv4Address(address).is_unspecified
+    return "127.0.0.1" if everywhere else address

@@ -11,8 +11,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final, Protocol, cast
 
-import libvirt  # type: ignore[import-untyped]
-import libvirt_qemu  # type: ignore[import-untyped]
+import libvirt
+import libvirt_qemu
 
 LibvirtError: type[Exception] = libvirt.libvirtError
 
@@ -111,12 +111,8 @@ METADATA_ELEMENT: Final[int] = libvirt.VIR_DOMAIN_METADATA_ELEMENT
 AFFECT_LIVE: Final[int] = libvirt.VIR_DOMAIN_AFFECT_LIVE
 AFFECT_CONFIG: Final[int] = libvirt.VIR_DOMAIN_AFFECT_CONFIG
 START_AUTODESTROY: Final[int] = libvirt.VIR_DOMAIN_START_AUTODESTROY
-UNDEFINE_OURS: Final[int] = (
-    libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
-    | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
-    | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
-    | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
-)
+# Ours boot with SeaBIOS, so they have no NVRAM file to go with them.
+UNDEFINE_OURS: Final[int] = libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
 UNDEFINE_ADOPTED: Final[int] = libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
 ADDRESSES_LEASE: Final[int] = libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE
 ADDRESSES_ARP: Final[int] = libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_ARP
@@ -125,6 +121,7 @@ ADDRESSES_AGENT: Final[int] = libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT
 NO_DOMAIN: Final[int] = libvirt.VIR_ERR_NO_DOMAIN
 NO_STORAGE_POOL: Final[int] = libvirt.VIR_ERR_NO_STORAGE_POOL
 NO_STORAGE_VOL: Final[int] = libvirt.VIR_ERR_NO_STORAGE_VOL
+INVALID_ARG: Final[int] = libvirt.VIR_ERR_INVALID_ARG
 OPERATION_INVALID: Final[int] = libvirt.VIR_ERR_OPERATION_INVALID
 
 _once = threading.Lock()

@@ -24,7 +24,7 @@ IDENTITY: Final = "opt/org.anew/identity"
 SERIAL_LIMIT: Final = 20
 """Bytes of a virtio block serial (VIRTIO_BLK_ID_BYTES)."""
 
-_HOST_FORWARD = re.compile(r"hostfwd=tcp:([^:,]*):(\d{1,5})-")
+_HOST_FORWARD = re.compile(r"hostfwd=tcp:((?:\d{1,3}\.){3}\d{1,3}|):(\d{1,5})-")
 
 
 @dataclass(frozen=True, slots=True)

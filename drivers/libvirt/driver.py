@@ -15,7 +15,7 @@ from drivers.identity import IdentityStore
 from drivers.libvirt import adoption, console, facts, lookup, names, observing
 from drivers.libvirt import place as places
 from drivers.libvirt.births import Births
-from drivers.libvirt.endings import Endings
+from drivers.libvirt.endings import GRACE, Endings
 from fleet.core.desired import Pool
 from fleet.core.errors import AnewError, Refused, Transient
 from fleet.core.observed import Facts, Foreign, Image, Leftover, Observed, Seen
@@ -37,24 +37,24 @@ class LibvirtDriver:
     def __init__(self, around: Surroundings) -> None:
         self._clock = around.clock
         self._fleet = names.checked(around.desired.fleet, "a fleet's name")
-        self._places = {name: places.make(around, one) for name, one in around.desired.hypervisors.items()}
+        self.places = {name: places.make(around, one) for name, one in around.desired.hypervisors.items()}
         identity = IdentityStore(around.state_dir + "/identities")
-        self._births = Births(self._fleet, self._places, identity)
-        self._endings = Endings(self._places, around.clock)
+        self._births = Births(self._fleet, self.places, identity)
+        self._endings = Endings(self.places, around.clock, float(around.options.get("libvirt.grace", GRACE)))
 
     async def close(self) -> None:
         """Ends all connections."""
-        await asyncio.gather(*(asyncio.to_thread(place.close) for place in self._places.values()))
+        await asyncio.gather(*(asyncio.to_thread(place.close) for place in self.places.values()))
 
     async def observe(self, pool: Pool) -> Observed:
         """See Driver. An unreachable hypervisor is named in `unreachable`, also if it is the only one."""
         async with _within(OBSERVE_SECONDS, f"observing {pool.name}"):
-            return await observing.observe(self._places, pool)
+            return await observing.observe(self.places, pool)
 
     async def stage(self, pool: Pool, image: Image, place: str, op: Operation) -> None:
         """See Driver. Permanent names the file whose bytes are not the manifest's."""
         async with _within(op.deadline, f"staging {image.ref}"):
-            await self._births.stage(image, lookup.place_of(self._places, place), op.deadline)
+            await self._births.stage(image, lookup.place_of(self.places, place), op.deadline)
 
     async def birth(self, pool: Pool, order: Birth, op: Operation) -> Seen:
         """See Driver. Refused if a domain that is not ours has the incarnation's name."""
@@ -65,7 +65,7 @@ class LibvirtDriver:
     async def probe(self, pool: Pool, server: str, number: int) -> Facts:
         """See Driver. Never raises for a silent or lying agent: the note says what was wrong."""
         async with _within(PROBE_SECONDS, f"asking {names.domain(server, number)}"):
-            found = await lookup.find(self._places, pool, server, number)
+            found = await lookup.find(self.places, pool, server, number)
             if found is None or not found.domain.active:
                 return Facts(note="it is not running")
             uuid = found.tag.uuid
@@ -81,12 +81,12 @@ class LibvirtDriver:
     async def commit(self, pool: Pool, server: str, number: int, op: Operation) -> None:
         """See Driver. It starts with the machine from now on."""
         async with _within(op.deadline, f"committing {names.domain(server, number)}"):
-            await self._endings.commit(await lookup.require(self._places, pool, server, number), op)
+            await self._endings.commit(await lookup.require(self.places, pool, server, number), op)
 
     async def retire(self, pool: Pool, server: str, number: int, op: Operation) -> None:
         """See Driver. One that is not there is stopped already."""
         async with _within(op.deadline, f"retiring {names.domain(server, number)}"):
-            found = await lookup.find(self._places, pool, server, number)
+            found = await lookup.find(self.places, pool, server, number)
             if found is not None:
                 await self._endings.retire(found, op)
 
@@ -96,7 +96,7 @@ class LibvirtDriver:
         Its staged files are verified again, its seed is made again, its port may be another.
         """
         async with _within(op.deadline, f"reviving {names.domain(server, number)}"):
-            found = await lookup.require(self._places, pool, server, number)
+            found = await lookup.require(self.places, pool, server, number)
             await self._births.revive(found, pool, op)
             return await self._seen(pool, server, number)
 
@@ -108,33 +108,33 @@ class LibvirtDriver:
     async def adopt(self, pool: Pool, server: str, foreign: Foreign, op: Operation) -> Seen:
         """See Adopter."""
         async with _within(op.deadline, f"adopting {foreign.name}"):
-            other = await lookup.find(self._places, pool, server, 0)
+            other = await lookup.find(self.places, pool, server, 0)
             if other is not None and other.tag.uuid != foreign.uuid:
                 raise Refused(
                     f"{server} has adopted the domain {other.domain.name} already", where=foreign.name
                 )
-            await adoption.adopt(self._places, self._fleet, pool, server, foreign, op, self._clock.now())
+            await adoption.adopt(self.places, self._fleet, pool, server, foreign, op, self._clock.now())
             return await self._seen(pool, server, 0)
 
     async def sweep(self, pool: Pool, leftover: Leftover, op: Operation) -> None:
         """See Adopter."""
         async with _within(op.deadline, f"sweeping {leftover.key}"):
-            await adoption.sweep(self._places, pool, leftover, self._endings)
+            await adoption.sweep(self.places, pool, leftover, self._endings)
 
     async def console(self, pool: Pool, server: str, number: int) -> AsyncIterator[bytes]:
         """See Console."""
-        found = await lookup.require(self._places, pool, server, number)
+        found = await lookup.require(self.places, pool, server, number)
         async for data in console.follow(found.place.store, self._clock, server, number):
             yield data
 
     async def last_words(self, pool: Pool, server: str, number: int) -> str:
         """See Console."""
         async with _within(PROBE_SECONDS, f"reading the console of {names.domain(server, number)}"):
-            found = await lookup.find(self._places, pool, server, number)
+            found = await lookup.find(self.places, pool, server, number)
             return "" if found is None else await console.last_words(found.place.store, server, number)
 
     async def _seen(self, pool: Pool, server: str, number: int) -> Seen:
-        found = await lookup.require(self._places, pool, server, number)
+        found = await lookup.require(self.places, pool, server, number)
         directory = await found.place.store.directory()
         address = await observing.address(found.place, pool, found.domain, found.tag)
         return observing.seen_of(found.domain, found.tag, pool, directory, address)

@@ -28,6 +28,7 @@ class Endings:
 
     places: Mapping[str, Place]
     clock: Clock
+    grace: float = GRACE
 
     async def commit(self, found: lookup.Found, op: Operation) -> None:
         """From now on it comes back by itself after power loss. Its seed is taken out of the definition, then
@@ -56,7 +57,7 @@ class Endings:
             tag = replace(found.tag, mark="retired", epoch=op.epoch)
             await found.place.main.call(f"retiring {where}", 30.0, lambda c: _keep(c, tag, autostart=False))
         if found.domain.active:
-            await self._stop(found, where, min(GRACE, op.deadline / 2))
+            await self._stop(found, where, min(self.grace, op.deadline / 2))
         await _drop_seed(found)
         look = await found.place.look()
         domain = look.by_uuid(found.tag.uuid)
@@ -136,7 +137,12 @@ def _undefine(connection: api.Connection, tag: tags.Tag, flags: int) -> None:
     domain = connection.lookupByUUIDString(tag.uuid)
     if domain.isActive():
         raise Refused("it was started meanwhile; a running incarnation is not removed", where=domain.name())
-    domain.undefineFlags(flags)
+    try:
+        domain.undefineFlags(flags)
+    except api.LibvirtError as err:
+        if api.code_of(err) != api.INVALID_ARG:
+            raise
+        domain.undefineFlags(0)     # a hypervisor that knows no such flags has nothing that they are about
 
 
 async def _drop_seed(found: lookup.Found) -> None:

@@ -87,10 +87,10 @@ class _Lane:
 class Link:
     """Lanes to one hypervisor that share a queue. `lanes` is how many calls may run at once."""
 
-    def __init__(self, place: str, uri: str, lanes: int = 1, opener: Opener = api.open_connection) -> None:
+    def __init__(self, place: str, uri: str, lanes: int = 1, opener: Opener | None = None) -> None:
         self.place = place
         self.uri = uri
-        self._opener = opener
+        self._opener = opener or api.open_connection
         self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._width = lanes
         self._lanes: list[_Lane] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import ipaddress
 import os
@@ -31,11 +32,9 @@ async def observe(places: Mapping[str, Place], pool: Pool) -> Observed:
         place = places[name]
         incarnations += await _incarnations(place, pool, look)
         foreign += _foreign(place, pool, look)
-        try:
+        with contextlib.suppress(AnewError):
+            # Servers are known from the domains alone; a storage that cannot be listed stops stage and birth, not this.
             left += leftovers(place, pool, look, await place.store.list())
-        except AnewError as err:
-            # The domains are known; only the storage could not be listed, and no leftover is invented.
-            left.append(Leftover(name, "file", "", f"the storage could not be listed: {err}"))
     return Observed(pool.name, 0.0, tuple(incarnations), tuple(foreign), tuple(left), unreachable)
 
 
@@ -65,7 +64,7 @@ def leftovers(place: Place, pool: Pool, look: Snapshot, files: tuple[str, ...]) 
     """What bears our name or tag and belongs to nobody. What is just being made does not count."""
     ours = [domain.tag for domain in look.domains if domain.tag is not None]
     used = {os.path.basename(path) for path in look.files()}
-    used |= {name for tag in ours for name in tag.files} | place.store.staging
+    used |= {name for tag in ours for name in tag.files} | place.store.wanted()
     found = [
         Leftover(place.name, "domain", domain.uuid, f"{domain.name} was defined and never started")
         for domain in look.domains

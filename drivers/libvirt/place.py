@@ -59,7 +59,7 @@ class Place:
 def make(around: Surroundings, hypervisor: Hypervisor) -> Place:
     """The place of a hypervisor; nothing is opened yet.
 
-    Options: `libvirt.upload` (bool: bring files through libvirt even where the directory is at hand) and
+    Options: `libvirt.grace` (seconds to shut down in), `libvirt.upload` (bring files through libvirt even here) and
     `libvirt.storage` (the directory of the storage pool, instead of the usual one).
     """
     fleet, state = around.desired.fleet, Path(around.state_dir) / "libvirt"

@@ -14,7 +14,7 @@ import contextlib
 import hashlib
 import io
 import os
-from collections import defaultdict
+from collections import defaultdict, deque
 from dataclasses import dataclass
 
 from drivers.libvirt import api, digest, names
@@ -25,6 +25,10 @@ from fleet.core.observed import Image, ImageFile
 
 SHORT = 20.0
 """Seconds that a look at the storage pool may take."""
+
+
+RECENT = 2
+"""Images of a family that were staged last: they may be wanted in a moment, so they are nobody's leftovers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,7 @@ class Store:
         self._directory = ""
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self.staging: set[str] = set()
+        self._recent: defaultdict[str, deque[tuple[str, ...]]] = defaultdict(lambda: deque(maxlen=RECENT))
 
     async def stage(self, image: Image, deadline: float) -> Staged:
         """All files that the image boots from, verified where the guest will read them. Idempotent; once at a
@@ -91,7 +96,15 @@ class Store:
                     await self._bring(image, file, volume, role == "root", deadline)
             paths[role] = f"{directory}/{volume}"
             staged.append(volume)
+        recent = self._recent[image.ref.family]
+        if tuple(staged) not in recent:
+            recent.append(tuple(staged))
         return Staged(paths["root"], paths["kernel"], paths["initrd"], tuple(staged))
+
+    def wanted(self) -> frozenset[str]:
+        """Files that are being brought here, or were a short while ago."""
+        kept = (name for images in self._recent.values() for staged in images for name in staged)
+        return frozenset(self.staging).union(kept)
 
     async def require(self, volumes: tuple[str, ...], deadline: float) -> None:
         """Permanent unless each staged file still has the bytes its own name tells (before a revive)."""
@@ -170,7 +183,10 @@ class Store:
 
     async def list(self) -> tuple[str, ...]:
         """The names of all files in our directory."""
-        return await self._main.call("listing the storage pool", SHORT, self._volumes.list)
+        listed = await self._main.call("listing the storage pool", SHORT, self._volumes.list)
+        if self._simulated and self._directory:
+            listed += tuple(os.listdir(self._directory))    # that one's pools do not look at their directory
+        return tuple(sorted(set(listed)))
 
     async def read(self, name: str, offset: int, limit: int) -> tuple[bytes, int]:
         """At most `limit` bytes of a file from `offset` (negative: from its end), and the offset after them.
@@ -220,15 +236,16 @@ class Store:
             )
 
     async def _send(self, source: str, part: str, volume: str, deadline: float) -> str:
-        with open(source, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-
-            def work(connection: api.Connection) -> str:
+        def work(connection: api.Connection) -> str:
+            with open(source, "rb") as file:
+                size = os.fstat(file.fileno()).st_size
                 sent = self._volumes.upload(connection, part, file, size, "0644")
-                self._volumes.finish(connection, part, volume, size)
-                return sent
+            self._volumes.finish(connection, part, volume, size)
+            return sent
 
-            return await self._bulk.call(f"uploading {os.path.basename(source)}", deadline, work)
+        if not os.access(source, os.R_OK):
+            raise Permanent("this image file is missing or cannot be read; build or add the image again", where=source)
+        return await self._bulk.call(f"uploading {os.path.basename(source)}", deadline, work)
 
 
 def _listed(image: Image, name: str) -> ImageFile:

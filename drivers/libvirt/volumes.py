@@ -28,17 +28,31 @@ class Volumes:
 
     def open(self, connection: api.Connection) -> api.StoragePool:
         """The pool, made and started if need be. A pool of this name that exists is used where it is."""
+        pool = self._lookup(connection)
+        if pool is None:
+            try:
+                pool = connection.storagePoolDefineXML(self._xml())
+            except api.LibvirtError:
+                pool = self._lookup(connection)     # another lane was quicker
+                if pool is None:
+                    raise
+            pool.setAutostart(1)
+        if not pool.isActive():
+            try:
+                pool.build()
+                pool.create()
+            except api.LibvirtError:
+                if not pool.isActive():
+                    raise
+        return pool
+
+    def _lookup(self, connection: api.Connection) -> api.StoragePool | None:
         try:
-            pool = connection.storagePoolLookupByName(self.pool)
+            return connection.storagePoolLookupByName(self.pool)
         except api.LibvirtError as err:
             if api.code_of(err) != api.NO_STORAGE_POOL:
                 raise
-            pool = connection.storagePoolDefineXML(self._xml())
-            pool.setAutostart(1)
-        if not pool.isActive():
-            pool.build()
-            pool.create()
-        return pool
+        return None
 
     def path(self, connection: api.Connection) -> str:
         """The directory of the pool as libvirt has it."""
@@ -57,12 +71,8 @@ class Volumes:
 
     def list(self, connection: api.Connection) -> tuple[str, ...]:
         """All names in the directory; none if there is no pool yet, and none is made for the asking."""
-        with tolerated(api.NO_STORAGE_POOL):
-            connection.storagePoolLookupByName(self.pool)
-            return self._list(connection)
-        return ()
-
-    def _list(self, connection: api.Connection) -> tuple[str, ...]:
+        if self._lookup(connection) is None:
+            return ()
         pool = self.open(connection)
         refresh(pool)
         return tuple(sorted(pool.listVolumes()))
