@@ -34,16 +34,20 @@ def _as_numbers(version: str) -> list[tuple[bool, int, str]]:
     return [(not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.findall(r"\d+|\D+", version)]
 
 
-def birth(context: Context, *, version: str | None = None) -> list[str]:
-    """Start a birth for every empty pool of the fleet; the rollouts' ids."""
+AT_ONCE = {"canaries": "0", "max_unavailable": "100%"}
+"""Overrides for births that cost nothing: nobody is served yet, so nobody can be missed."""
+
+
+def birth(context: Context, *, version: str | None = None, overrides: dict[str, str] | None = None) -> list[str]:
+    """Start a birth for every empty pool of the fleet; the rollouts' ids. Promotion is automatic, other settings the pool's."""
     frame = context.client.get("/v1/status")
     empty = [pool for pool in frame["pools"] if is_empty(pool)]
     images = context.client.get("/v1/images")["images"] if empty else []
-    return [_birth(context, pool, version or first_version(images, pool["image"]["family"])) for pool in empty]
+    return [_birth(context, pool, version or first_version(images, pool["image"]["family"]), overrides or {}) for pool in empty]
 
 
-def _birth(context: Context, pool: dict[str, Any], version: str) -> str:
-    request = {"pool": pool["name"], "kind": "rollout", "to": version, "overrides": {"promotion": "auto"}}
+def _birth(context: Context, pool: dict[str, Any], version: str, overrides: dict[str, str]) -> str:
+    request = {"pool": pool["name"], "kind": "rollout", "to": version, "overrides": {"promotion": "auto", **overrides}}
     frame = context.client.post("/v1/plan", request)
     answer = context.client.command("rollout.start", pool=pool["name"], plan=request, plan_hash=frame["hash"],
                                     generation=frame["generation"])

@@ -6,7 +6,7 @@ import os
 import sys
 
 from fleet.api.places import find_fleet, find_state, packaged_fleet
-from fleet.cli.births import birth
+from fleet.cli.births import AT_ONCE, birth
 from fleet.cli.status import show
 from fleet.cli.terminal import open_tui
 
@@ -23,14 +23,14 @@ def demo(context: Context) -> int:
     flag = getattr(context.options, "fleet", None)
     fleet = find_fleet(flag) if flag else (packaged_fleet("demo"), "packaged")
     client = context.attach(fleet, socket, state)
-    birth(context)
+    birth(context, overrides=AT_ONCE)
     if sys.stdin.isatty() and sys.stdout.isatty() and not context.as_json and os.environ.get("TERM") != "dumb":
         return open_tui(context)
     frame = client.get("/v1/status")
     if context.as_json:
         context.data(frame)
         return 0
-    show(context, frame, all_servers=False)
+    show(context, frame, most=0)
     context.say()
     context.say(f"attach from a terminal:   anew --socket {socket}")
     context.say(f"end the demo:             anew --socket {socket} daemon stop")

@@ -35,7 +35,7 @@ def up(context: Context) -> int:
     if context.as_json:
         context.data(frame)
         return 0
-    show(context, frame, all_servers=True)
+    show(context, frame, everything=True)
     pool = frame["pools"][0]["name"]
     context.say()
     context.say("watch it:           anew")
@@ -51,7 +51,7 @@ def status(context: Context) -> int:
     if context.as_json:
         context.data(frame)
     else:
-        show(context, frame, all_servers=True)
+        show(context, frame, everything=True)
     return 0
 
 

@@ -94,10 +94,11 @@ def _started(context: Context, answer: dict[str, Any]) -> int:
     return wait_for(context, rollout)
 
 
-def find(context: Context, word: str) -> dict[str, Any]:
-    """The rollout of an id, the beginning of one, or a pool's latest that has not ended."""
+def find(context: Context, word: str, *, ended: bool = False) -> dict[str, Any]:
+    """The rollout of an id, the beginning of one, or a pool's that is under way (with `ended`, else its latest)."""
     rows: list[dict[str, Any]] = context.client.get("/v1/rollouts")["rollouts"]
-    exact = [row for row in rows if row["id"] == word] or [row for row in rows if row["pool"] == word and not row["ended_at"]]
+    of_pool = [row for row in rows if row["pool"] == word and (ended or not row["ended_at"])]
+    exact = [row for row in rows if row["id"] == word] or of_pool[:1]
     found = exact or [row for row in rows if row["id"].startswith(word)]
     if not found:
         raise Invalid(f"there is no rollout of this id, and no pool of this name with a rollout under way"
@@ -123,7 +124,7 @@ def list_all(context: Context) -> int:
 
 def show(context: Context) -> int:
     """One rollout."""
-    row = context.client.get(f"/v1/rollouts/{find(context, context.options.rollout)['id']}")
+    row = context.client.get(f"/v1/rollouts/{find(context, context.options.rollout, ended=True)['id']}")
     if context.as_json:
         context.data(row)
         return 0
@@ -148,7 +149,7 @@ def show(context: Context) -> int:
 
 def wait(context: Context) -> int:
     """Wait for a rollout's end."""
-    return wait_for(context, find(context, context.options.rollout)["id"])
+    return wait_for(context, find(context, context.options.rollout, ended=True)["id"])
 
 
 def _steer(context: Context, command: str, **fields: Any) -> int:

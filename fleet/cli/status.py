@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fleet.cli.text import age, printable
+from fleet.cli.text import age, count, printable
 from fleet.core.errors import Invalid
 
 TYPE_CHECKING = False  # as `typing` has it; importing typing is felt at start-up
@@ -26,7 +26,7 @@ def status(context: Context) -> int:
     if context.as_json:
         context.data(frame)
     else:
-        show(context, frame, all_servers=bool(wanted))
+        show(context, frame, everything=bool(wanted))
     return 0
 
 
@@ -50,8 +50,8 @@ def nearest(name: str, known: list[str]) -> str:
     return f"; there are {', '.join(known[:12])}" if known else "; there are none"
 
 
-def show(context: Context, frame: dict[str, Any], *, all_servers: bool) -> None:
-    """The fleet in words."""
+def show(context: Context, frame: dict[str, Any], *, everything: bool = False, most: int = MANY) -> None:
+    """The fleet in words; of more than `most` servers only those that are not well, and of them the first, unless `everything`."""
     pools = frame["pools"]
     you = frame.get("you", {})
     context.say(f"{frame['fleet']} · you are {you.get('user', '?')} ({you.get('role', '?')})")
@@ -60,12 +60,12 @@ def show(context: Context, frame: dict[str, Any], *, all_servers: bool) -> None:
     context.say()
     context.rows(("pool", "size", "health", "image", "oldest", "root", "rollout"), [_pool(row, frame) for row in pools], right=(1,))
     servers = [row for pool in pools for row in pool.get("servers", ())]
-    shown = servers if all_servers or len(servers) <= MANY else [row for row in servers if not _well(row)]
+    shown = servers if everything or len(servers) <= most else [row for row in servers if not _well(row)][:most]
     if shown:
         context.say()
         context.rows(("server", "image", "age", "state", "health", "root", "address"), [_server(row) for row in shown])
     if len(shown) < len(servers):
-        context.say(f"{len(servers) - len(shown)} more servers are well; `anew status POOL` shows them")
+        context.say(f"{count(len(servers) - len(shown), 'more server')}; `anew status POOL` shows them")
     _reasons(context, pools, servers)
 
 
@@ -118,7 +118,8 @@ def _server(row: dict[str, Any]) -> list[Any]:
 
 
 def _reasons(context: Context, pools: list[dict[str, Any]], servers: list[dict[str, Any]]) -> None:
-    """What somebody should know, a line each."""
+    """What somebody should know: a line for each reason, naming the servers it is about."""
+    alike: dict[tuple[str, str], list[str]] = {}
     lines = [f"! {place}: {why}" for pool in pools for place, why in pool.get("unreachable", {}).items()]
     for row in servers:
         said = [printable(row["reason"] or ("" if row["healthy"] else row.get("health_words", "")))]
@@ -126,7 +127,8 @@ def _reasons(context: Context, pools: list[dict[str, Any]], servers: list[dict[s
         said += [f"tainted: {', '.join(row['tainted'])}"] if row["tainted"] else []
         text = " · ".join(part for part in said if part)
         if text:
-            lines.append(f"{'  ' if row['healthy'] else '! '}{row['name']}: {text}")
+            alike.setdefault(("  " if row["healthy"] else "! ", text), []).append(row["name"])
+    lines += [f"{mark}{_names(names)}: {text}" for (mark, text), names in alike.items()]
     for pool in pools:
         lines += [f"  {pool['name']}: image {one.get('version', '?')} is rejected: {one.get('reason', '')}"
                   for one in pool["image"].get("rejected", ())]
@@ -136,3 +138,8 @@ def _reasons(context: Context, pools: list[dict[str, Any]], servers: list[dict[s
         context.say(line)
     if len(lines) > MANY:
         context.say(f"and {len(lines) - MANY} more; --json has them all")
+
+
+def _names(names: list[str]) -> str:
+    """Up to three names, then how many more."""
+    return ", ".join(names) if len(names) <= 3 else f"{', '.join(names[:2])} and {len(names) - 2} more"

@@ -65,7 +65,7 @@ SHARED = (
 )
 _POOL = Option("pool", metavar="POOL", help="a pool's name")
 _SERVER = Option("server", metavar="SERVER", help="a server's name")
-_ROLLOUT = Option("rollout", metavar="ID", help="a rollout's id or its beginning, or a pool with a running rollout")
+_ROLLOUT = Option("rollout", metavar="ID", help="a rollout's id or its beginning, or a pool that is being rolled")
 _IMAGE = Option("image", metavar="FAMILY/VERSION", help="an image")
 _YES = Option("--yes", action="store_true", help="answer the question with yes")
 _WAIT = Option("--wait", action="store_true", help="wait for the end; the exit code says how it ended")

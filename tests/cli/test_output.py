@@ -83,7 +83,7 @@ def test_a_large_fleet_shows_only_what_is_not_well(served: Served, capsys: pytes
     out = capsys.readouterr().out
     assert "web-7 " in out
     assert "web-8 " not in out
-    assert "999 more servers are well" in out
+    assert "999 more servers; `anew status POOL`" in out
     call("status", "web")
     assert "web-999 " in capsys.readouterr().out
 
