@@ -195,7 +195,9 @@ def _step_done(state: State, event: Event) -> State:
         changes["step"] = ENDS[run.path]
     after = _run(state, event, run, **changes)
     if run.step == "admitting" and run.target is not None:
-        after = _server(after, event, admitted=run.target.number, tainted=())
+        kept = after.pool(event.pool).server(event.server).retained
+        after = _server(after, event, admitted=run.target.number, tainted=(),
+                        retained={number: until for number, until in kept.items() if number != run.target.number})
     if run.step == "proving":
         after = _rollout(after, after.rollouts[event.rollout], progress_at=event.at)
     return _learn(after, event.pool, run.step, event.at - run.since)

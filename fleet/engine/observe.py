@@ -139,7 +139,7 @@ class Watch:
             if not healthy and before.words != words:
                 self.changed(view, key[0])
             return
-        if healthy or (before is not None and before.healthy):
+        if (healthy or (before is not None and before.healthy)) and not self._leaving(view, key):
             kind = "server-healthy" if healthy else "server-unhealthy"
             if before is None or before.healthy != healthy:
                 await self.record.write(Draft(kind, pool=view.pool.name, server=key[0], rollout=self._rollout_of(view, key),
@@ -150,6 +150,12 @@ class Watch:
             view.look.set()
         self.changed(view, key[0])
         view.wake()
+
+    def _leaving(self, view: PoolView, key: Key) -> bool:
+        """True while we are stopping this incarnation: that it falls silent is no news."""
+        rollout = self.record.state.active(view.pool.name)
+        run = rollout.runs.get(key[0]) if rollout else None
+        return run is not None and run.step in ("stopping", "retiring") and run.source == key[1]
 
     def _gap(self, view: PoolView) -> float:
         """So long without a look, and the healthy time starts anew."""
