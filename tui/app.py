@@ -6,12 +6,10 @@ Nothing of worth lives here: SIGHUP may end it at once, and the rollout goes on 
 from __future__ import annotations
 
 import asyncio
-import base64
 import os
 import sys
 from collections.abc import Coroutine, Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, ClassVar
 
 from textual import events
@@ -20,7 +18,7 @@ from textual.screen import Screen
 from textual.theme import Theme
 from textual.timer import Timer
 
-from tui import theme
+from tui import clipboard, theme
 from tui.clock import Clock
 from tui.desk import Desk
 from tui.ink import Span
@@ -29,14 +27,20 @@ from tui.view_model import Trouble
 from tui.widgets.footer import footer
 from tui.widgets.header import header, tiny
 from tui.widgets.paper import Paper
+from tui.widgets.tight import tight_screen
 
-FRAME_SECONDS = 0.4
-"""Frames of the daemon are gathered this long before they are drawn: a live rollout stays below 2 kB/s."""
-COPY_LIMIT = 60_000
+FRAME_SECONDS = 1.0
+"""At most one picture a second for what the daemon says: a live rollout stays below 2 kB/s, and the eye calm."""
+FIRST_SECONDS = 0.1
+"""After a quiet second news is drawn this soon. A key is answered at once, always."""
 
 
 class Main(Screen[None]):
     """The only screen; views change inside it, for a switch of screens costs 50 ms and a full repaint."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        tight_screen(self)
 
     def on_key(self, event: events.Key) -> None:
         event.stop()
@@ -66,7 +70,7 @@ class AnewApp(App[int]):
             ("head", "band"), ("body", "plain"), ("flash", "plain"), ("rule", "plain"), ("foot", "band"))}
         self._soon: Timer | None = None
         self._work: set[asyncio.Task[None]] = set()
-        self._minute = -1
+        self._minute, self._painted = -1, 0.0
         for name in theme.THEMES:
             self.register_theme(_textual_theme(name))
         for paper in self.papers.values():
@@ -130,7 +134,12 @@ class AnewApp(App[int]):
 
     def paint_soon(self) -> None:
         if self._soon is None and self.is_running:
-            self._soon = self.set_timer(FRAME_SECONDS, self.paint)
+            since = self.desk.clock.ticks() - self._painted
+            self._soon = self.set_timer(max(FIRST_SECONDS, FRAME_SECONDS - since), self._paint_news)
+
+    def _paint_news(self) -> None:
+        self._painted = self.desk.clock.ticks()
+        self.paint()
 
     def _tick(self) -> None:
         """Once a second: seconds of a rollout in view, else only when a minute has passed. Unchanged cells are free."""
@@ -149,20 +158,8 @@ class AnewApp(App[int]):
             paper.repaint_all()
 
     def copy(self, text: str) -> str:
-        """OSC 52 for the clipboard, and a file, since not every terminal lets a program write to the clipboard."""
-        text = text[:COPY_LIMIT]
-        if not text:
-            return "There is nothing to copy here."
-        if self._driver is not None:
-            self._driver.write(f"\x1b]52;c;{base64.b64encode(text.encode()).decode()}\x07")
-        folder = Path(self.desk.options.get("state_dir") or os.environ.get("XDG_STATE_HOME") or "~/.local/state")
-        path = folder.expanduser() / "anew" / "copied.txt"
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            path.write_text(text + "\n", encoding="utf-8")
-        except OSError as error:
-            return f"Copied to the clipboard; {path} could not be written: {error.strerror}."
-        return f"Copied to the clipboard and to {path}."
+        write = self._driver.write if self._driver is not None else str
+        return clipboard.copy(text, write, self.desk.options.get("state_dir", ""))
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

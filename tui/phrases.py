@@ -166,11 +166,13 @@ def elapsed(run: Run, now: float) -> str:
 
 
 def deadline(run: Run, now: float) -> str:
-    """What is left of a step's deadline: `deadline in 4m 53s`, or that it passed."""
+    """What is left of a step's deadline: minutes, and seconds in the last one: a countdown, but a calm one."""
     if run.deadline is None:
         return ""
     left = run.deadline - now
-    return f"deadline in {span(left)}" if left > 0 else "past its deadline"
+    if left <= 0:
+        return "past its deadline"
+    return f"deadline in {int(left // MINUTE) + 1}m" if left >= MINUTE else f"deadline in {span(left)}"
 
 
 def health(pool: Pool, born: bool = True) -> Line:

@@ -14,10 +14,10 @@ from rich.style import Style
 THEMES = ("dark", "light", "ansi-dark", "ansi-light", "mono")
 
 _DARK = {
-    "": "#c5cdd9 on #11151b", "dim": "#7f8b9a", "faint": "#3d4754", "head": "#8b97a7", "title": "bold #e6ebf2",
+    "": "#c5cdd9 on #121417", "dim": "#7f8b9a", "faint": "#3f4750", "head": "#8b97a7", "title": "bold #e6ebf2",
     "good": "#8ec98a", "warn": "#e3b566", "bad": "bold #ee7a76", "accent": "#79b4ea", "bar": "#6fa8dc",
-    "key": "bold #dfe6ef", "cursor": "on #223044", "mark": "#e3b566", "armed": "bold #11151b on #e3b566",
-    "stale": "bold #11151b on #ee7a76", "band": "on #1a2029", "ask": "bold #f2d08a",
+    "key": "bold #dfe6ef", "cursor": "on #2b313a", "mark": "#e3b566", "armed": "bold #121417 on #e3b566",
+    "stale": "bold #121417 on #ee7a76", "band": "on #1c1f23", "ask": "bold #f2d08a",
 }
 _LIGHT = {
     "": "#2b323b on #fafaf8", "dim": "#6b7480", "faint": "#c9ced4", "head": "#5d6672", "title": "bold #11161c",

@@ -16,7 +16,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from tui import theme
-from tui.ink import Line, Span, fit, safe, to_ascii, width_of
+from tui.ink import Line, fit, safe, to_ascii, width_of
 
 if TYPE_CHECKING:
     from rich.style import Style
@@ -77,19 +77,20 @@ class Paper(Widget):
         texts: list[str] = []
         current: Style | None = None
         for span in row:
-            style = self._style(span)
-            if current is not None and style != current:
+            style = theme.style(self.palette, f"{self.ground}+{span.tone}")
+            if current is not None and style != current and not (span.text.isspace() and _same_ground(style, current)):
                 segments.append(Segment("".join(texts), current))
-                texts = []
-            current = style
+                texts, current = [], None
+            current = style if current is None else current
             texts.append(to_ascii(span.text) if self.ascii_only else span.text)
         if texts:
             segments.append(Segment("".join(texts), current))
         return Strip(segments)
 
-    def _style(self, span: Span) -> Style:
-        """A blank looks the same in every foreground, so it joins what stands before it on the same ground."""
-        return theme.style(self.palette, f"{self.ground}+{span.tone}")
+
+def _same_ground(one: Style, other: Style) -> bool:
+    """A blank looks the same in every foreground, so it may join what stands before it."""
+    return one.bgcolor == other.bgcolor and one.reverse == other.reverse
 
 
 def _difference(old: Line, new: Line) -> tuple[int, int]:

@@ -1,0 +1,118 @@
+"""A real pseudo-terminal with the app in a child process: what a user's terminal receives, byte for byte.
+
+It answers the two questions Textual asks of a terminal, so synchronised output is measured as modern terminals get it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+ROOT = Path(__file__).resolve().parents[2]
+CHILD = "import sys; from tui.app import run; sys.exit(run(sys.argv[1], {'state_dir': sys.argv[2]}))"
+SEQUENCES = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI
+    r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"  # OSC
+    r"|\x1bP[^\x1b]*\x1b\\"  # DCS
+)
+
+
+class Terminal:
+    """`output` is every byte the child wrote, `started` when it was started (monotonic seconds)."""
+
+    def __init__(self, socket: Path, folder: Path, size: tuple[int, int] = (80, 24), **environment: str) -> None:
+        self.socket, self.folder, self.size = socket, folder, size
+        self.environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "LANG": "C.UTF-8", "TZ": "UTC",
+                            "TERM": "xterm-256color", "PYTHONPATH": str(ROOT), **environment}
+        self.output = bytearray()
+        self.started = 0.0
+        self.last_byte = 0.0
+        self._master = -1
+        self.child: subprocess.Popen[bytes] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._master, slave = pty.openpty()
+        self._set_size(*self.size)
+        self.started = time.monotonic()
+        self.child = subprocess.Popen(
+            [sys.executable, "-c", CHILD, str(self.socket), str(self.folder)], stdin=slave, stdout=slave, stderr=slave,
+            env=self.environment, cwd=ROOT, start_new_session=True)
+        os.close(slave)
+        os.set_blocking(self._master, False)
+        asyncio.get_running_loop().add_reader(self._master, self._read)
+        return self
+
+    async def __aexit__(self, *_: Any) -> None:
+        assert self.child is not None
+        if self.child.poll() is None:
+            self.child.terminate()
+        try:
+            await asyncio.to_thread(self.child.wait, 10)
+        except subprocess.TimeoutExpired:
+            self.child.kill()
+            await asyncio.to_thread(self.child.wait, 10)
+        asyncio.get_running_loop().remove_reader(self._master)
+        os.close(self._master)
+
+    def _read(self) -> None:
+        try:
+            data = os.read(self._master, 1 << 16)
+        except OSError:
+            asyncio.get_running_loop().remove_reader(self._master)
+            return
+        self.last_byte = time.monotonic()
+        self.output += data
+        if b"\x1b[?2026$p" in data:
+            self.type(b"\x1b[?2026;2$y")
+        if b"\x1b[?2048$p" in data:
+            self.type(b"\x1b[?2048;0$y")
+
+    def type(self, keys: bytes) -> None:
+        os.write(self._master, keys)
+
+    def _set_size(self, columns: int, rows: int) -> None:
+        fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def resize(self, columns: int, rows: int) -> None:
+        assert self.child is not None
+        self._set_size(columns, rows)
+        self.child.send_signal(signal.SIGWINCH)
+
+    @property
+    def text(self) -> str:
+        """All that was written, without the sequences that a terminal application may write."""
+        return SEQUENCES.sub("", self.output.decode("utf-8", "surrogateescape"))
+
+    def since(self, start: int) -> str:
+        return SEQUENCES.sub("", self.output[start:].decode("utf-8", "replace"))
+
+    async def until(self, condition: Callable[[], Any], what: str, seconds: float = 30.0) -> None:
+        end = time.monotonic() + seconds
+        while not condition():
+            assert self.child is not None and self.child.poll() is None, f"the app ended: {self.text[-2000:]}"
+            assert time.monotonic() < end, f"never came true: {what}: {self.text[-2000:]}"
+            await asyncio.sleep(0.005)
+
+    async def quiet(self, seconds: float = 0.8) -> None:
+        """Wait until nothing was written for so long."""
+        await self.until(lambda: self.output and time.monotonic() - self.last_byte > seconds, "quiet")
+
+    def memory(self) -> int:
+        """Resident bytes of the child."""
+        assert self.child is not None
+        for line in Path(f"/proc/{self.child.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) * 1024
+        return 0
