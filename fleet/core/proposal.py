@@ -120,7 +120,7 @@ def _age(sight: Sight, name: str) -> float:
 def _judge(sight: Sight, ask: Ask, name: str) -> Run:
     """What is done to one server, and why. A running digest is judged by what was found on the server, never by memory."""
     known, serving = sight.known(name), sight.serving(name)
-    home = _image_of(sight, serving)
+    home = sight.image_of(serving) if serving else None
     run = Run(server=name, action="replace", place=sight.place(name), source=serving.number if serving else None, home=home)
     unreachable = sight.unreachable(name)
     if known.held is not None:
@@ -146,13 +146,6 @@ def _why(sight: Sight, ask: Ask, serving: Seen) -> str:
     if not sight.healthy(serving.server, serving.number):
         return f"not healthy, {age} old"
     return f"{age} old"
-
-
-def _image_of(sight: Sight, serving: Seen | None) -> ImageRef | None:
-    if serving is None:
-        return None
-    image = sight.images.get(serving.digest)
-    return image.ref if image else ImageRef(sight.pool.image, serving.version, serving.digest)
 
 
 def _target(sight: Sight, ask: Ask, name: str) -> Target:

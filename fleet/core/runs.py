@@ -59,12 +59,15 @@ def deadline_of(step: str, rollout: Rollout) -> float:
 
 
 def _turned(rollout: Rollout, run: Run) -> bool:
-    """True if a forward run must turn back: the rollout is rolled back, or aborted before this server's point of no return."""
-    if run.path not in FORWARD or run.reverting or rollout.kind == "rollback":
+    """True if a run must turn back: the rollout is rolled back, or aborted before this server's point of no return.
+
+    An abort turns a rollback around just so: what serves goes on serving.
+    """
+    if run.path not in FORWARD:
         return False
-    if rollout.state == "rolling-back":
-        return True
-    return rollout.ending == "aborted" and not _emptied(run) and not _past_admission(run)
+    if rollout.ending == "aborted":
+        return not _emptied(run) and not _past_admission(run)
+    return rollout.state == "rolling-back" and rollout.kind != "rollback" and not run.reverting
 
 
 def _emptied(run: Run) -> bool:
@@ -210,17 +213,17 @@ def way_back(bench: Bench, run: Run, why: str) -> Draft:
     rollout = bench.rollout
     if run.path in BACKWARD:
         return _second_way(bench, run, why)
-    if run.reverting or rollout.kind == "rollback":
+    if (run.reverting or rollout.kind == "rollback") and run.phase == "failed":
         return _rebirth(bench, run, why)
     new = run.target.number if run.target else None
     old = bench.sight.seen(run.server, run.source)
     if old is not None and old.state == "running":
-        target = Target("revive", old.number, run.home or rollout.image_to)
+        target = Target("revive", old.number, bench.sight.image_of(old))
         if bench.sight.known(run.server).admitted == new and bench.sight.healthy(run.server, new):
             return redirect(rollout, run, "create-first", why, source=new, target=target, reverting=True)
         return redirect(rollout, run, "keep-old", why, source=new, target=target)
     if old is not None:
-        return redirect(rollout, run, "put-back", why, source=new, target=Target("revive", old.number, run.home or rollout.image_to))
+        return redirect(rollout, run, "put-back", why, source=new, target=Target("revive", old.number, bench.sight.image_of(old)))
     if run.home is not None and run.action == "replace":
         return redirect(rollout, run, "put-back", why, source=new, target=Target("birth", bench.sight.highest(run.server) + 1, run.home))
     return redirect(rollout, run, "clear", why, source=new)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from fleet.core.desired import Pool
-from fleet.core.observed import Facts, Health, Image, Observed, Seen
+from fleet.core.observed import Facts, Health, Image, ImageRef, Observed, Seen
 from fleet.core.state import PoolState, Rollout, Server, State
 
 
@@ -76,6 +76,11 @@ class Sight:
         rollout = self.rollout
         run = rollout.runs.get(server) if rollout else None
         return bool(run and run.active and run.target and run.target.number == number)
+
+    def image_of(self, seen: Seen) -> ImageRef:
+        """The image an incarnation was born from, by the digest found on it."""
+        image = self.images.get(seen.digest)
+        return image.ref if image else ImageRef(self.pool.image, seen.version, seen.digest)
 
     def healthy(self, server: str, number: int | None) -> bool:
         """True if the outside probes passed at the last look."""

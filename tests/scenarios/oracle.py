@@ -1,0 +1,204 @@
+"""The oracle: judges the simulated world and the journal's order, never what the engine believes.
+
+A server is *well* if an admitted incarnation of it runs, has booted and has not died. The engine learns of a death
+by its next probe; a decision taken within LAG of a death is judged as if the dead one still served.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from drivers.sim import Life, World
+from fleet.core import budget
+from fleet.core.budget import Budget
+from fleet.core.codec import settings_in
+from fleet.core.desired import Pool, RolloutSettings
+from fleet.core.events import Event
+from fleet.core.lifecycle import BACKWARD
+
+LAG = 3.5
+"""Seconds: the longest pace of probes (2 s), their nap, and a margin."""
+
+
+class Broken(AssertionError):
+    """A promise was broken in the world."""
+
+
+class Oracle:
+    """Watches one pool. What is broken is kept in `broken`: the engine would catch an exception, as it must."""
+
+    def __init__(self, pool: Pool, world: World) -> None:
+        self.pool = pool
+        self.world = world
+        self.settings: RolloutSettings = pool.rollout
+        self.limits: Budget = budget.resolve(pool.rollout.max_surge, pool.rollout.max_unavailable, pool.servers)
+        self.state = ""
+        self.kind = ""
+        self.promoted = True
+        self.canaries: set[str] = set()
+        self.begun: set[str] = set()
+        self.failures = 0
+        self.least = pool.servers
+        self.most_extra = 0
+        self.judged: set[str] = set()
+        self.leaving: dict[str, str] = {}
+        self.died: dict[tuple[str, int], float] = {}
+        self.ended_at: dict[tuple[str, int], float] = {}
+        self.aborting = False
+        self.intents: set[str] = set()
+        self.broken: list[str] = []
+
+    def _break(self, sentence: str) -> None:
+        self.broken.append(sentence)
+
+    def check(self) -> None:
+        """Raises Broken if a promise was."""
+        if self.broken:
+            raise Broken("; ".join(self.broken[:3]))
+
+    # --- what the world is like
+
+    def lives(self, server: str) -> list[Life]:
+        return [life for life in self.world.lives.values() if life.server == server]
+
+    def _last_well(self, life: Life, now: float) -> float:
+        """Until when this incarnation served; -inf if it never did."""
+        if not life.committed or life.ready_at > now:
+            return -math.inf
+        if life.state == "running":
+            return now if now < life.dies_at else life.dies_at
+        return self.died.get(life.key, -math.inf) if life.state == "crashed" else -math.inf
+
+    def well(self, server: str, now: float, lag: float = 0.0) -> bool:
+        return any(self._last_well(life, now) >= now - lag for life in self.lives(server))
+
+    def count_well(self, now: float, names: Iterable[str] | None = None) -> int:
+        return sum(self.well(name, now) for name in (names or self.pool.server_names))
+
+    # --- I1: who is taken out of service
+
+    def retiring(self, server: str, number: int, op: str, now: float) -> None:
+        """A call of `retire`. Judged once for each intent, at the moment it was decided."""
+        life = self.world.lives.get((server, number))
+        if op in self.judged or life is None or life.state != "running":
+            return
+        self.judged.add(op)
+        others = [other for other in self.lives(server) if other.number != number]
+        if not life.committed or now < life.ready_at or now >= life.dies_at:
+            return  # it does not serve: nothing is taken away
+        if any(self._last_well(other, now) >= now - LAG for other in others):
+            return  # another incarnation of the server has its place
+        self.leaving[server] = op
+        left = sum(self.well(name, now, LAG) for name in self.pool.server_names if name not in self.leaving)
+        if left < self.pool.servers - self.limits.unavailable:
+            self._break(f"I1: {server}.{number} is taken out of service and leaves {left} of {self.pool.servers} well, "
+                         f"{self.limits.unavailable} may be missing")
+
+    def done(self, server: str, op: str) -> None:
+        """A verb's call ended."""
+        if self.leaving.get(server) == op:
+            del self.leaving[server]
+
+    # --- I2, I10: after every change of the world
+
+    def changed(self, now: float) -> None:
+        if self.world.breaches:
+            self._break(f"I10/I13: {self.world.breaches[-1]}")
+        doubles = 0
+        unproved = set()
+        for name in self.pool.server_names:
+            mine = self.lives(name)
+            running = [life for life in mine if life.state == "running"]
+            doubles += max(0, len(running) - 1)
+            if any(not life.committed for life in mine if life.state == "running"):
+                unproved.add(name)
+            writers = [life for life in mine if life.holds]
+            if len(writers) > 1:
+                self._break(f"I10: two incarnations of {name} hold its data disk")
+            for life in mine:
+                if life.state == "crashed":
+                    self.died.setdefault(life.key, min(now, life.dies_at))
+                elif life.state == "running":
+                    self.died.pop(life.key, None)
+                if life.state in ("stopped", "crashed"):
+                    self.ended_at.setdefault(life.key, now)
+                else:
+                    self.ended_at.pop(life.key, None)
+        self.most_extra = max(self.most_extra, doubles)
+        self.least = min(self.least, self.count_well(now))
+        if doubles > self.limits.surge:
+            self._break(f"I2: {doubles} extra incarnations run, {self.limits.surge} may")
+        if len(unproved) > self.limits.surge + self.limits.unavailable:
+            self._break(f"I2: {len(unproved)} servers are unproved at once: {sorted(unproved)}")
+
+    # --- I3, I4
+
+    def committing(self, server: str, number: int, now: float) -> None:
+        """A call of `commit`: the newborn was well for min_healthy_time, in the world too."""
+        life = self.world.lives.get((server, number))
+        if life is None or life.committed or self.kind == "":
+            return
+        if now - life.ready_at < self.settings.min_healthy_time - 1e-6:
+            self._break(f"I3: {server}.{number} is admitted {now - life.ready_at:.2f} s after it was well")
+
+    def burying(self, server: str, number: int, now: float) -> None:
+        life = self.world.lives.get((server, number))
+        if life is None or not life.committed:
+            return
+        heirs = [other for other in self.lives(server) if other.number != number and other.committed and other.state == "running"
+                 and now - other.ready_at >= self.settings.min_healthy_time]
+        if not heirs:
+            self._break(f"I3: {server}.{number} is buried, and nothing proved runs in its place")
+        if now - self.ended_at.get((server, number), now) < min(self.settings.retain, self.pool.rollout.retain) - 1e-6:
+            self._break(f"I4: {server}.{number} is buried before its retention ended")
+
+    # --- I7, I8, I9: the order of the journal
+
+    def hear(self, event: Event, now: float) -> None:
+        react = getattr(self, "_on_" + event.type.replace("-", "_"), None)
+        if react is not None:
+            react(event, event.data, now)
+
+    def _on_rollout_started(self, event: Event, data: dict[str, Any], now: float) -> None:
+        self.settings = settings_in(data["settings"])
+        self.limits = budget.resolve(self.settings.max_surge, self.settings.max_unavailable, self.pool.servers)
+        self.kind, self.state = data["kind"], "planned"
+        self.canaries = {run["server"] for run in data["runs"] if run["canary"]}
+        self.promoted = not self.canaries
+        self.begun, self.failures, self.aborting = set(), 0, False
+
+    def _on_rollout_moved(self, event: Event, data: dict[str, Any], now: float) -> None:
+        self.state = data["state"]
+        self.aborting = self.aborting or data["cause"] == "abort"
+        if data["cause"] == "promoted":
+            self.promoted = True
+        if data["cause"].startswith("resume-"):
+            self.failures = 0
+
+    def _on_rollout_ended(self, event: Event, data: dict[str, Any], now: float) -> None:
+        self.state = self.kind = ""
+
+    def _on_step_failed(self, event: Event, data: dict[str, Any], now: float) -> None:
+        self.failures += event.rollout != "" and self.state in ("canary", "rolling")
+
+    def _on_step_begun(self, event: Event, data: dict[str, Any], now: float) -> None:
+        if not event.rollout or data["op"] in self.intents:
+            return  # an intent of an earlier daemon is taken up again: the step was begun then
+        self.intents.add(data["op"])
+        first = event.server not in self.begun
+        self.begun.add(event.server)
+        turned = self.state == "rolling-back" or self.kind == "rollback" or data["path"] in BACKWARD
+        if first and not turned and not self.promoted and event.server not in self.canaries:
+            self._break(f"I9: {event.server} is begun before the canaries were proved and promoted")
+        if first and not turned and self.failures > self.settings.max_failures:
+            self._break(f"I8: {event.server} is begun after {self.failures} failures")
+        if self.state == "paused" and data["path"] not in BACKWARD and (first or self._needless(data)):
+            self._break(f"I7: {event.server} begins {data['step']} on {data['path']} though the rollout is paused")
+
+    def _needless(self, data: dict[str, Any]) -> bool:
+        """A step that no pause may begin: standing still would have cost nothing. What an abort finishes may be begun."""
+        if data["path"] == "delete-first":
+            return data["step"] in ("preparing", "draining", "stopping")
+        return not (self.aborting and data["step"] in ("draining", "retiring"))
