@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 from fleet.api.places import find_fleet, find_state, packaged_fleet
 from fleet.cli.births import birth, until_born
 from fleet.cli.daemon import stop_daemon
 from fleet.cli.status import show
+from fleet.core.errors import Transient
 
 TYPE_CHECKING = False  # as `typing` has it; importing typing is felt at start-up
 if TYPE_CHECKING:
@@ -15,6 +18,8 @@ if TYPE_CHECKING:
     from fleet.cli.context import Context
 
 UP_SECONDS = 900.0
+ABORT_SECONDS = 300.0
+LOOK_SECONDS = 0.2
 FIRST = "1"
 
 
@@ -56,23 +61,43 @@ def status(context: Context) -> int:
 
 
 def down(context: Context) -> int:
-    """Remove every domain, volume and seed of the lab's fleet, data disks included, then stop the daemon."""
+    """Remove every server of the lab's fleet and what is left over of it, then stop the daemon. Data disks are kept."""
     client = _attach(context)
-    frame = client.get("/v1/status")
-    context.confirm(f"Remove all servers and data disks of the fleet {frame['fleet']}?", frame["fleet"])
-    answer = remove_fleet(client, frame)
+    fleet = client.get("/v1/status")["fleet"]
+    context.confirm(f"Remove all servers of the fleet {fleet} (data disks are kept)?", fleet)
+    answers = remove_fleet(client)
     stop_daemon(context)
-    context.answer(answer)
+    if context.as_json:
+        context.data({"ok": True, "answers": answers})
+        return 0
+    for answer in answers:
+        context.answer(answer)
+    context.say("the daemon has ended")
     return 0
 
 
-def remove_fleet(client: Client, frame: dict[str, Any]) -> dict[str, Any]:
-    """Have the daemon end all rollouts, then remove everything with this fleet's tag and nothing else.
+def remove_fleet(client: Client) -> list[dict[str, Any]]:
+    """Have the daemon end all rollouts, remove each pool's incarnations, then what its doctor lists as left over.
 
-    One command, `doctor.fix` with kind `fleet` and the fleet's name as key, so that it is in the journal like any other;
-    the engine refuses it for a fleet of another name.
+    All of it by commands, so that it is in the journal like everything else and nothing without our tag is touched:
+    `doctor.fix` of kind `fleet` for each pool, then one for each finding that can be mended.
     """
-    for row in frame["rollouts"]:
-        if not row["ended_at"]:
-            client.command("rollout.abort", rollout=row["id"], why="lab down")
-    return client.command("doctor.fix", kind="fleet", key=frame["fleet"])
+    _end_rollouts(client)
+    frame = client.get("/v1/status")
+    answers = [client.command("doctor.fix", kind="fleet", key=frame["fleet"], pool=pool["name"]) for pool in frame["pools"]]
+    found = [row for row in client.get("/v1/leftovers")["findings"] if row["fix"]]
+    return answers + [client.command("doctor.fix", place=row["place"], kind=row["kind"], key=row["key"], pool=row["pool"]) for row in found]
+
+
+def _end_rollouts(client: Client) -> None:
+    """Abort what is under way and wait until steps in flight have ended."""
+    limit = time.monotonic() + ABORT_SECONDS
+    asked: set[str] = set()
+    while live := [row for row in client.get("/v1/rollouts")["rollouts"] if not row["ended_at"]]:
+        for row in live:
+            if row["id"] not in asked:
+                client.command("rollout.abort", rollout=row["id"], why="lab down")
+                asked.add(row["id"])
+        if time.monotonic() > limit:
+            raise Transient(f"its rollout did not end within {ABORT_SECONDS:.0f} s; try again", where=live[0]["pool"])
+        time.sleep(LOOK_SECONDS)

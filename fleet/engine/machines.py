@@ -115,11 +115,11 @@ def _finding(pool: str, place: str, kind: str, key: str, note: str, fix: str) ->
 
 
 async def fix(engine: Engine, actor: str, request: Request) -> dict[str, Any]:
-    """Do exactly one listed fix; kind `fleet` takes every incarnation of a pool down (the lab's end)."""
-    view = find_view(engine, str(request.get("pool", "")))
+    """Do exactly one listed fix; kind `fleet` takes every incarnation of the fleet down (the lab's end)."""
     kind, key, place = str(request.get("kind", "")), str(request.get("key", "")), str(request.get("place", ""))
     if kind == "fleet":
-        return await _take_down(engine, actor, view)
+        return await take_down(engine, actor, request)
+    view = find_view(engine, str(request.get("pool", "")))
     listed = view.observed.leftovers if view.observed else ()
     match = next((item for item in listed if (item.kind, item.key, item.place) == (kind, key, place)), None)
     if match is None:
@@ -139,25 +139,46 @@ async def _sweep(engine: Engine, view: PoolView, item: Leftover) -> None:
         raise Permanent(f"{item.place} did not remove {item.key} within {DEADLINE:g}s", where=item.place) from None
 
 
-async def _take_down(engine: Engine, actor: str, view: PoolView) -> dict[str, Any]:
-    """Stop and remove every incarnation of the pool. Data disks stay: there is no verb that deletes them."""
+async def take_down(engine: Engine, actor: str, request: Request) -> dict[str, Any]:
+    """Stop and remove every incarnation of the fleet named by `key`. Data disks stay: there is no verb that deletes them."""
+    if request.get("key") != engine.desired.fleet:
+        raise Refused(f"this daemon has the fleet {engine.desired.fleet}, not {str(request.get('key', ''))[:64]!r}", where="key")
+    removed, seq = 0, engine.record.state.seq
+    for view in engine.views.values():
+        await _at_rest(engine, view)
+        async with view.lock:
+            removed += await _empty_pool(engine, actor, view)
+        view.look.set()
+    data = sorted({f"{disk.name} of {view.pool.name}" for view in engine.views.values() for disk in view.pool.data})
+    kept = f"; data disks were kept: {', '.join(data)}" if data else ""
+    return {"ok": True, "seq": max(seq, engine.record.state.seq), "message": f"{removed} incarnations of fleet {engine.desired.fleet} removed{kept}"}
+
+
+async def _at_rest(engine: Engine, view: PoolView) -> None:
+    """Wait until an aborted rollout has finished what was in flight."""
+    try:
+        async with asyncio.timeout(DEADLINE):
+            while engine.record.state.active(view.pool.name) is not None:
+                await engine.clock.sleep(0.2)
+    except TimeoutError:
+        raise Refused(f"a rollout of pool {view.pool.name} is still under way; abort it, or wait for its end", where=view.pool.name) from None
+
+
+async def _empty_pool(engine: Engine, actor: str, view: PoolView) -> int:
     driver, pool = engine.drivers[view.pool.driver], view.pool
-    async with view.lock:
-        if engine.record.state.active(pool.name) is not None:
-            raise Refused(f"a rollout of pool {pool.name} is under way; abort it first", where=pool.name)
-        seen = view.observed.incarnations if view.observed else ()
-        for item in seen:
-            op = _operation(engine)
-            if item.state != "stopped":
-                await driver.retire(pool, item.server, item.number, op)
-            await driver.bury(pool, item.server, item.number, op)
-        events = await engine.record.write(
-            Draft("warning", actor=actor, pool=pool.name, data={"text": f"pool {pool.name} was taken down: {len(seen)} incarnations removed"}),
-            *(Draft("incarnation-buried", actor=actor, pool=pool.name, server=item.server, data={"number": item.number}) for item in seen))
-        for item in seen:
-            view.confirm(events[-1].at, item.server, item.number, None)
-    view.look.set()
-    return {"ok": True, "seq": events[-1].seq, "message": f"{len(seen)} incarnations of pool {pool.name} removed; data disks were kept"}
+    seen = view.observed.incarnations if view.observed else ()
+    for item in seen:
+        if item.state != "stopped":
+            await driver.retire(pool, item.server, item.number, _operation(engine))
+        await driver.bury(pool, item.server, item.number, _operation(engine))
+    for left in view.observed.leftovers if view.observed else ():
+        await _sweep(engine, view, left)
+    events = await engine.record.write(
+        Draft("warning", actor=actor, pool=pool.name, data={"text": f"pool {pool.name} was taken down: {len(seen)} incarnations removed"}),
+        *(Draft("incarnation-buried", actor=actor, pool=pool.name, server=item.server, data={"number": item.number}) for item in seen))
+    for item in seen:
+        view.confirm(events[-1].at, item.server, item.number, None)
+    return len(seen)
 
 
 async def root(engine: Engine, actor: str, request: Request) -> dict[str, Any]:
