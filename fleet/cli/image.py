@@ -9,7 +9,6 @@ from fleet.core.errors import Invalid
 
 TYPE_CHECKING = False  # as `typing` has it; importing typing is felt at start-up
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from typing import Any
 
     from fleet.cli.context import Context
@@ -60,28 +59,11 @@ def show(context: Context) -> None:
     trouble = _trouble(row)
     if trouble:
         context.say(f"! {trouble}", "red")
-    context.say(f"files     {', '.join(_names(row.get('files')))}")
-    packages = row.get("packages")
-    if isinstance(packages, list):
-        context.say(f"packages  {len(packages)}")
-        for package in packages:
-            context.say(f"  {_package(package)}")
-    else:
-        context.say(f"packages  {'-' if packages is None else packages}")
-
-
-def _names(files: Any) -> list[str]:
-    """File names, whether they come as an object by name or as a list of objects."""
-    if isinstance(files, dict):
-        return sorted(files)
-    return [str(one.get("name", one) if isinstance(one, dict) else one) for one in files or ()]
-
-
-def _package(package: Any) -> str:
-    """`name version`, or `name old → new`, whether it comes as an object or as a list."""
-    parts = list(package.values()) if isinstance(package, dict) else package if isinstance(package, list) else [package]
-    words = [str(part) for part in parts]
-    return f"{words[0]} {words[1]} → {words[2]}" if len(words) > 2 else " ".join(words)
+    for index, file in enumerate(row["files"]):
+        context.say(f"{'' if index else 'files':<9} {file['name']}  {size(file['size'])}")
+    context.say(f"packages  {'-' if row['packages'] is None else row['packages']}")
+    for name, version in row.get("packages_list", {}).items():
+        context.say(f"  {name} {version}")
 
 
 def diff(context: Context) -> None:
@@ -96,11 +78,16 @@ def diff(context: Context) -> None:
         context.data(found)
         return
     for key, sign in (("added", "+"), ("removed", "-"), ("changed", "~")):
-        rows: Iterable[Any] = found.get(key, ())
-        for package in rows:
-            context.say(f"{sign} {_package(package)}", {"+": "green", "-": "red"}.get(sign, ""))
-    counts = ", ".join(f"{len(found.get(key, ()))} {key}" for key in ("added", "removed", "changed"))
-    context.say(f"{family} {a} → {b}: {counts}")
+        for name, version in found[key].items():
+            moves = " → ".join(version) if isinstance(version, list) else version
+            context.say(f"{sign} {name} {moves}", {"+": "green", "-": "red"}.get(sign, ""))
+    for key in ("kernel", "cmdline"):
+        if found.get(key):
+            context.say(f"~ {key}: {' → '.join(found[key])}")
+    if not found["packages_known"]:
+        context.say("one of the two names no packages, so what changes inside is not known")
+    counts = ", ".join(f"{len(found[key])} {key}" for key in ("added", "removed", "changed"))
+    context.say(f"{family} {a} → {b}: {counts}; {size(found['size_a'])} → {size(found['size_b'])}")
 
 
 def verify(context: Context) -> int:

@@ -149,7 +149,7 @@ COMMANDS = (
     Word("demo", "60 simulated servers and the terminal UI, without a hypervisor", "demo:demo"),
     Word("lab", "a pool of small real virtual machines", words=[
         Word("up", "boot the pool at version 1", "lab:up"),
-        Word("down", "remove all that the lab made, and nothing else", "lab:down", [_YES]),
+        Word("down", "remove the lab's servers and leftovers, and nothing else", "lab:down", [_YES]),
         Word("status", "the lab's servers", "lab:status"),
     ]),
     Word("completion", "completion for a shell", "completion:completion",

@@ -258,9 +258,13 @@ def test_the_daemon_that_is_stopped_is_the_one_that_listens(served: Served, monk
 
 def test_the_lab_is_removed_by_the_daemon_alone(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fleet.cli.daemon.os.kill", lambda *_: served.stop())
+    monkeypatch.setattr("fleet.cli.lab.LOOK_SECONDS", 0.01)
+    served.office.rollout_seen = [rollout_row(), rollout_row("paused"), rollout_row("aborted", ended_at="2026-11-21T21:00:00Z")]
+    served.office.findings = [{"place": "hv1", "kind": "volume", "key": "web-2-seed", "note": "", "fix": "remove it", "pool": "web"}]
     assert call("lab", "down", "--yes", "--fleet", "/etc/anew/fleet.toml") == 0
-    sent = [(one["command"], one.get("rollout"), one.get("kind"), one.get("key")) for one in served.office.commands]
-    assert sent == [("rollout.abort", "r-0123456789abcdef", None, None), ("doctor.fix", None, "fleet", "lab")]
+    sent = [(one["command"], one.get("rollout"), one.get("pool"), one.get("kind"), one.get("key")) for one in served.office.commands]
+    assert sent == [("rollout.abort", "r-0123456789abcdef", None, None, None), ("doctor.fix", None, "web", "fleet", "lab"),
+                    ("doctor.fix", None, "web", "volume", "web-2-seed")]
 
 
 def test_an_empty_lab_is_born_at_version_1(served: Served, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:

@@ -88,6 +88,7 @@ class CannedOffice:
         self.answers: dict[str, dict[str, Any]] = {}
         self.events = [event_row(seq) for seq in range(1, 101)]
         self.rollout_states = [rollout_row()]
+        self.rollout_seen: list[dict[str, Any]] = []
         self.plan_answer = plan_frame()
         self.foreign_rows: list[dict[str, Any]] = [
             {"place": "hv1", "name": "old-web", "uuid": UUID + "9", "state": "running", "note": ""}]
@@ -129,6 +130,8 @@ class CannedOffice:
                 "you": {"user": caller.user, "role": "operator"}}
 
     def rollouts(self) -> list[dict[str, Any]]:
+        if self.rollout_seen:
+            return [self.rollout_seen.pop(0) if len(self.rollout_seen) > 1 else self.rollout_seen[0]]
         return [self.rollout_states[0]]
 
     def rollout(self, rollout: str) -> Mapping[str, Any]:
@@ -151,10 +154,12 @@ class CannedOffice:
             raise Invalid("there is no such image; known versions of web: 1, 2", where=f"{family}/{version}", code="unknown-image")
         return {"family": family, "version": version, "digest": DIGEST, "kind": "squashfs", "built_at": "2026-11-21T20:00:00Z",
                 "size": 3678208, "packages": 14, "source": "git:abc", "used_by": ["web"], "rejected": [],
-                "problem": "" if version == "1" else "root.squashfs is changed", "files": {"root.squashfs": 3678208}}
+                "problem": "" if version == "1" else "root.squashfs is changed", "files": [{"name": "root.squashfs", "sha256": "ab" * 32, "size": 3678208}], "packages_list": {"curl": "8.5"}}
 
     async def image_diff(self, family: str, a: str, b: str) -> Mapping[str, Any]:
-        return {"added": [["curl", "8.5"]], "removed": [], "changed": [["openssl", "3.0.11", "3.0.15"]], "size": [100, 200]}
+        return {"family": family, "a": a, "b": b, "size_a": 3_000_000, "size_b": 4_000_000, "added": {"curl": "8.5"}, "removed": {},
+                "changed": {"openssl": ["3.0.11", "3.0.15"]}, "kernel": ["6.1.0-50", "6.1.0-56"], "cmdline": None,
+                "packages_known": True}
 
     async def foreign(self) -> list[dict[str, Any]]:
         return self.foreign_rows
