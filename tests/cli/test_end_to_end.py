@@ -151,3 +151,16 @@ def test_the_demo_comes_up_without_a_terminal_and_says_how_to_attach(fleet: Flee
         assert len(frame["rollouts"]) == 4
     finally:
         run(None, "--socket", socket, "daemon", "stop")
+
+
+def test_a_lab_goes_up_and_down_by_the_daemon(fleet: Fleet) -> None:
+    up = fleet.anew("lab", "up")
+    assert up.code == 0, up.err
+    assert "anew rollout start app --to 2" in up.out
+    assert versions(fleet) == {"1": 3}
+    started = fleet.anew("rollout", "start", "app", "--to", "2", "--promotion", "manual", "--yes", "--wait")
+    assert started.code == 4, started.err
+    down = fleet.anew("lab", "down", "--yes")
+    assert down.code == 0, down.err
+    assert fleet.anew("daemon", "status").code == 6
+    assert versions(fleet) == {}
