@@ -7,7 +7,7 @@ here is immutable, so "the row changed" is `is not`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -219,7 +219,12 @@ def rollout(row: Raw, at: float, before: Rollout | None = None) -> Rollout:
     """`at`: seconds by the terminal's clock. A row that says `partial` is laid over `before`, server by server."""
     budget = mapping(row, "budget")
     typical = mapping(row, "typical_seconds")
-    runs = tuple(run(item) for item in rows(row, "servers"))
+    fresh = {item.name: item for item in (run(found) for found in rows(row, "servers"))}
+    part = row.get("partial") is True
+    if part and before is not None:
+        fresh = {**{item.name: item for item in before.runs}, **fresh}
+    runs = tuple(fresh.values())
+    counts = [count for count in mapping(row, "counts").values() if isinstance(count, int)]
     return Rollout(
         id=text(row, "id"), pool=text(row, "pool"), kind=text(row, "kind", "rollout"), image=text(row, "image"),
         origin=text(row, "from"), to=text(row, "to"), state=text(row, "state", "planned"), reason=text(row, "reason"),
@@ -231,6 +236,7 @@ def rollout(row: Raw, at: float, before: Rollout | None = None) -> Rollout:
         surge_used=whole(budget, "surge_used"), missing=whole(budget, "missing"), in_flight=whole(budget, "in_flight"),
         failures=whole(row, "failures"), max_failures=whole(row, "max_failures"),
         rollback_cost=text(row, "rollback_cost"), runs=runs, approvals=words(row, "approvals"), at=at, cells=counted(runs),
+        whole=not part or len(runs) == sum(counts),
     )
 
 
@@ -240,15 +246,6 @@ def counted(runs: tuple[Run, ...]) -> dict[str, int]:
     for item in runs:
         cells[item.cell] = cells.get(item.cell, 0) + 1
     return cells
-
-
-def merged(before: Rollout | None, fresh: Rollout) -> Rollout:
-    """A partial row, which carries only the servers that may have changed, completed by what was known."""
-    if before is None:
-        return fresh
-    changed = {item.name: item for item in fresh.runs}
-    runs = tuple(changed.pop(item.name, item) for item in before.runs) + tuple(changed.values())
-    return replace(fresh, runs=runs, cells=counted(runs))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tui import shapes
-from tui.phrases import plural, rollout_state, server_trouble, server_words
+from tui.phrases import rollout_state, server_trouble, server_words
 from tui.shapes import Event, Pool, Rollout, Server
 
 KEEP_EVENTS = 5000
@@ -115,12 +115,7 @@ class ViewModel:
                 if pool.name:
                     self.pools[pool.name] = pool
             case "rollout":
-                rollout = shapes.rollout(row, now)
-                if rollout.id:
-                    if row.get("partial") is True:
-                        rollout = shapes.merged(self.rollouts.get(rollout.id), rollout)
-                    self.rollouts[rollout.id] = rollout
-                    self._forget_old()
+                self.add_rollout(row, now)
             case "gone":
                 self._gone(shapes.text(frame, "kind"), shapes.text(frame, "name"))
 
@@ -279,6 +274,3 @@ class ViewModel:
     def moved(self, rollout: Rollout) -> int:
         """Servers that a rollback of this rollout would touch."""
         return sum(count for cell, count in rollout.cells.items() if cell in "+bhds!")
-
-    def remaining(self, rollout: Rollout) -> str:
-        return plural(rollout.cells.get(".", 0), "server")

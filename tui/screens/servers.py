@@ -93,7 +93,7 @@ class ServersView(TableView[Server]):
     def _why(self, item: Server) -> Shown:
         if words := phrases.server_words(item):
             return (Span(words, "plain" if phrases.server_trouble(item) else "dim"),)
-        return (Span(item.health_words, "faint" if self.desk.theme in ("dark", "light") else "dim"),)
+        return (Span(item.health_words, "dim"),)
 
     def _words(self, item: Server) -> str:
         return phrases.server_words(item) or item.health_words

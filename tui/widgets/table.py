@@ -284,8 +284,8 @@ class Table(Generic[R]):
             cell = (Span(shown),) if isinstance(shown, str) else shown
             spans.extend(fit(cell, size, align=column.align))
             spans.append(Span("  "))
-        line = self._pan(tuple(spans), width)
-        return toned(fit(line, width), "cursor") if here else line
+        line = fit(self._pan(tuple(spans), width), width)
+        return toned(line, "cursor") if here else line
 
     def _pan(self, spans: Line, width: int) -> Line:
         """Shift a wide line to the left; the cursor's two cells stay."""
