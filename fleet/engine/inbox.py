@@ -21,7 +21,7 @@ from fleet.core.proposal import Plan, differences
 from fleet.core.state import Rollout
 from fleet.engine import machines
 from fleet.engine.loop import Engine
-from fleet.engine.plans import draw_plan, find_server, find_view, unknown
+from fleet.engine.plans import draw_plan, find_server, find_view, first_look, unknown
 from fleet.engine.starts import started
 from fleet.engine.view import PoolView
 
@@ -95,6 +95,7 @@ class Inbox:
         if view.pool.mode == "observe":
             raise Refused(f'pool {view.pool.name} is in mode "observe", which touches nothing; set mode = "manual" in '
                           f"{engine.desired.path} and `anew reload`", where=f"pools.{view.pool.name}.mode", code="observe-mode")
+        await first_look(engine, view.pool.name)
         async with view.lock:
             self._check_generation(engine, view, request)
             _, plan = draw_plan(engine, asked)

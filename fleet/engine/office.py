@@ -17,7 +17,7 @@ from fleet.core.state import Rollout
 from fleet.engine import machines, present
 from fleet.engine.inbox import Inbox
 from fleet.engine.loop import Engine
-from fleet.engine.plans import draw_plan, find_server, unknown
+from fleet.engine.plans import draw_plan, find_server, first_look, unknown
 from fleet.engine.tell import event_row
 from fleet.engine.turnaround import turnaround_row
 from fleet.images.contents import packages_of, size_of
@@ -190,6 +190,7 @@ class EngineOffice:
         active = engine.record.state.active(str(request.get("pool", "")))
         if request.get("kind") == "rollback" and active is not None and active.kind != "birth" and not request.get("servers"):
             return turnaround_row(engine.sight(engine.views[active.pool]), active)
+        await first_look(engine, str(request.get("pool", "")))
         sight, plan = draw_plan(engine, request)
         self._inbox.remember(plan)
         row = present.plan_row(sight, plan, [])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
@@ -16,6 +18,9 @@ from fleet.core.proposal import Ask, Plan, draw
 from fleet.core.sight import Sight
 from fleet.engine.loop import Engine
 from fleet.engine.view import PoolView
+
+FIRST_LOOK = 30.0
+"""Seconds that a question about a pool waits for its first observation."""
 
 
 def find_view(engine: Engine, pool: str) -> PoolView:
@@ -39,6 +44,15 @@ def unknown(what: str, name: str, known: Sequence[str]) -> Invalid:
     near = get_close_matches(name, known, 1)
     hint = f"did you mean {near[0]}?" if near else f"there are {len(known)}: {', '.join(known[:5])}{' …' if len(known) > 5 else ''}"
     return Invalid(f"no {what} {name!r}; {hint}", code=f"unknown-{what}")
+
+
+async def first_look(engine: Engine, pool: str) -> None:
+    """Wait for the pool's first observation: the daemon may just have been started by the command that now asks."""
+    view = engine.views.get(pool)
+    if view is not None and view.observed is None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_LOOK):
+                await view.looked_once.wait()
 
 
 def draw_plan(engine: Engine, request: Mapping[str, Any]) -> tuple[Sight, Plan]:

@@ -36,6 +36,7 @@ class PoolView:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     stir: asyncio.Event = field(default_factory=asyncio.Event)
     look: asyncio.Event = field(default_factory=asyncio.Event)
+    looked_once: asyncio.Event = field(default_factory=asyncio.Event)
 
     def sight(self, state: State, now: float, images: Mapping[str, Image]) -> Sight:
         """Everything the planner may know, as values of this moment."""
@@ -55,6 +56,7 @@ class PoolView:
         before = self.observed
         self.observed = replace(seen, at=started_at, incarnations=self._unreached(seen, incarnations))
         self.looked = {name: at for name, at in self.looked.items() if name in newer}
+        self.looked_once.set()
         self._forget()
         return before is None or replace(before, at=started_at) != self.observed
 
