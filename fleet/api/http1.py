@@ -30,7 +30,7 @@ def request_bytes(method: str, path: str, headers: Mapping[str, str], body: byte
     if body:
         lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
     for line in lines:
-        if not line.isprintable() or not line.isascii():
+        if not line.isprintable() or not line.isascii() or " " in path:
             raise Garbled("a request cannot be made of this")
     return "\r\n".join([*lines, "", ""]).encode("ascii") + body
 
