@@ -41,13 +41,8 @@ libvirt: setup
 lab: images-bad libvirt
 
 run: images libvirt
-	@$(as_libvirt) $(bin)/anew --fleet $(fleet) lab up
-	@if [ -t 0 ] && [ -t 1 ]; then \
-	  exec $(as_libvirt) $(bin)/anew --fleet $(fleet); \
-	else \
-	  $(as_libvirt) $(bin)/anew --fleet $(fleet) status; \
-	  echo 'No terminal here. To see it live: $(bin)/anew --fleet $(fleet)    To end it: make lab-down'; \
-	fi
+	@$(as_libvirt) $(bin)/anew --fleet $(fleet) lab up --watch
+	@[ -t 0 ] && [ -t 1 ] || echo 'No terminal here. To see it live: make run, in a terminal    To end it: make lab-down'
 
 demo:
 	@vagrant/provision/setup.sh --demo
@@ -78,6 +73,7 @@ lab-down:
 	@if [ -x $(bin)/anew ] && command -v virsh >/dev/null; then \
 	  vagrant/provision/libvirt.sh start; \
 	  $(as_libvirt) $(bin)/anew --fleet $(fleet) lab down --yes; \
+	  $(as_libvirt) vagrant/provision/lab-down.sh lab; \
 	fi
 	@vagrant/provision/libvirt.sh stop
 	@rm -rf $(images)

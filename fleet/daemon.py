@@ -96,7 +96,7 @@ class Daemon:
             for event in journal.replay():
                 state = fold(state, event)
         except JournalCorrupt as error:
-            self.read_only = f"read-only: {error}"
+            self.read_only = str(error)
             log.error("%s", self.read_only)
         return state
 

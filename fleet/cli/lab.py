@@ -1,6 +1,13 @@
-"""`anew lab …`: a pool of small real virtual machines, by way of the daemon alone: nothing here speaks to libvirt."""
+"""`anew lab …`: a pool of small real virtual machines, by way of the daemon alone: nothing here speaks to libvirt.
+
+The lab has a state folder, a socket and so a daemon of its own, and never meets the fleet of the person who tries it.
+"""
 
 from __future__ import annotations
+
+import os
+import shutil
+import sys
 
 import time
 
@@ -8,6 +15,7 @@ from fleet.api.places import find_fleet, find_state, packaged_fleet
 from fleet.cli.births import birth, until_born
 from fleet.cli.daemon import stop_daemon
 from fleet.cli.status import show
+from fleet.cli.terminal import open_tui
 from fleet.core.errors import Transient
 
 TYPE_CHECKING = False  # as `typing` has it; importing typing is felt at start-up
@@ -23,12 +31,19 @@ LOOK_SECONDS = 0.2
 FIRST = "1"
 
 
+def lab_state() -> str:
+    """The lab's own state folder, below the user's."""
+    return os.path.join(find_state()[0], "lab")
+
+
 def _attach(context: Context) -> Client:
-    """The daemon of the lab's fleet file (or the one named)."""
+    """The lab's daemon, on the packaged fleet file or the one named."""
     fleet = find_fleet(getattr(context.options, "fleet", None))
     if fleet[1] not in ("--fleet", "ANEW_FLEET"):
         fleet = (packaged_fleet("lab"), "packaged")
-    return context.attach(fleet, context.socket, find_state()[0])
+    state = lab_state()
+    named = getattr(context.options, "socket", None)
+    return context.attach(fleet, os.path.abspath(named) if named else os.path.join(state, "anew.sock"), state)
 
 
 def up(context: Context) -> int:
@@ -41,8 +56,11 @@ def up(context: Context) -> int:
         context.data(frame)
         return 0
     show(context, frame, everything=True)
+    if context.options.watch and sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
+        return open_tui(context)
     pool = frame["pools"][0]["name"]
     context.say()
+    context.say(f"speak to it:        export ANEW_SOCKET={context.socket}")
     context.say("watch it:           anew")
     context.say(f"roll it forward:    anew rollout start {pool} --to 2 --wait")
     context.say(f"and back:           anew rollback {pool} --wait")
@@ -67,6 +85,8 @@ def down(context: Context) -> int:
     context.confirm(f"Remove all servers of the fleet {fleet} (data disks are kept)?", fleet)
     answers = remove_fleet(client)
     stop_daemon(context)
+    if os.path.dirname(os.path.abspath(context.socket)) == lab_state():
+        shutil.rmtree(lab_state(), ignore_errors=True)
     if context.as_json:
         context.data({"ok": True, "answers": answers})
         return 0
@@ -77,14 +97,14 @@ def down(context: Context) -> int:
 
 
 def remove_fleet(client: Client) -> list[dict[str, Any]]:
-    """Have the daemon end all rollouts, remove each pool's incarnations, then what its doctor lists as left over.
+    """Have the daemon end all rollouts, remove the fleet's incarnations, then what its doctor lists as left over.
 
     All of it by commands, so that it is in the journal like everything else and nothing without our tag is touched:
-    `doctor.fix` of kind `fleet` for each pool, then one for each finding that can be mended.
+    `doctor.fix` of kind `fleet`, then one for each finding that can be mended.
     """
     _end_rollouts(client)
     frame = client.get("/v1/status")
-    answers = [client.command("doctor.fix", kind="fleet", key=frame["fleet"], pool=pool["name"]) for pool in frame["pools"]]
+    answers = [client.command("doctor.fix", kind="fleet", key=frame["fleet"])]
     found = [row for row in client.get("/v1/leftovers")["findings"] if row["fix"]]
     return answers + [client.command("doctor.fix", place=row["place"], kind=row["kind"], key=row["key"], pool=row["pool"]) for row in found]
 

@@ -68,6 +68,7 @@ _SERVER = Option("server", metavar="SERVER", help="a server's name")
 _ROLLOUT = Option("rollout", metavar="ID", help="a rollout's id or its beginning, or a pool that is being rolled")
 _IMAGE = Option("image", metavar="FAMILY/VERSION", help="an image")
 _YES = Option("--yes", action="store_true", help="answer the question with yes")
+_WATCH = Option("--watch", action="store_true", help="then open the terminal UI on it, if there is a terminal")
 _WAIT = Option("--wait", action="store_true", help="wait for the end; the exit code says how it ended")
 _WHY = Option("--why", metavar="TEXT", default="", help="the reason, for the journal and for the others")
 _SELECT = (
@@ -148,7 +149,7 @@ COMMANDS = (
     Word("info", "every path and version, and where each came from", "info:info"),
     Word("demo", "60 simulated servers and the terminal UI, without a hypervisor", "demo:demo"),
     Word("lab", "a pool of small real virtual machines", words=[
-        Word("up", "boot the pool at version 1", "lab:up"),
+        Word("up", "boot the pool at version 1", "lab:up", [_WATCH]),
         Word("down", "remove the lab's servers and leftovers, and nothing else", "lab:down", [_YES]),
         Word("status", "the lab's servers", "lab:status"),
     ]),
