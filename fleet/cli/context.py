@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from fleet.api.client import Client, terminal_name
@@ -96,7 +97,7 @@ def check_fleet(client: Client, fleet: tuple[str, str]) -> None:
     kept = client.get("/v1/info").get("paths", {}).get("fleet", "")
     if isinstance(kept, dict):
         kept = kept.get("value", "")
-    if kept and kept != fleet[0]:
+    if kept and os.path.realpath(kept) != os.path.realpath(fleet[0]):
         raise Refused(
             f"the daemon there keeps another fleet, {kept}; name another socket with --socket or state with ANEW_STATE, "
             "or stop that daemon with `anew daemon stop`", where=client.socket_path, code="other-fleet",
