@@ -131,6 +131,7 @@ class Watch:
         return outside, ", ".join(said) if outside else "only the guest agent answers; a probe from outside is needed"
 
     async def _judge(self, view: PoolView, key: Key, healthy: bool, words: str) -> None:
+        """Take one verdict in. A change is news; that a server is found healthy after a restart of the daemon is none."""
         now = self.clock.now()
         before = view.health.get(key)
         same = before is not None and before.healthy == healthy and now - before.last <= self._gap(view)
@@ -139,11 +140,11 @@ class Watch:
             if not healthy and before.words != words:
                 self.changed(view, key[0])
             return
-        if (healthy or (before is not None and before.healthy)) and not self._leaving(view, key):
+        rollout = self._rollout_of(view, key)
+        news = before.healthy != healthy if before else healthy and bool(rollout)
+        if news and not self._leaving(view, key):
             kind = "server-healthy" if healthy else "server-unhealthy"
-            if before is None or before.healthy != healthy:
-                await self.record.write(Draft(kind, pool=view.pool.name, server=key[0], rollout=self._rollout_of(view, key),
-                                              data={"number": key[1], "words": words}))
+            await self.record.write(Draft(kind, pool=view.pool.name, server=key[0], rollout=rollout, data={"number": key[1], "words": words}))
         if not healthy:
             view.facts.pop(key, None)
             view.peek_at.pop(key, None)
