@@ -213,8 +213,11 @@ def _step_failed(state: State, event: Event) -> State:
     run = _find_run(state, event)
     if run is None or run.op != event.data["op"] or run.settled:
         return state
-    after = _run(state, event, run, phase="failed", changed_at=event.at, error=str(event.data["error"]), last_words=str(event.data["last_words"]))
-    if run.path in BACKWARD or run.reverting:
+    rollout = state.rollouts[event.rollout]
+    back = run.path in BACKWARD or run.reverting or rollout.kind == "rollback"
+    after = _run(state, event, run, phase="failed", changed_at=event.at, error=str(event.data["error"]), last_words=str(event.data["last_words"]),
+                 attempts=run.attempts + back)
+    if back:
         return after
     rollout = after.rollouts[event.rollout]
     after = _rollout(after, rollout, failures=rollout.failures + 1)

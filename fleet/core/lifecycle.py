@@ -22,11 +22,11 @@ PATHS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({
     "birth": ("preparing", "booting", "proving", "admitting"),
     "create-first": ("preparing", "booting", "proving", "admitting", "draining", "retiring"),
     "delete-first": ("preparing", "draining", "stopping", "booting", "proving", "admitting"),
-    "put-back": ("stopping", "booting", "proving", "admitting"),
+    "put-back": ("stopping", "preparing", "booting", "proving", "admitting"),
     "keep-old": ("admitting", "stopping"),
     "clear": ("stopping",),
 })
-"""put-back: the failed one is stopped, the old one comes back. keep-old: the old one never stopped; it is admitted again
+"""put-back: the failed one is stopped, the old one comes back (only a re-birth has something to prepare). keep-old: the old one never stopped; it is admitted again
 before the new one goes. clear: there is nothing to go back to."""
 
 ENDS: Final[Mapping[str, str]] = MappingProxyType({

@@ -13,7 +13,7 @@ from fleet.core.decision import Action, Decision, Wait
 from fleet.core.events import Draft
 from fleet.core.lifecycle import FORWARD, move
 from fleet.core.observed import Seen
-from fleet.core.runs import Bench, advance, enter_next, redirect, settle
+from fleet.core.runs import Bench, advance, again, enter_next, forward_path, redirect, settle
 from fleet.core.sight import Sight, span
 from fleet.core.slots import Slots
 from fleet.core.state import Rollout, Run, Target
@@ -43,7 +43,7 @@ def _turn(sight: Sight, rollout: Rollout) -> tuple[Draft, ...]:
     failing = _failing(rollout)
     if rollout.state in ("canary", "rolling") and failing is not None:
         return _stop(rollout, failing)
-    if rollout.state == "rolling-back" and rollout.kind != "rollback":
+    if rollout.state == "rolling-back":
         turned = tuple(_turn_runs(sight, rollout))
         if turned:
             return turned
@@ -96,7 +96,12 @@ def reject_note(pool: str, rollout: str, digest: str, version: str, reason: str,
 def _turn_runs(sight: Sight, rollout: Rollout) -> Iterator[Draft]:
     """Rolled back: servers not begun are left alone, finished ones go back under the budget, sick ones first."""
     for run in rollout.runs.values():
-        if run.step == "waiting" and not run.reverting and run.path in FORWARD:
+        more = again(sight, rollout, run)
+        if more is not None:
+            yield more
+        elif rollout.kind == "rollback":
+            continue
+        elif run.step == "waiting" and not run.reverting and run.path in FORWARD:
             yield settle(rollout, run, "skipped", "not touched, still on the old image")
         elif run.step == "serving" and not run.reverting:
             yield _revert(sight, rollout, run)
@@ -113,7 +118,7 @@ def _revert(sight: Sight, rollout: Rollout, run: Run) -> Draft:
         target = Target("birth", sight.highest(run.server) + 1, home)
     else:
         return settle(rollout, run, "quarantined", f"nothing to go back to: image {home} is not catalogued and no incarnation of it is retained")
-    path = run.planned if run.planned != "birth" else "create-first" if rollout.budget.surge and not sight.pool.data else "delete-first"
+    path = forward_path(sight, rollout, run)
     how = "from the retained incarnation" if target.kind == "revive" else "by re-birth"
     return redirect(rollout, run, path, f"goes back to {home.version} {how}", source=run.target.number, target=target, reverting=True)
 

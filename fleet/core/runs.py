@@ -20,6 +20,9 @@ from fleet.core.state import Rollout, Run, Target
 GRACE = 10.0
 """Seconds an admitted incarnation may be silent before its run fails; min_healthy_time if that is longer."""
 
+MOST_ATTEMPTS = 4
+"""So many failures on the way back are answered by another way."""
+
 Step = Draft | Action | Wait
 
 
@@ -38,10 +41,15 @@ class Bench:
 
 def advance(bench: Bench, run: Run) -> Step:
     """What an active run does now."""
+    if run.step == "preparing" and _turned(bench.rollout, run):
+        return settle(bench.rollout, run, "skipped", "not touched, it serves what it did")
     if run.server in bench.sight.busy:
         return Wait(run.reason or run.step, run.since + deadline_of(run.step, bench.rollout), "the step fails")
     if not bench.fresh(run):
         return Wait("looking at what is there")
+    away = bench.sight.unreachable(run.server)
+    if away and (run.step != "proving" or run.phase == "failed"):
+        return Wait(f"waits: {run.place} does not answer: {away}")
     if run.phase == "failed":
         return way_back(bench, run, run.error)
     if _turned(bench.rollout, run):
@@ -77,8 +85,13 @@ def _emptied(run: Run) -> bool:
     return run.path == "delete-first" and run.step in ("stopping", "booting", "proving", "admitting")
 
 
+def _drained(run: Run) -> bool:
+    """True if the pool's hook has taken the server out of service already: a pause must not leave it there."""
+    return run.path == "delete-first" and run.step == "draining"
+
+
 def _past_admission(run: Run) -> bool:
-    return run.step in ("draining", "retiring") and run.path == "create-first" or run.step == "admitting"
+    return (run.step in ("draining", "retiring") and run.path == "create-first") or run.step == "admitting"
 
 
 def enter_next(bench: Bench, run: Run) -> Step:
@@ -88,7 +101,7 @@ def enter_next(bench: Bench, run: Run) -> Step:
         step = next_step(run.path, step)
     if step in SETTLED:
         return settle(bench.rollout, run, step, run.reason)
-    if bench.rollout.state == "paused" and not _emptied(run) and not (bench.rollout.ending and _past_admission(run)):
+    if bench.rollout.state == "paused" and not _emptied(run) and not _drained(run) and not (bench.rollout.ending and _past_admission(run)):
         return Wait("paused before " + step)
     held = _gate(bench, run, step)
     return held if held is not None else _begin(bench, run, step)
@@ -209,42 +222,66 @@ def settle(rollout: Rollout, run: Run, state: str, reason: str) -> Draft:
 
 
 def way_back(bench: Bench, run: Run, why: str) -> Draft:
-    """Where a run goes that failed or was turned: to the old incarnation, by looking at what is really there."""
-    rollout = bench.rollout
+    """Where a run goes that failed or was turned: to what served before it, by looking at what is really there."""
     if run.path in BACKWARD:
         return _second_way(bench, run, why)
-    if (run.reverting or rollout.kind == "rollback") and run.phase == "failed":
-        return _rebirth(bench, run, why)
+    rollout, sight = bench.rollout, bench.sight
+    back = run.reverting or rollout.kind == "rollback"
     new = run.target.number if run.target else None
-    old = bench.sight.seen(run.server, run.source)
+    old = sight.seen(run.server, run.source)
     if old is not None and old.state == "running":
-        target = Target("revive", old.number, bench.sight.image_of(old))
-        if bench.sight.known(run.server).admitted == new and bench.sight.healthy(run.server, new):
-            return redirect(rollout, run, "create-first", why, source=new, target=target, reverting=True)
-        return redirect(rollout, run, "keep-old", why, source=new, target=target)
+        target = Target("revive", old.number, sight.image_of(old))
+        if sight.known(run.server).admitted != new or not sight.healthy(run.server, new):
+            return redirect(rollout, run, "keep-old", why, source=new, target=target, reverting=back)
+        if back:
+            return settle(rollout, run, "quarantined", f"rolled back, but what it left is still there: {why}")
+        return redirect(rollout, run, "create-first", why, source=new, target=target, reverting=True)
+    if back and run.target is not None and run.attempts < 2 and run.target.image.digest in sight.images:
+        target = Target("birth", sight.highest(run.server) + 1, run.target.image)
+        return redirect(rollout, run, "put-back", f"born anew, since the retained one failed: {why}", source=new, target=target, reverting=True)
     if old is not None:
-        return redirect(rollout, run, "put-back", why, source=new, target=Target("revive", old.number, bench.sight.image_of(old)))
+        return redirect(rollout, run, "put-back", why, source=new, target=Target("revive", old.number, sight.image_of(old)), reverting=back)
     if run.home is not None and run.action == "replace":
-        return redirect(rollout, run, "put-back", why, source=new, target=Target("birth", bench.sight.highest(run.server) + 1, run.home))
+        return redirect(rollout, run, "put-back", why, source=new, target=Target("birth", sight.highest(run.server) + 1, run.home), reverting=back)
     return redirect(rollout, run, "clear", why, source=new)
 
 
 def _second_way(bench: Bench, run: Run, why: str) -> Draft:
-    """Putting back failed: a retained incarnation that will not start is born anew from its image; after that a person is needed."""
-    if run.path == "put-back" and run.target is not None and run.target.kind == "revive" and run.step in ("booting", "proving") \
-            and run.target.image.digest in bench.sight.images:
-        target = Target("birth", bench.sight.highest(run.server) + 1, run.target.image)
-        return redirect(bench.rollout, run, "put-back", f"the old incarnation did not come back ({why}), born anew", source=run.target.number, target=target)
-    return settle(bench.rollout, run, "quarantined", f"could not be put back: {why}")
+    """Putting back failed. A retained incarnation that does not come is born anew from its image; a newborn that does not come
+    makes way for the last one that was in service; after that a person is needed."""
+    sight, rollout = bench.sight, bench.rollout
+    if run.path != "put-back" or run.target is None or run.step == "stopping":
+        return settle(rollout, run, "quarantined", f"could not be put back: {why}")
+    failed = run.target.number
+    if run.target.kind == "revive" and run.target.image.digest in sight.images:
+        target = Target("birth", sight.highest(run.server) + 1, run.target.image)
+        return redirect(rollout, run, "put-back", f"the old incarnation did not come back ({why}), born anew", source=failed, target=target,
+                        reverting=run.reverting)
+    last = sight.seen(run.server, sight.known(run.server).admitted)
+    if run.target.kind == "birth" and run.attempts < MOST_ATTEMPTS and last is not None and last.number != failed:
+        target = Target("revive", last.number, sight.image_of(last))
+        return redirect(rollout, run, "put-back", f"not born anew ({why}), back to the last one in service", source=failed, target=target,
+                        reverting=run.reverting)
+    return settle(rollout, run, "quarantined", f"could not be put back: {why}")
 
 
-def _rebirth(bench: Bench, run: Run, why: str) -> Draft:
-    """A revert failed: try a birth of the same image once; the incarnation it would replace is left alone until that is proved."""
-    if run.target is not None and run.target.kind == "revive" and run.target.image.digest in bench.sight.images:
-        target = Target("birth", bench.sight.highest(run.server) + 1, run.target.image)
-        return redirect(bench.rollout, run, run.planned if run.planned != "birth" else run.path, f"born anew, since the retained one failed: {why}",
-                        source=run.target.number if run.path == "delete-first" else run.source, target=target, reverting=True)
-    return settle(bench.rollout, run, "quarantined", f"could not be rolled back: {why}")
+def again(sight: Sight, rollout: Rollout, run: Run) -> Draft | None:
+    """While rolling back: a server that was kept on what it shall leave is tried once more, by birth; then a person is needed."""
+    wanted = rollout.image_to if rollout.kind == "rollback" else run.home or rollout.image_from
+    if run.step != "put-back" or not run.reverting or run.target is None or wanted is None or run.target.image.digest == wanted.digest:
+        return None
+    if run.attempts < 2 and wanted.digest in sight.images:
+        target = Target("birth", sight.highest(run.server) + 1, wanted)
+        return redirect(rollout, run, forward_path(sight, rollout, run), f"tried once more, by re-birth: {run.error}", source=run.target.number,
+                        target=target, reverting=True)
+    return settle(rollout, run, "quarantined", f"could not be rolled back, it serves {run.target.image.version}: {run.error}")
+
+
+def forward_path(sight: Sight, rollout: Rollout, run: Run) -> str:
+    """The path by which a server that serves is replaced in this rollout."""
+    if run.planned != "birth":
+        return run.planned
+    return "create-first" if rollout.budget.surge and not sight.pool.data else "delete-first"
 
 
 def ends_well(run: Run) -> bool:

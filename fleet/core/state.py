@@ -30,7 +30,7 @@ class Run:
     action: replace | birth | skip | hold. `planned`: the path in the plan; `path`: the one walked now. `home`: the image it had
     when the rollout began. phase of the current step: idle (not begun), doing (intent written), unknown
     (intent of an earlier daemon), done, failed. `since`: when the step began; `changed_at`: its last event; `booted_at`: when the target began to boot.
-    `flaps`: how often the target answered and then stopped answering.
+    `flaps`: how often the target answered and then stopped answering. `attempts`: failures on the way back.
     """
 
     server: str
@@ -54,6 +54,7 @@ class Run:
     error: str = ""
     last_words: str = ""
     flaps: int = 0
+    attempts: int = 0
 
     @property
     def settled(self) -> bool:

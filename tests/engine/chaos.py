@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass
+from typing import Any
 
 from drivers.sim import Faults
 from drivers.sim.faults import Outcome
@@ -126,7 +127,7 @@ async def obey(stage: Stage, what: str) -> None:
         await _try(stage, f"rollout.{word}")
 
 
-async def _try(stage: Stage, command: str, **request: object) -> None:
+async def _try(stage: Stage, command: str, **request: Any) -> None:
     try:
         await stage.command(command, **request)
     except AnewError:
