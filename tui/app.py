@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from textual import events
 from textual.app import App, ComposeResult
 from textual.screen import Screen
-from textual.theme import Theme
+from textual.theme import BUILTIN_THEMES, Theme
 from textual.timer import Timer
 
 from tui import clipboard, theme
@@ -174,7 +174,8 @@ def _textual_theme(name: str) -> Theme:
     back = "ansi_default" if ansi or ground.bgcolor is None else ground.bgcolor.name
     fore = "ansi_default" if ansi or ground.color is None else ground.color.name
     return Theme(name=f"anew-{name}", primary="ansi_blue" if ansi else "#79b4ea", background=back, surface=back,
-                 panel=back, foreground=fore, dark=name in ("dark", "ansi-dark", "mono"), ansi=ansi)
+                 panel=back, foreground=fore, dark=name in ("dark", "ansi-dark", "mono"), ansi=ansi,
+                 variables=BUILTIN_THEMES["ansi-dark"].variables if ansi else {})
 
 
 def run(socket: str, options: Mapping[str, str]) -> int:

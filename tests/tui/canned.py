@@ -35,7 +35,7 @@ class CannedDaemon:
         self.refuse: tuple[int, Row] | None = None
         self.answer: Row = {}
         self.swallow = 0
-        self.raw: list[bytes] = []
+        self.rollouts: dict[str, Row] = {}
         self._streams: set[asyncio.Queue[bytes | None]] = set()
         self._runner: web.AppRunner | None = None
 
@@ -46,6 +46,7 @@ class CannedDaemon:
         app.router.add_get("/v1/journal", self._journal)
         app.router.add_get("/v1/images", self._images)
         app.router.add_get("/v1/servers/{name}", self._server)
+        app.router.add_get("/v1/rollouts/{id}", self._rollout)
         app.router.add_get("/v1/servers/{name}/console", self._console)
         app.router.add_post("/v1/plan", self._plan)
         app.router.add_post("/v1/commands", self._command)
@@ -110,6 +111,9 @@ class CannedDaemon:
                     return web.json_response(row)
         error = {"code": "unknown", "message": "There is no such server.", "where": "", "exit_code": 2}
         return web.json_response({"error": error}, status=404)
+
+    async def _rollout(self, request: web.Request) -> web.Response:
+        return web.json_response(self.rollouts.get(request.match_info["id"], {}))
 
     async def _console(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()

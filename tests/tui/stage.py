@@ -56,7 +56,8 @@ class Session:
         await self.settle()
 
     async def see(self, words: str) -> None:
-        await self.until(lambda: words in self.text, f"{words!r} on the screen")
+        """Wait for words; a sentence may go over two lines."""
+        await self.until(lambda: words in self.text or words in " ".join(self.text.split()), f"{words!r} on the screen")
 
     async def gone(self, words: str) -> None:
         await self.until(lambda: words not in self.text, f"{words!r} off the screen")

@@ -1,0 +1,140 @@
+"""The line to the daemon: lost, found, resumed, refused."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.tui import story
+from tests.tui.canned import CannedDaemon
+from tests.tui.stage import session
+from tui.desk import LinkError
+from tui.link import Link, refusal, sentence
+
+
+async def test_a_lost_daemon_leaves_everything_on_the_screen(tmp_path: Path) -> None:
+    async with session(tmp_path) as user:
+        before = user.row("body")
+        await user.daemon.close()
+        await user.see("stale since 14:02, reconnecting")
+        assert user.row("body") == before
+        await user.press("P")
+        await user.see("The daemon does not answer (stale since 14:02): nothing can be changed until it does.")
+        await user.press("2", "j", "7", "1")
+        user.daemon.events.append(story.event(111, 0, "remark", "while you were away", actor="ben@pts/9"))
+        await user.daemon.open()
+        await user.see("while you were away")
+        assert "stale" not in user.row("head")
+        assert user.daemon.since == [110, 110]
+
+
+async def test_it_resumes_after_the_last_event_it_saw(tmp_path: Path) -> None:
+    async with session(tmp_path) as user:
+        user.daemon.push({"frame": "event", "seq": 150, "row": story.event(150, 0, "remark", "the last word", actor="ben@x")})
+        await user.see("the last word")
+        user.daemon.drop()
+        await user.until(lambda: len(user.daemon.since) == 2, "a second stream")
+        assert user.daemon.since[1] == 150
+
+
+async def test_no_daemon_yet_is_said_and_healed(tmp_path: Path) -> None:
+    async with session(tmp_path) as user:
+        await user.daemon.close()
+        await user.see("stale")
+        user.daemon.status["fleet"] = "elsewhere"
+        await user.daemon.open()
+        await user.see(" elsewhere ")
+
+
+@pytest.mark.parametrize("line", [b"not json\n", b"[1,2]\n", b'{"frame": 5}\n', b'"x"\n', b'{"frame":"rollout","row":{"id":7}}\n', b"[" * 9000 + b"\n"])
+async def test_a_broken_frame_ends_one_session_at_most(tmp_path: Path, line: bytes) -> None:
+    async with session(tmp_path) as user:
+        user.daemon.push_bytes(line)
+        user.daemon.push({"frame": "event", "seq": 151, "row": story.event(151, 0, "remark", "still here", actor="ben@x")})
+        await user.see("still here")
+
+
+async def test_frames_may_fall_apart_anywhere(tmp_path: Path) -> None:
+    async with session(tmp_path) as user:
+        row = story.event(152, 0, "remark", "in pieces", actor="ben@x")
+        data = json.dumps({"frame": "event", "seq": 152, "row": row}).encode() + b"\n"
+        for at in range(0, len(data), 7):
+            user.daemon.push_bytes(data[at : at + 7])
+            await asyncio.sleep(0)
+        await user.see("in pieces")
+
+
+async def test_a_command_without_an_answer_is_sent_once_more_under_its_name(tmp_path: Path) -> None:
+    async with session(tmp_path) as user:
+        user.daemon.swallow = 1
+        await user.press("P")
+        await user.sent(2)
+        assert user.daemon.commands[0] == user.daemon.commands[1]
+        await user.see("rollout.pause was taken.")
+
+
+async def test_a_command_that_never_had_an_answer_may_have_been_taken(tmp_path: Path) -> None:
+    async with session(tmp_path) as user:
+        user.daemon.swallow = 5
+        await user.press("P")
+        await user.see("It may have been taken")
+
+
+async def test_a_refusal_is_a_sentence(tmp_path: Path) -> None:
+    async with session(tmp_path) as user:
+        user.daemon.refuse = (403, {"code": "role", "message": "maria may look, but not pause.", "where": "web", "exit_code": 5})
+        await user.press("P")
+        await user.see("maria may look, but not pause. (web)")
+
+
+async def test_a_rollout_seen_in_part_is_asked_for(tmp_path: Path) -> None:
+    async with session(tmp_path) as user:
+        whole = story.rollout("db", [story.run(f"db-{n}", "b" if n == 1 else ".") for n in (1, 2, 3)], **{"from": "14", "to": "15"})
+        user.daemon.rollouts["db-r1"] = whole
+        part = {**whole, "servers": whole["servers"][:1], "partial": True, "counts": {"booting": 1, "waiting": 2}}
+        user.daemon.push({"frame": "rollout", "row": part})
+        await user.until(lambda: "db-r1" in user.app.desk.model.rollouts and user.app.desk.model.rollouts["db-r1"].whole, "all of it")
+        assert len(user.app.desk.model.rollouts["db-r1"].runs) == 3
+
+
+async def test_a_daemon_that_falls_silent_is_lost(tmp_path: Path) -> None:
+    heard: list[str] = []
+
+    class Ear:
+        resume_from = 0
+
+        def came_status(self, frame: object) -> None: ...
+        def came_frame(self, frame: object) -> None: ...
+        def came_events(self, rows: object) -> None: ...
+        def came_life(self) -> None: ...
+
+        def lost(self, why: str) -> None:
+            heard.append(why)
+
+    async with CannedDaemon(tmp_path / "s") as daemon:
+        work = asyncio.create_task(Link(str(daemon.socket), back_off=(5.0,), silence=0.2).run(Ear()))
+        async with asyncio.timeout(10):
+            while not heard:
+                await asyncio.sleep(0.01)
+        work.cancel()
+    assert heard == ["it took too long"]
+
+
+@pytest.mark.parametrize(("error", "said"), [
+    (FileNotFoundError(2, "No such file"), "no daemon listens at /run/s"),
+    (ConnectionRefusedError(111, "refused"), "nobody answers at /run/s"),
+    (PermissionError(13, "Permission denied"), "/run/s may not be opened by you: ask to be in its group"),
+    (TimeoutError(), "it took too long"),
+    (ValueError("bad \x1b]0;x\x07"), "bad ]0;x"),
+    (LinkError("A sentence."), "A sentence."),
+])
+def test_errors_are_words(error: Exception, said: str) -> None:
+    assert sentence(error, "/run/s") == said
+
+
+def test_a_refusal_without_words_still_says_something() -> None:
+    assert refusal({}, 500).sentence == "The daemon answered 500 without a reason."
+    assert refusal({"error": {"message": "No.", "difference": ["a", 3]}}, 409).difference == ("a",)
