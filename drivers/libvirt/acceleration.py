@@ -29,6 +29,23 @@ PROOF_CONSOLE: Final = "anew-console-proof.0.log"
 _KERNEL = re.compile(rb"Linux version|\[ +\d+\.\d{6}\] |Run /\S+ as init|login:|anew: ")
 
 
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What a hypervisor says of itself. `owners`: it gives a guest's files to the guest's user (the DAC model)."""
+
+    versions: str
+    kvm: bool
+    owners: bool
+
+
+def ask_host(connection: api.Connection) -> Host:
+    """On a worker thread."""
+    capabilities = ET.fromstring(connection.getCapabilities())
+    kvm = capabilities.find("guest/arch[@name='x86_64']/domain[@type='kvm']") is not None
+    models = {model.text for model in capabilities.findall("host/secmodel/model")}
+    return Host(f"{connection.getLibVersion()}/{connection.getVersion()}", kvm, "dac" in models)
+
+
 @dataclass(slots=True)
 class Acceleration:
     """What one hypervisor can do: the domain type to use, found once."""
@@ -39,6 +56,13 @@ class Acceleration:
     wish: str
     memory: Path
     _kind: str = ""
+    _host: Host | None = None
+
+    async def host(self) -> Host:
+        """What the hypervisor offers, asked once."""
+        if self._host is None:
+            self._host = await self.main.call("asking what the hypervisor offers", 30.0, ask_host)
+        return self._host
 
     async def kind(self, sample: Blueprint) -> str:
         """kvm, qemu or test.
@@ -54,10 +78,10 @@ class Acceleration:
             return "test"
         if self.wish != "auto":
             return {"kvm": "kvm", "tcg": "qemu"}[self.wish]
-        versions, offered = await self.main.call("asking what the hypervisor offers", 30.0, _offers)
-        if not offered:
+        host = await self.host()
+        if not host.kvm:
             return "qemu"
-        key = f"{self.main.place} {self.main.uri} {versions}"
+        key = f"{self.main.place} {self.main.uri} {host.versions}"
         known = self._remembered().get(key)
         if known is not None and (known[0] == "kvm" or self.clock.now() - known[1] < RETRY_SECONDS):
             return known[0]
@@ -141,9 +165,3 @@ def proof_xml(trial: Blueprint) -> str:
         for element in domain.findall(name):
             domain.remove(element)
     return ET.tostring(domain, encoding="unicode")
-
-
-def _offers(connection: api.Connection) -> tuple[str, bool]:
-    capabilities = ET.fromstring(connection.getCapabilities())
-    offered = capabilities.find("guest/arch[@name='x86_64']/domain[@type='kvm']") is not None
-    return f"{connection.getLibVersion()}/{connection.getVersion()}", offered

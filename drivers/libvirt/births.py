@@ -117,7 +117,8 @@ class Births:
         return False
 
     async def _make(self, place: Place, pool: Pool, order: Birth, op: Operation) -> None:
-        _refuse_namesake(await place.look(), order)
+        uuid = names.incarnation_uuid(self.fleet, order.server, order.number)
+        _refuse_namesake(await place.look(), order, uuid)
         staged = await self.stage(order.image, place, op.deadline)
         data = await self._data(place, pool, order.server)
         plan = await self._blueprint(place, pool, order, op, staged, data)
@@ -204,6 +205,7 @@ class Births:
             mac=names.mac(self.fleet, order.server, order.number),
             port=0,
             console=f"{directory}/{names.console(order.server, order.number)}",
+            owners=(await place.acceleration.host()).owners,
         )
 
     async def _put_seed(self, place: Place, tag: tags.Tag, pool: Pool) -> str:
@@ -252,7 +254,7 @@ class Births:
             tag = replace(tag, address=f"{pool.network.address}:{port}")
         where = names.domain(tag.server, tag.number)
         if isinstance(start, _Making):
-            _refuse_namesake(look, start.order)
+            _refuse_namesake(look, start.order, tag.uuid)
             plan = replace(start.plan, tag=tag, port=port)
             text = domain_xml.build(plan)
         else:
@@ -315,10 +317,10 @@ def _revived(connection: api.Connection, tag: tags.Tag, start: _Revival, port: i
     return ET.tostring(domain, encoding="unicode")
 
 
-def _refuse_namesake(look: snapshot.Snapshot, order: Birth) -> None:
+def _refuse_namesake(look: snapshot.Snapshot, order: Birth, uuid: str) -> None:
     name = names.domain(order.server, order.number)
     other = look.by_name(name)
-    if other is not None:
+    if other is not None and other.uuid != uuid:
         raise Refused(
             f"a domain called {name} exists already (UUID {other.uuid}) and is not this incarnation"
             f"{': ' + other.stranger if other.stranger else ''}; anew does not touch it: rename or remove it",

@@ -50,9 +50,10 @@ class Kernel:
 
 @dataclass(frozen=True, slots=True)
 class Blueprint:
-    """All that a domain is made from. `kind`: kvm, qemu (TCG) or test. Memory in bytes.
+    """All that a domain is made from.
 
-    `data`: (serial, path).
+    `kind`: kvm, qemu (TCG) or test. Memory in bytes. `data`: (serial, path). `owners`: the hypervisor changes the
+    owner of a guest's files (DAC), so shared ones must be exempted.
     """
 
     tag: tags.Tag
@@ -70,6 +71,7 @@ class Blueprint:
     console: str
     seed: tuple[Literal["fwcfg", "iso"], str] | None = None
     agent: bool = True
+    owners: bool = True
 
 
 def build(plan: Blueprint) -> str:
@@ -89,7 +91,7 @@ def build(plan: Blueprint) -> str:
     for event, action in (("on_poweroff", "destroy"), ("on_reboot", "destroy"), ("on_crash", "destroy")):
         _text(domain, event, action)
     devices = ET.SubElement(domain, "devices")
-    _root_disk(devices, plan.root)
+    _root_disk(devices, plan.root, exempt=plan.owners)
     for index, (serial, path) in enumerate(plan.data):
         _data_disk(devices, serial, path, f"vd{chr(ord('b') + index)}")
     _small_devices(devices, plan)
@@ -177,8 +179,8 @@ def _boot(domain: ET.Element, plan: Blueprint) -> None:
     _text(os, "cmdline", plan.kernel.cmdline)
 
 
-def _root_disk(devices: ET.Element, root: Root) -> None:
-    disk = _disk(devices, root.path, root.format, "vda", relabel=root.backing is not None)
+def _root_disk(devices: ET.Element, root: Root, *, exempt: bool) -> None:
+    disk = _disk(devices, root.path, root.format, "vda", relabel=root.backing is not None or not exempt)
     if root.backing is None:
         ET.SubElement(disk, "readonly")
         ET.SubElement(disk, "shareable")
@@ -186,7 +188,7 @@ def _root_disk(devices: ET.Element, root: Root) -> None:
     path, kind = root.backing
     backing = ET.SubElement(disk, "backingStore", {"type": "file"})
     ET.SubElement(backing, "format", {"type": kind})
-    _source(backing, path, relabel=False)
+    _source(backing, path, relabel=not exempt)
     ET.SubElement(backing, "backingStore")
 
 

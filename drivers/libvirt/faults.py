@@ -31,7 +31,6 @@ TABLE: Final[dict[str, str]] = {
     "VIR_ERR_NO_STORAGE_POOL": LATER,
     "VIR_ERR_AGENT_UNRESPONSIVE": LATER,
     "VIR_ERR_AGENT_UNSYNCED": LATER,
-    "VIR_ERR_AGENT_COMMAND_TIMEOUT": LATER,
     "VIR_ERR_AUTH_FAILED": DENIED,
     "VIR_ERR_AUTH_CANCELLED": DENIED,
     "VIR_ERR_AUTH_UNAVAILABLE": DENIED,
@@ -49,7 +48,7 @@ TABLE: Final[dict[str, str]] = {
     "VIR_ERR_STORAGE_VOL_EXIST": LATER,  # two of us made it at once: the next look finds it
     "VIR_ERR_NO_NETWORK": NEVER,
 }
-_BY_CODE: Final[dict[int, str]] = {api.constant(name): kind for name, kind in TABLE.items()}
+_BY_CODE: Final = {code: kind for name, kind in TABLE.items() if (code := api.constant(name)) >= 0}
 
 WORDS = 400
 """Characters of libvirt's own text that are kept: QEMU's last lines can be long."""
