@@ -170,7 +170,10 @@ def _foreign(place: Place, pool: Pool, look: Snapshot) -> list[Foreign]:
         if domain.tag is not None or (domain.name == f"anew-proof-{place.fleet}" and not domain.persistent):
             continue
         note = domain.stranger
-        if not note and re.fullmatch(rf"{re.escape(pool.name)}-\d+(\.\d+)?", domain.name):
+        named_as_ours = re.fullmatch(rf"{re.escape(pool.name)}-\d+(\.\d+)?", domain.name)
+        if domain.other_fleet and not named_as_ours:
+            continue  # anew made it, for somebody else: neither to be adopted nor in our way
+        if not note and named_as_ours:
             note = "it bears the name of a server of this pool, but anew did not make it"
         state: Running = "running" if domain.active else "stopped"
         found.append(Foreign(place.name, domain.name, domain.uuid, state, note))

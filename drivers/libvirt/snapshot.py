@@ -17,7 +17,7 @@ from fleet.core.observed import Running
 class DomainSeen:
     """One domain. `tag` is set only if it is ours by fleet and UUID.
 
-    `stranger` says why a tagged one is not.
+    `stranger` says why a tagged one is not, `other_fleet` whose it is.
     """
 
     name: str
@@ -29,6 +29,7 @@ class DomainSeen:
     xml: ET.Element
     tag: tags.Tag | None = None
     stranger: str = ""
+    other_fleet: str = ""
 
     @property
     def running(self) -> Running:
@@ -127,23 +128,25 @@ def _read(domain: api.Domain, fleet: str) -> DomainSeen:
     xml = ET.fromstring(domain.XMLDesc(0))
     state = domain.state()
     name, uuid = domain.name(), domain.UUIDString()
-    ours, stranger = _judge(xml, uuid, fleet)
+    ours, stranger, other = _judge(xml, uuid, fleet)
     active, persistent = domain.isActive() == 1, domain.isPersistent() == 1
-    return DomainSeen(name, uuid, active, persistent, state[0], state[1], xml, ours, stranger)
+    return DomainSeen(name, uuid, active, persistent, state[0], state[1], xml, ours, stranger, other)
 
 
-def _judge(xml: ET.Element, uuid: str, fleet: str) -> tuple[tags.Tag | None, str]:
+def _judge(xml: ET.Element, uuid: str, fleet: str) -> tuple[tags.Tag | None, str, str]:
+    """(our tag, why a tagged domain is not ours, the other fleet that it is of)."""
     try:
         found = tags.read(xml)
     except ValueError as err:
-        return None, f"it bears a tag of anew that cannot be read: {err}"
+        return None, f"it bears a tag of anew that cannot be read: {err}", ""
     if found is None:
-        return None, ""
+        return None, "", ""
     if found.fleet != fleet:
-        return None, f"it belongs to the fleet {found.fleet}"
+        return None, f"it belongs to the fleet {found.fleet}", found.fleet
     if found.uuid != uuid:
         return (
             None,
             f"it is a copy of {found.server}.{found.number}: it bears that one's tag under another UUID",
+            "",
         )
-    return found, ""
+    return found, "", ""
