@@ -1,5 +1,5 @@
 #!/bin/bash
-# Starts, stops or reports the libvirt daemon that the lab needs. Usage: libvirt.sh start|stop|status
+# Starts, stops, restarts or reports the libvirt daemon that the lab needs. Usage: libvirt.sh start|stop|restart|status
 #   A daemon that answers already is used and never stopped. What this script started, and the one mode it changed, are
 #   recorded in /run/anew-lab (gone after a reboot, as they are) and undone by "stop"; nothing else of the machine changes.
 set -euo pipefail
@@ -132,6 +132,20 @@ stop() {
   [ ! -d $state ] || as_root rmdir --ignore-fail-on-non-empty $state
 }
 
+# Restarts libvirtd, and only one that this script started; guests and their consoles (virtlogd) live on.
+restart() {
+  if [ "$(noted service)" = started ]; then
+    as_root systemctl restart libvirtd
+  elif ours_by_hand libvirtd; then
+    finish libvirtd
+    launch libvirtd -f $state/libvirtd.conf
+  else
+    say "libvirtd was not started by libvirt.sh, so it is not restarted"
+    return 3
+  fi
+  wait_answer
+}
+
 status() {
   if answers; then
     echo "libvirt answers on $uri ($([ -d $state ] && echo "started by libvirt.sh" || echo "not started by libvirt.sh"))"
@@ -142,6 +156,6 @@ status() {
 }
 
 case ${1-} in
-  start | stop | status) "$1" ;;
-  *) die "usage: libvirt.sh start|stop|status" ;;
+  start | stop | restart | status) "$1" ;;
+  *) die "usage: libvirt.sh start|stop|restart|status" ;;
 esac
