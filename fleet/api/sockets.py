@@ -45,11 +45,14 @@ def listening(path: str, *, group: str | None = None) -> Iterator[socket.socket]
 
 
 def _check_folder(folder: str) -> None:
+    before = os.umask(0o077)
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
         found = os.stat(folder)
     except OSError as error:
         raise Invalid(f"the socket's folder cannot be made: {error.strerror}", where=folder) from error
+    finally:
+        os.umask(before)
     if found.st_uid not in (os.getuid(), 0):
         raise Refused("the socket's folder belongs to someone else; choose another with ANEW_SOCKET", where=folder)
     if found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX:

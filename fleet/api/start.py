@@ -57,11 +57,14 @@ def daemon_environment() -> dict[str, str]:
 
 
 def _make_folder(state: str) -> None:
+    before = os.umask(0o077)  # makedirs gives its mode only to the last folder, and a parent may be a state folder too
     try:
         os.makedirs(state, mode=0o700, exist_ok=True)
         found = os.stat(state)
     except OSError as error:
         raise Invalid(f"the state folder cannot be made: {error.strerror}", where=state) from error
+    finally:
+        os.umask(before)
     if found.st_uid != os.getuid():
         raise Refused("the state folder belongs to someone else; choose another with ANEW_STATE", where=state)
 

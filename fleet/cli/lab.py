@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-
 import time
 
 from fleet.api.places import find_fleet, find_state, packaged_fleet

@@ -36,10 +36,11 @@ def error_of(capsys: Capture) -> dict[str, object]:
     (("image", "show", "web"), 2, "usage"), (("image", "show", "web/9"), 2, "unknown-image"), (("adopt", "nope", "web", "--yes"), 2, "unknown-domain"),
     (("rollout", "start", "web", "--yes", "--plan", "0000000"), 5, "stale-plan"), (("rollout", "start", "web", "--yes", "--plan", "0"), 2, "usage"),
     (("rollout", "start", "web"), 2, "no-terminal"), (("rollback", "web"), 2, "no-terminal"), (("plan", "web", "--servers", ","), 2, "usage"),
-    (("lab", "down", "--fleet", "/etc/anew/fleet.toml"), 2, "no-terminal"), (("status", "--fleet", "/other.toml"), 5, "other-fleet"),
+    (("lab", "down", "--fleet", "/etc/anew/fleet.toml", "--socket", "SOCKET"), 2, "no-terminal"), (("status", "--fleet", "/other.toml"), 5, "other-fleet"),
     (("image", "add", "/nonexistent"), 2, "invalid"), (("root", "nope"), 2, "unknown-name"), (("journal", "show", "--limit", "0"), 2, "usage"),
     (("daemon", "run", "--fleet", "/nonexistent.toml"), 2, "no-fleet"), ((), 2, "usage")])
 def test_errors_are_sentences_with_a_code(served: Served, capsys: Capture, arguments: tuple[str, ...], code: int, name: str) -> None:
+    arguments = tuple(served.socket if word == "SOCKET" else word for word in arguments)
     assert call(*arguments, "--json") == code
     found = error_of(capsys)
     assert (found["code"], found["exit_code"]) == (name, code)
@@ -261,9 +262,9 @@ def test_the_lab_is_removed_by_the_daemon_alone(served: Served, monkeypatch: pyt
     monkeypatch.setattr("fleet.cli.lab.LOOK_SECONDS", 0.01)
     served.office.rollout_seen = [rollout_row(), rollout_row("paused"), rollout_row("aborted", ended_at="2026-11-21T21:00:00Z")]
     served.office.findings = [{"place": "hv1", "kind": "volume", "key": "web-2-seed", "note": "", "fix": "remove it", "pool": "web"}]
-    assert call("lab", "down", "--yes", "--fleet", "/etc/anew/fleet.toml") == 0
+    assert call("lab", "down", "--yes", "--fleet", "/etc/anew/fleet.toml", "--socket", served.socket) == 0
     sent = [(one["command"], one.get("rollout"), one.get("pool"), one.get("kind"), one.get("key")) for one in served.office.commands]
-    assert sent == [("rollout.abort", "r-0123456789abcdef", None, None, None), ("doctor.fix", None, "web", "fleet", "lab"),
+    assert sent == [("rollout.abort", "r-0123456789abcdef", None, None, None), ("doctor.fix", None, None, "fleet", "lab"),
                     ("doctor.fix", None, "web", "volume", "web-2-seed")]
 
 
@@ -275,9 +276,9 @@ def test_an_empty_lab_is_born_at_version_1(served: Served, monkeypatch: pytest.M
         served.office.empty = False
 
     monkeypatch.setattr("fleet.cli.lab.until_born", grown)
-    assert call("lab", "up", "--fleet", "/etc/anew/fleet.toml") == 0
+    assert call("lab", "up", "--fleet", "/etc/anew/fleet.toml", "--socket", served.socket) == 0
     sent = served.office.commands[-1]
     assert (sent["command"], sent["plan"]["to"], sent["plan"]["overrides"]) == ("rollout.start", "1", {"promotion": "auto"})
     assert "anew rollout start web --to 2" in capsys.readouterr().out
-    assert call("lab", "up", "--fleet", "/etc/anew/fleet.toml") == 0
+    assert call("lab", "up", "--fleet", "/etc/anew/fleet.toml", "--socket", served.socket) == 0
     assert len(served.office.commands) == 1

@@ -157,10 +157,13 @@ def test_a_lab_goes_up_and_down_by_the_daemon(fleet: Fleet) -> None:
     up = fleet.anew("lab", "up")
     assert up.code == 0, up.err
     assert "anew rollout start app --to 2" in up.out
-    assert versions(fleet) == {"1": 3}
-    started = fleet.anew("rollout", "start", "app", "--to", "2", "--promotion", "manual", "--yes", "--wait")
+    lab = os.path.join(fleet.state, "lab")
+    at = ("--socket", os.path.join(lab, "anew.sock"))
+    assert fleet.data("status", *at)["pools"][0]["versions"] == {"1": 3}
+    assert versions(fleet) == {}, "the lab is not the fleet of the person who tries it"
+    started = fleet.anew("rollout", "start", "app", "--to", "2", "--promotion", "manual", "--yes", "--wait", *at)
     assert started.code == 4, started.err
     down = fleet.anew("lab", "down", "--yes")
     assert down.code == 0, down.err
-    assert fleet.anew("daemon", "status").code == 6
-    assert versions(fleet) == {}
+    assert fleet.anew("daemon", "status", *at).code == 6
+    assert not os.path.exists(lab)

@@ -94,8 +94,9 @@ def test_a_large_fleet_shows_only_what_is_not_well(served: Served, capsys: pytes
     ("rollback", "web", "--yes"), ("hold", "web-1", "--why", "x"), ("release", "web-1"), ("adopt", "old-web", "web", "--yes"),
     ("root", "web"), ("root", "web-1", "ephemeral"), ("image", "list"), ("image", "show", "web/2"), ("image", "diff", "web/1", "web/2"),
     ("image", "verify", "web/1"), ("image", "reject", "web/2", "--why", "slow"), ("image", "unreject", "web/2"), ("journal", "verify"),
-    ("doctor",), ("daemon", "status"), ("reload",), ("info",), ("lab", "status", "--fleet", "/etc/anew/fleet.toml")])
+    ("doctor",), ("daemon", "status"), ("reload",), ("info",), ("lab", "status", "--fleet", "/etc/anew/fleet.toml", "--socket", "SOCKET")])
 def test_every_command_speaks_json(served: Served, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]) -> None:
+    arguments = tuple(served.socket if word == "SOCKET" else word for word in arguments)
     assert call("--json", *arguments) == 0
     before = json.loads(capsys.readouterr().out)
     assert isinstance(before, dict)

@@ -32,8 +32,9 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_folder_and_socket_are_closed_to_others_and_gone_afterwards(folder: str) -> None:
-    path = os.path.join(folder, "run", "anew.sock")
+    path = os.path.join(folder, "run", "user", "anew.sock")
     with listening(path):
+        assert stat.S_IMODE(os.stat(os.path.join(folder, "run")).st_mode) == 0o700
         assert stat.S_IMODE(os.stat(os.path.dirname(path)).st_mode) == 0o700
         assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
     assert not os.path.exists(path)
