@@ -38,7 +38,7 @@ def complete(model: ViewModel, typed: str) -> list[str]:
                    *(model.servers if words[0] in SERVER_VERBS else ()))
     else:
         options = ()
-    return [head + space + option for option in options if option.startswith(last)][:200]
+    return list(dict.fromkeys(head + space + option for option in options if option.startswith(last)))[:200]
 
 
 def ask(desk: Desk) -> None:

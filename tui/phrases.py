@@ -29,8 +29,8 @@ ROLLOUT_TONES: Mapping[str, str] = {
     "rolling-back": "warn", "done": "good", "rolled-back": "warn", "failed": "bad", "aborted": "bad",
 }
 CELL_WORDS: Mapping[str, str] = {
-    "+": "done", "h": "proving", "b": "booting", "s": "stopping", "d": "draining", ".": "waiting", "!": "failed",
-    "<": "put back", "=": "skipped",
+    "+": "done", "!": "failed", "<": "put back", "h": "proving", "b": "booting", "s": "stopping", "d": "draining",
+    ".": "waiting", "=": "skipped",
 }
 CELL_TONES: Mapping[str, str] = {
     "+": "good", "h": "accent", "b": "accent", "s": "accent", "d": "accent", ".": "dim", "!": "bad", "<": "warn",

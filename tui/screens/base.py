@@ -124,7 +124,12 @@ class TableView(View, Generic[R]):
 
     def filter_words(self) -> str:
         """What hides rows, for the line under the table; "" when nothing does."""
-        parts = [f"filter {self.table.filter.source}"] if self.table.filter.pattern is not None else []
+        source = self.table.filter.source
+        if source.startswith("pool:^") and source.endswith("$"):
+            source = "pool " + source[6:-1].replace("\\", "")
+        else:
+            source = f"filter {source}"
+        parts = [source] if self.table.filter.pattern is not None else []
         if self.table.only is not None:
             parts.append("only faults")
         if self.table.marks:

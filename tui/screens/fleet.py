@@ -82,7 +82,7 @@ class FleetView(TableView[Pool]):
         model = self.desk.model
         self.table.update(model.pools, object())
         if not model.pools:
-            return [(), (Span("  no pools yet" if model.connection.live else "  waiting for the daemon", "dim"),)]
+            return [(), (Span("  no pools: the fleet file describes none" if model.connection.live else "  waiting for the daemon", "dim"),)]
         self._lead = min(6, max(len(phrases.lead_version(pool)) for pool in model.pools.values()))
         most = max(4, height - 9)
         rows = self.table.lines(width, min(len(self.table.order) + 1, most, height))

@@ -27,7 +27,7 @@ class HelpView(TableView[Key]):
         self.table = Table(
             (
                 Column("key", "key", lambda key: (Span(label(key), "key"),), 6, words=label),
-                Column("does", "does", lambda key: footer_words(key, self.at), 12, words=lambda key: key.action),
+                Column("does", "does", lambda key: footer_words(key, self.at), 13, words=lambda key: key.action),
                 Column("long", "", self._long, 0, words=lambda key: key.long),
             ),
         )
@@ -51,8 +51,8 @@ class HelpView(TableView[Key]):
         self.table.update(self._rows, id(self._rows))
         head: list[Line] = [(Span(f" Keys of {self.about.name}", "title"),
                              Span("   enter runs one, esc goes back", "dim")), ()]
-        tail: list[Line] = [(Span(" j k g G, arrows, PgUp PgDn move · esc or q goes back, on Fleet it leaves · "
-                                  "rollouts go on without this terminal", "dim"),)]
+        tail: list[Line] = [(Span(" j k g G, arrows, PgUp, PgDn move · q goes back, on Fleet it leaves; "
+                                  "nothing stops", "dim"),)]
         rows = self.table.lines(width, max(2, height - 4))
         return (head + rows + [()] * (height - 3 - len(rows)) + tail)[:height]
 

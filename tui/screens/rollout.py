@@ -86,10 +86,10 @@ class RolloutView(View):
                 "No rollout yet. p on a pool (1) plans one; nothing happens before you say so.")
             return [(), (Span(f"  {words}", "dim"),)]
         rows = self._state(rollout, width)
-        cells = self._cells(rollout, width, max(1, height - 12))
+        cells = self._cells(rollout, width, max(1, height - 6))
         gap: list[Line] = [()] if height - len(rows) - len(cells) >= 16 else []
         rows += [*gap, *cells, self._legend(rollout), *gap, self._budget(rollout)]
-        tail_room = 3 if height >= 14 else 0
+        tail_room = 3 if height - len(rows) >= 9 else 0
         rows += self._servers(rollout, width, max(1, height - len(rows) - 1 - tail_room))
         rows += [self._forecast(rollout), *gap]
         rows += self._tail(rollout, width, height - len(rows))
@@ -101,8 +101,10 @@ class RolloutView(View):
         kind = "" if rollout.kind == "rollout" else f"{rollout.kind} "
         started = phrases.when(self.desk.model.local(rollout.started), self.desk.now, self.desk.clock.zone)
         tone = phrases.ROLLOUT_TONES.get(rollout.state, "accent")
+        family = f"{rollout.image} " if rollout.image != rollout.pool else ""
         head: Line = (
-            Span(f" {rollout.pool}", "title"), Span(f"  {kind}{rollout.image} {phrases.movement(rollout)}  "),
+            Span(f" {rollout.pool}", "title"),
+            Span(f"  {kind}{family}{phrases.movement(rollout)}  "),
             Span(phrases.rollout_state(rollout), tone), Span(f", {done} of {total} done"),
             Span(f"  since {started} by {phrases.who(rollout.author)}", "dim"),
         )
@@ -180,12 +182,17 @@ class RolloutView(View):
             runs.insert(0, current)
         waits = self.desk.model.waits(rollout)[:3] if rollout.active else []
         roomy = 2 * len(runs) + len(waits) <= min(most, 10)
+        room = most - min(len(waits), max(0, most - 1))
+        if not roomy and len(runs) > room:
+            runs, more = runs[: room - 1], len(runs) - room + 1
+        else:
+            more = 0
         rows = [row for run in runs for row in self._run(rollout, run, now, "›" if run is current else " ", roomy)]
+        if more:
+            rows.append((Span(f" and {more} more: enter opens one, 2 lists all", "dim"),))
         rows += [(Span(f" {name:<10} "), Span("waits: " if not why.startswith("wait") else "", "dim"), Span(why, "dim"))
                  for name, why in waits]
-        if len(rows) > most:
-            rows = [*rows[: most - 1], (Span(f" and {len(rows) - most + 1} more: enter opens one, 2 lists all", "dim"),)]
-        return rows
+        return rows[:most]
 
     def _run(self, rollout: Rollout, run: Run, now: float, mark: str, roomy: bool) -> list[Line]:
         """One server's step: how long, how long it takes as a rule, until when; its reason below if there is room."""
@@ -209,8 +216,11 @@ class RolloutView(View):
             ended = phrases.when(self.desk.model.local(rollout.ended), self.desk.now, self.desk.clock.zone)
             return fact("ended", ended, Span(f"   {cost}" if cost else "", "dim"))
         said = phrases.eta(rollout, self.desk.clock.zone, ranged=True).removeprefix("eta ")
-        waits = "when you promote" if rollout.state == "awaiting-promotion" else "not known yet"
-        return fact("eta", said or waits, Span(f"     {cost}" if cost else "", "dim"))
+        if rollout.state == "awaiting-promotion":
+            said = f"{phrases.about(rollout.eta)} after you promote" if rollout.eta else "when you promote"
+        elif rollout.state == "paused":
+            said = "none while it is paused"
+        return fact("eta", said or "not known yet", Span(f"     {cost}" if cost else "", "dim"))
 
     def _tail(self, rollout: Rollout, width: int, room: int) -> list[Line]:
         if room < 2:

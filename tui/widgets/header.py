@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import ceil
+
 from tui.clock import Clock
 from tui.ink import Line, Span, clip_line, line_width
 from tui.phrases import plural, rollout_phrase, when
@@ -19,8 +21,8 @@ def state(model: ViewModel, armed_left: float, clock: Clock) -> Line:
     if model.read_only:
         return (Span(" DAEMON READ-ONLY ", "stale"),)
     if armed_left > 0:
-        minutes = int(armed_left // 60)
-        return (Span(f" ARMED {f'{minutes}m' if minutes else '<1m'} left ", "armed"),)
+        left = f"{ceil(armed_left / 60)}m" if armed_left >= 60 else "<1m"
+        return (Span(f" ARMED {left} left ", "armed"),)
     return (Span("observer" if model.role == "observer" else "read-only, A arms", "dim"),)
 
 
