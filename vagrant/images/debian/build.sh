@@ -65,7 +65,7 @@ write_manifest() {
   local dest=$1 file
   {
     printf 'family = "debian"\nversion = "%s"\nbuilt_at = %s\nkind = "raw"\nroot = "root.raw"\n' "$version" "$(date -u -d "@$epoch" +%Y-%m-%dT%H:%M:%SZ)"
-    printf 'boot = { kernel = "vmlinuz", initrd = "initrd.img", cmdline = "%s" }\n' "root=/dev/vda rw console=ttyS0 quiet panic=1 mitigations=off"
+    printf 'boot = { kernel = "vmlinuz", initrd = "initrd.img", cmdline = "%s" }\n' "root=/dev/vda rw console=ttyS0 quiet panic=1 no_timer_check mitigations=off"
     printf 'packages = "packages.txt"\nsource = "vagrant/images/debian, suite %s"\n\n[files]\n' "$suite"
     for file in initrd.img packages.txt root.raw vmlinuz; do file_entry "$dest" $file; done
   } >"$dest/image.toml"
