@@ -99,7 +99,7 @@ RUNNING: Final[int] = libvirt.VIR_DOMAIN_RUNNING
 PAUSED: Final[int] = libvirt.VIR_DOMAIN_PAUSED
 CRASHED: Final[int] = libvirt.VIR_DOMAIN_CRASHED
 SHUTOFF_REASONS: Final[dict[int, str]] = {
-    libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN: "it shut itself down",
+    libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN: "it shut itself down, or it panicked or rebooted",
     libvirt.VIR_DOMAIN_SHUTOFF_DESTROYED: "it was destroyed, or it panicked or rebooted",
     libvirt.VIR_DOMAIN_SHUTOFF_CRASHED: "it crashed",
     libvirt.VIR_DOMAIN_SHUTOFF_FAILED: "QEMU failed",
