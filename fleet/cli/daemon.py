@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
-import time
 
 from fleet.api.client import DaemonUnreachable
 from fleet.api.places import find_fleet, find_state
-from fleet.api.start import daemon_command, is_up
+from fleet.api.start import daemon_command
 from fleet.cli.text import local
 from fleet.core.errors import Invalid, Refused
 
@@ -16,8 +16,7 @@ TYPE_CHECKING = False  # as `typing` has it; importing typing is felt at start-u
 if TYPE_CHECKING:
     from fleet.cli.context import Context
 
-STOP_SECONDS = 30.0
-LOOK_SECONDS = 0.05
+STOP_SECONDS = 60.0
 
 
 def run(context: Context) -> None:
@@ -34,7 +33,7 @@ def run(context: Context) -> None:
 
 
 def stop(context: Context) -> None:
-    """Ask the daemon to end (SIGTERM), and wait until its socket is gone. Rollouts wait for the next daemon."""
+    """Ask the daemon to end (SIGTERM), and wait until it has. Rollouts wait for the next daemon."""
     stop_daemon(context)
     if context.as_json:
         context.data({"ok": True, "socket": context.socket})
@@ -48,16 +47,20 @@ def stop_daemon(context: Context) -> None:
     if pid <= 1:
         raise Refused("the socket is held by the service manager; use systemctl stop anew", where=context.socket)
     try:
-        os.kill(pid, signal.SIGTERM)
+        process = os.pidfd_open(pid)  # keeps meaning this process, also if its number is given to another
+    except ProcessLookupError:
+        return
+    try:
+        signal.pidfd_send_signal(process, signal.SIGTERM)
+        ended, _, _ = select.select([process], [], [], STOP_SECONDS)
     except PermissionError as error:
         raise Refused(f"the daemon (pid {pid}) is not yours to stop", where=context.socket, code="role") from error
     except ProcessLookupError:
         return
-    limit = time.monotonic() + STOP_SECONDS
-    while is_up(context.socket):
-        if time.monotonic() > limit:
-            raise DaemonUnreachable(f"the daemon (pid {pid}) did not end within {STOP_SECONDS:.0f} s", where=context.socket)
-        time.sleep(LOOK_SECONDS)
+    finally:
+        os.close(process)
+    if not ended:
+        raise DaemonUnreachable(f"the daemon (pid {pid}) did not end within {STOP_SECONDS:.0f} s", where=context.socket)
 
 
 def status(context: Context) -> int:

@@ -245,20 +245,20 @@ def test_following_the_journal(served: Served) -> None:
     command.stdout.close()
 
 
-def test_the_daemon_that_is_stopped_is_the_one_that_listens(served: Served, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
-    ended: list[tuple[int, int]] = []
-
-    def kill(pid: int, number: int) -> None:
-        ended.append((pid, number))
-        served.stop()
-
-    monkeypatch.setattr("fleet.cli.daemon.os.kill", kill)
-    assert call("daemon", "stop") == 0
-    assert ended == [(os.getpid(), signal.SIGTERM)]
+def test_the_daemon_that_is_stopped_is_the_one_that_listens(tmp_path: object, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = f"{tmp_path}/a.sock"
+    listen = "import socket,sys; s=socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(); print(flush=True); input()"
+    daemon = subprocess.Popen([sys.executable, "-c", listen, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert daemon.stdout is not None
+    daemon.stdout.readline()
+    assert call("daemon", "stop", "--socket", path) == 0
+    assert daemon.poll() == -signal.SIGTERM
+    assert "the daemon has ended" in capsys.readouterr().out
+    daemon.communicate()
 
 
 def test_the_lab_is_removed_by_the_daemon_alone(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fleet.cli.daemon.os.kill", lambda *_: served.stop())
+    monkeypatch.setattr("fleet.cli.lab.stop_daemon", lambda _: served.stop())
     monkeypatch.setattr("fleet.cli.lab.LOOK_SECONDS", 0.01)
     served.office.rollout_seen = [rollout_row(), rollout_row("paused"), rollout_row("aborted", ended_at="2026-11-21T21:00:00Z")]
     served.office.findings = [{"place": "hv1", "kind": "volume", "key": "web-2-seed", "note": "", "fix": "remove it", "pool": "web"}]
