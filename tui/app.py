@@ -185,7 +185,7 @@ def run(socket: str, options: Mapping[str, str]) -> int:
     """
     chosen = dict(options)
     chosen["theme"] = theme.choose(os.environ, options.get("theme", ""))
-    chosen.setdefault("ascii", "yes" if theme.needs_ascii(os.environ) else "no")
+    chosen.setdefault("ascii", "yes" if theme.needs_ascii(theme.first_environment()) else "no")
     os.environ.pop("NO_COLOR", None)  # taken care of by the theme; Textual would turn it into truecolor greys
     with suppress(OSError):
         chosen.setdefault("terminal", os.ttyname(sys.stdin.fileno()).removeprefix("/dev/"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Protocol
+from urllib.parse import quote
 
 from tui import actions, commands
 from tui.clock import Clock
@@ -240,7 +241,7 @@ class Desk:
     async def _complete(self, rollout: str) -> None:
         """The stream told of a part of a rollout whose beginning was not seen here: ask for all of it."""
         try:
-            row = await self.calls.get(f"/v1/rollouts/{rollout}")
+            row = await self.calls.get(f"/v1/rollouts/{quote(rollout, safe='')}")
         finally:
             self._asked.discard(rollout)
         self.model.add_rollout(row, self.now)

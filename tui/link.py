@@ -15,6 +15,7 @@ import asyncio
 import importlib
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import quote
 
 from tui.desk import LinkError
 from tui.shapes import Raw, mapping, rows, text, whole, words
@@ -148,7 +149,7 @@ class Link:
 
         patience = aiohttp.ClientTimeout(total=None, sock_connect=5.0, sock_read=None)
         try:
-            async with self._open().get(f"/v1/servers/{server}/console", timeout=patience) as answer:
+            async with self._open().get(f"/v1/servers/{quote(server, safe='')}/console", timeout=patience) as answer:
                 if answer.status != 200:
                     raise refusal(_body(await answer.content.read(65536)), answer.status)
                 async for data in answer.content.iter_any():

@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from functools import lru_cache
+from pathlib import Path
 
 from rich.style import Style
 
@@ -72,6 +74,16 @@ def choose(environment: Mapping[str, str], wanted: str = "") -> str:
 def _light_background(value: str) -> bool:
     """COLORFGBG is `fg;bg`; 7 and 15 are light backgrounds."""
     return value.rsplit(";", 1)[-1] in ("7", "15") if ";" in value else False
+
+
+def first_environment() -> Mapping[str, str]:
+    """The environment as the user gave it: Python itself sets LC_CTYPE to UTF-8 when it starts in the C locale."""
+    try:
+        raw = Path("/proc/self/environ").read_bytes()
+    except OSError:
+        return os.environ
+    pairs = (item.partition("=") for item in raw.decode("utf-8", "replace").split("\0") if "=" in item)
+    return {name: value for name, _, value in pairs}
 
 
 def needs_ascii(environment: Mapping[str, str]) -> bool:

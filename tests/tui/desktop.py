@@ -10,7 +10,7 @@ from typing import Any
 from tests.tui import story
 from tui.clock import FrozenClock
 from tui.desk import Desk, LinkError
-from tui.ink import plain
+from tui.ink import fit, plain, safe
 from tui.widgets.footer import footer
 from tui.widgets.header import header, tiny
 
@@ -78,9 +78,11 @@ def picture(made: Desk, width: int, height: int) -> list[str]:
     made.size = (width, height)
     at = made.situation()
     if made.tiny:
-        return [plain(tiny(made.model, made.armed_left, made.clock, "P pause u back", width))]
+        return [plain(fit(safe(tiny(made.model, made.armed_left, made.clock, "P pause u back", width)), width))]
     head = header(made.model, made.armed_left, made.clock, width, made.view.rollout())
-    rows = [head, *made.lines(width, height - 4), *made.flash.lines(None, width), footer(made.keymap, at, width)]
+    body = made.lines(width, height - 4)
+    assert len(body) <= max(0, height - 4)
+    rows = [head, *body, *made.flash.lines(None, width), footer(made.keymap, at, width)]
     if made.prompt is not None:
         rows.append(made.prompt.line(width))
-    return [plain(row) for row in rows]
+    return [plain(fit(safe(row), width)) for row in rows]

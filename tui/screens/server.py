@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from tui import phrases, shapes
 from tui.ink import Line, Span, wrap
@@ -37,7 +38,7 @@ class ServerView(View):
             self.desk.spawn(self._ask(name))
 
     async def _ask(self, name: str) -> None:
-        detail = await self.desk.calls.get(f"/v1/servers/{name}")
+        detail = await self.desk.calls.get(f"/v1/servers/{quote(name, safe='')}")
         if name == self.named:
             self.detail = detail
             self.desk.stage.paint()

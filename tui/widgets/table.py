@@ -271,7 +271,7 @@ class Table(Generic[R]):
         heading = self._pan(tuple(spans), width)
         where = f" {top + 1}–{top + count} of {len(self.order):,}" if len(self.order) > count else ""
         if not where:
-            return heading
+            return clip_line(heading, width)
         room = width - width_of(where) - 1
         return (*fit(heading, room), Span(where, "dim"), Span(" "))
 
