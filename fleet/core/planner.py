@@ -47,9 +47,9 @@ def _turn(sight: Sight, rollout: Rollout) -> tuple[Draft, ...]:
         turned = tuple(_turn_runs(sight, rollout))
         if turned:
             return turned
-    late = _late(sight, rollout)
-    if late:
-        return (_move(rollout, "pause", late),)
+    why = _late(sight, rollout) or _deaf(sight, rollout)
+    if why:
+        return (_move(rollout, "pause", why),)
     return _finish(sight, rollout)
 
 
@@ -134,6 +134,23 @@ def _late(sight: Sight, rollout: Rollout) -> str:
     return f"no server became healthy for {span(rollout.settings.progress_deadline)}"
 
 
+def _deaf(sight: Sight, rollout: Rollout) -> str:
+    """Everybody fell silent at once: the fault is rather the probe's than the servers', and none of them is touched for it.
+
+    Only news counts: a pool that was sick when a person started or resumed the rollout may be repaired.
+    """
+    if rollout.state not in ("canary", "rolling", "rolling-back"):
+        return ""
+    serving = [seen for name in sight.pool.server_names if (seen := sight.serving(name)) is not None]
+    if len(serving) < 2 or any(sight.healthy(seen.server, seen.number) for seen in serving):
+        return ""
+    silent = [sight.health.get((seen.server, seen.number)) for seen in serving]
+    since = [health.since for health in silent if health is not None and health.since > rollout.progress_at]
+    if len(since) < len(serving) or max(since) - min(since) > sight.gap:
+        return ""
+    return f"all {len(serving)} servers stopped answering at once: look at the probe and the network first"
+
+
 def _finish(sight: Sight, rollout: Rollout) -> tuple[Draft, ...]:
     runs = rollout.runs.values()
     if rollout.state == "paused" and rollout.ending and not any(run.active for run in runs):
@@ -149,7 +166,7 @@ def _finish(sight: Sight, rollout: Rollout) -> tuple[Draft, ...]:
         stuck = [run.server for run in runs if run.step == "quarantined"]
         if stuck:
             return (_end(rollout, "failed", f"{', '.join(stuck)} could not be rolled back"),)
-        return (_end(rollout, "rolled-back", rollout.reason),)
+        return (_end(rollout, "rolled-back", rollout.reason or _tally(rollout)),)
     return ()
 
 
@@ -159,9 +176,13 @@ def _end(rollout: Rollout, state: str, reason: str) -> Draft:
 
 def _tally(rollout: Rollout) -> str:
     acting = [run for run in rollout.runs.values() if run.action in ("replace", "birth")]
-    good = sum(run.step == "serving" for run in acting)
-    bad = [run.server for run in acting if run.step != "serving"]
-    return f"{good} of {len(acting)} on {rollout.image_to.version}" + (f"; not done: {', '.join(bad[:5])}" if bad else "")
+    bad = [run.server for run in acting if not _arrived(rollout, run)]
+    return f"{len(acting) - len(bad)} of {len(acting)} on {rollout.image_to.version}" + (f"; not done: {', '.join(bad[:5])}" if bad else "")
+
+
+def _arrived(rollout: Rollout, run: Run) -> bool:
+    """True if the server is in service on the rollout's image, by whichever path."""
+    return run.step in ("serving", "put-back") and run.target is not None and run.target.image.digest == rollout.image_to.digest
 
 
 # --- runs under way, and who may start -------------------------------------------------------------------------------

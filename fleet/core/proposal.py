@@ -128,6 +128,11 @@ def _judge(sight: Sight, ask: Ask, name: str) -> Run:
     if unreachable:
         return replace(run, action="hold", reason=f"{run.place} does not answer: {unreachable}")
     target = _target(sight, ask, name)
+    strays = [seen for seen in sight.by_server.get(name, {}).values() if seen.state == "running"]
+    if serving is None and strays:
+        stray = max(strays, key=lambda seen: seen.number)
+        return replace(run, target=target, source=stray.number, home=sight.image_of(stray), planned="delete-first",
+                       reason=f"incarnation {stray.number} runs, but is not in service")
     if serving is None:
         why = "absent" if not sight.by_server.get(name) else "not running"
         return replace(run, action="birth", target=target, reason=why)
@@ -192,6 +197,9 @@ def _choose_paths(sight: Sight, ask: Ask, limits: budget.Budget, runs: Iterable[
     for run in runs:
         if run.action == "birth":
             out.append(replace(run, planned="birth", path="birth"))
+            continue
+        if run.planned:
+            out.append(replace(run, path=run.planned))
             continue
         path = "create-first" if turn % (create + delete) < create else "delete-first"
         turn += 1

@@ -48,7 +48,7 @@ def advance(bench: Bench, run: Run) -> Step:
     if not bench.fresh(run):
         return Wait("looking at what is there")
     away = bench.sight.unreachable(run.server)
-    if away and (run.step != "proving" or run.phase == "failed"):
+    if away and (run.step != "proving" or run.phase in ("done", "failed")):
         return Wait(f"waits: {run.place} does not answer: {away}")
     if run.phase == "failed":
         return way_back(bench, run, run.error)
@@ -100,7 +100,7 @@ def enter_next(bench: Bench, run: Run) -> Step:
     while step not in SETTLED and _empty(bench, run, step):
         step = next_step(run.path, step)
     if step in SETTLED:
-        return settle(bench.rollout, run, step, run.reason)
+        return settle(bench.rollout, run, step, f"incarnation {run.target.number} stays in service" if run.target else run.reason)
     if bench.rollout.state == "paused" and not _emptied(run) and not _drained(run) and not (bench.rollout.ending and _past_admission(run)):
         return Wait("paused before " + step)
     held = _gate(bench, run, step)
@@ -185,6 +185,8 @@ def _prove(bench: Bench, run: Run) -> Step:
             flaps = f"; it had answered {run.flaps} times and stopped again" if run.flaps else ""
             return _fail(run, bench, f"not healthy within {span(settings.healthy_deadline)}: {words}{flaps}")
         return Wait(f"proving: {words}", limit, "the server is put back")
+    if sight.now - health.last > sight.gap:
+        return Wait("proving: was not asked for too long")
     passed = sight.now - health.since
     if passed < settings.min_healthy_time:
         return Wait(f"healthy for {span(passed)} of {span(settings.min_healthy_time)}, {health.words}",
@@ -247,18 +249,18 @@ def way_back(bench: Bench, run: Run, why: str) -> Draft:
 
 
 def _second_way(bench: Bench, run: Run, why: str) -> Draft:
-    """Putting back failed. A retained incarnation that does not come is born anew from its image; a newborn that does not come
-    makes way for the last one that was in service; after that a person is needed."""
+    """Putting back failed. A retained incarnation that does not come is born anew from its image; in a rollback, a newborn that does
+    not come makes way for the last one that was in service; after that a person is needed."""
     sight, rollout = bench.sight, bench.rollout
     if run.path != "put-back" or run.target is None or run.step == "stopping":
         return settle(rollout, run, "quarantined", f"could not be put back: {why}")
     failed = run.target.number
-    if run.target.kind == "revive" and run.target.image.digest in sight.images:
+    if run.target.kind == "revive" and run.attempts < MOST_ATTEMPTS and run.target.image.digest in sight.images:
         target = Target("birth", sight.highest(run.server) + 1, run.target.image)
         return redirect(rollout, run, "put-back", f"the old incarnation did not come back ({why}), born anew", source=failed, target=target,
                         reverting=run.reverting)
     last = sight.seen(run.server, sight.known(run.server).admitted)
-    if run.target.kind == "birth" and run.attempts < MOST_ATTEMPTS and last is not None and last.number != failed:
+    if run.reverting and run.target.kind == "birth" and run.attempts < MOST_ATTEMPTS and last is not None and last.number != failed:
         target = Target("revive", last.number, sight.image_of(last))
         return redirect(rollout, run, "put-back", f"not born anew ({why}), back to the last one in service", source=failed, target=target,
                         reverting=run.reverting)

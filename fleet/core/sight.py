@@ -13,6 +13,9 @@ from fleet.core.desired import Pool
 from fleet.core.observed import Facts, Health, Image, ImageRef, Observed, Seen
 from fleet.core.state import PoolState, Rollout, Server, State
 
+PROBES_PER_SECOND = 200.0
+"""Of one pool, at most."""
+
 
 @dataclass(frozen=True)
 class Sight:
@@ -82,10 +85,21 @@ class Sight:
         image = self.images.get(seen.digest)
         return image.ref if image else ImageRef(self.pool.image, seen.version, seen.digest)
 
+    @cached_property
+    def gap(self) -> float:
+        """Seconds after which a look at a server's health is too old to be relied on."""
+        return longest_gap(self.pool, len(self.observed.incarnations) if self.observed else 0)
+
     def healthy(self, server: str, number: int | None) -> bool:
-        """True if the outside probes passed at the last look."""
+        """True if the outside probes passed at the last look, and that was not long ago."""
         health = self.health.get((server, number)) if number is not None else None
-        return bool(health and health.healthy)
+        return health is not None and health.healthy and self.now - health.last <= self.gap
+
+    def unknown(self, server: str) -> bool:
+        """It runs in service, and nobody asked it lately how it is: it must not be taken for a sick one (nor for a well one)."""
+        seen = self.serving(server)
+        health = self.health.get((server, seen.number)) if seen else None
+        return seen is not None and (health is None or self.now - health.last > self.gap)
 
     def available(self, server: str) -> bool:
         """In service and healthy."""
@@ -118,6 +132,12 @@ class Sight:
         known = self.known(server)
         return {number: seen for number, seen in self.by_server.get(server, {}).items()
                 if seen.state == "stopped" and number not in known.failed and number != known.admitted}
+
+
+def longest_gap(pool: Pool, incarnations: int) -> float:
+    """Seconds without a look that are no gap yet: two rounds of the slowest probe, or of a whole large pool."""
+    slowest = max((check.interval + check.deadline for check in pool.health), default=7.0)
+    return 2 * max(slowest, incarnations / PROBES_PER_SECOND) + 1.0
 
 
 def home_place(pool: Pool, server: str) -> str:

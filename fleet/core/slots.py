@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from fleet.core.lifecycle import FORWARD
 from fleet.core.sight import Sight
 from fleet.core.state import Rollout, Run
 
@@ -21,6 +20,7 @@ class Slots:
         self._budget = rollout.budget
         self._active = {run.server: run for run in rollout.runs.values() if run.active}
         self._taken: dict[str, Run] = {}
+        self._rolling_back = rollout.state == "rolling-back"
 
     @cached_property
     def extra(self) -> set[str]:
@@ -46,6 +46,13 @@ class Slots:
         """True if no further run of any kind may start."""
         return self.in_flight >= self._budget.surge + self._budget.unavailable
 
+    def _full_for(self, run: Run) -> bool:
+        """Who stands before the gate, untouched, makes way for a server that is missing: each would wait for the other."""
+        if not self.full or run.server not in self._sight.missing:
+            return self.full
+        standing = sum(_standing(other) for other in self._active.values())
+        return self.in_flight - standing >= self._budget.surge + self._budget.unavailable
+
     def take(self, run: Run) -> None:
         """Book the run's place."""
         self._taken[run.server] = run
@@ -57,7 +64,9 @@ class Slots:
     def refusal(self, run: Run) -> str:
         """"" if the run may start now, else the reason why it waits."""
         limits = self._budget
-        if self.full:
+        if self._sight.unknown(run.server):
+            return "waits: its health is not known yet"
+        if self._full_for(run):
             return f"waits: {self._full()} used by {self._names()}"
         if run.path == "create-first":
             if len(self.extra) >= limits.surge:
@@ -70,8 +79,11 @@ class Slots:
     def may_take_down(self, server: str) -> str:
         """"" if the server may be stopped now without breaking the promise, else the reason why not."""
         limits = self._budget
+        if self._sight.unknown(server):
+            return "waits: its health is not known yet"
         if server in self._sight.missing:
-            mine = [run for run in (*self._active.values(), *self._taken.values()) if run.path == "delete-first" and run.server != server]
+            mine = [run for run in (*self._active.values(), *self._taken.values())
+                    if run.path == "delete-first" and run.server != server and not _standing(run)]
             return "" if len(mine) < max(1, limits.unavailable) else f"waits: missing {len(mine)} of {limits.unavailable} used by {self._names()}"
         others = self.missing - {server}
         if len(others) + 1 > limits.unavailable:
@@ -79,11 +91,10 @@ class Slots:
         return ""
 
     def _below_minimum(self) -> str:
-        """Rule 3: below its minimum only the sick servers of a pool are touched."""
-        unexpected = self.missing - {name for name, run in self._active.items() if run.path in FORWARD}
-        if len(self.missing) > self._budget.unavailable and unexpected:
-            return f"waits: the pool is below its minimum, {_some(unexpected)} not healthy"
-        return ""
+        """Rule 3: below its minimum only the sick servers of a pool are touched. A rollback waits for no sick server (rule 9)."""
+        if len(self.missing) <= self._budget.unavailable or self._rolling_back:
+            return ""
+        return f"waits: the pool is below its minimum, {_some(self.missing)} not healthy"
 
     def _full(self) -> str:
         limits = self._budget
@@ -91,6 +102,11 @@ class Slots:
 
     def _names(self) -> str:
         return _some({*self._active, *self._taken})
+
+
+def _standing(run: Run) -> bool:
+    """True for a run before the gate of its first step that takes something away."""
+    return run.path == "delete-first" and run.step == "preparing" and run.phase == "done"
 
 
 def _some(names: set[str]) -> str:

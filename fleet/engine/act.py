@@ -24,6 +24,8 @@ from fleet.ports import Birth, Clock, Driver, Operation, Rng
 
 log = logging.getLogger("anew.act")
 LAST_WORDS_DEADLINE = 5.0
+DRAIN_MARGIN = 5.0
+"""Seconds for ending a drain hook that used up its deadline, before the verb itself is given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ class Actor:
         while True:
             left = max(0.1, ends - self.clock.now())
             try:
-                async with asyncio.timeout(left):
+                async with asyncio.timeout(left + (DRAIN_MARGIN if action.verb == "drain" else 0.0)):
                     return await self._verb(view, action, Operation(action.op, self.epoch, action.rollout, left), images)
             except TimeoutError:
                 raise Permanent(f"`{action.verb}` of {action.server} was not done within {action.deadline:g}s") from None
@@ -138,7 +140,7 @@ class Actor:
     async def _drain(self, view: PoolView, action: Action, op: Operation, images: Mapping[str, Image]) -> Outcome:
         """The drain deadline is not a failure: then go on, with a warning in the journal."""
         try:
-            await self._hook(view, action, view.pool.hooks.drain, max(0.1, op.deadline - 0.5))
+            await self._hook(view, action, view.pool.hooks.drain, op.deadline)
         except Transient as error:
             warning = Draft("warning", pool=view.pool.name, server=action.server, rollout=action.rollout,
                             data={"text": f"{error.message}; went on without it"})

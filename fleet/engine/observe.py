@@ -15,13 +15,13 @@ from fleet.core.errors import AnewError
 from fleet.core.events import Draft
 from fleet.core.observed import Facts, Health, Observed, Seen
 from fleet.core.printable import printable
+from fleet.core.sight import PROBES_PER_SECOND, longest_gap
 from fleet.engine.record import Record
 from fleet.engine.view import Key, PoolView
 from fleet.ports import Clock, Driver, Probe
 
 OBSERVE_EVERY = 5.0
 OBSERVE_DEADLINE = 60.0
-PROBES_PER_SECOND = 200.0
 AT_ONCE = 64
 FACTS_EVERY = 60.0
 FACTS_DEADLINE = 15.0
@@ -160,8 +160,7 @@ class Watch:
 
     def _gap(self, view: PoolView) -> float:
         """So long without a look, and the healthy time starts anew."""
-        slowest = max((check.interval + check.deadline for check in self._checks(view)), default=7.0)
-        return 2 * slowest + 1.0
+        return longest_gap(view.pool, len(view.observed.incarnations) if view.observed else 0)
 
     def _rollout_of(self, view: PoolView, key: Key) -> str:
         rollout = self.record.state.active(view.pool.name)

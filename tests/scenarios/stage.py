@@ -15,19 +15,20 @@ from drivers.sim import Faults, SimDriver, World, make_probe
 from drivers.sim.life import Life
 from drivers.sim.record import Record as WorldRecord
 from fleet import settings
-from fleet.core.decision import Decision
+from fleet.core.decision import Action, Decision
 from fleet.core.desired import Desired, Pool
 from fleet.core.events import Draft, Event
 from fleet.core.fold import fold_all
 from fleet.core.observed import Seen
 from fleet.core.state import Rollout, State
+from fleet.engine.act import Actor
 from fleet.engine.inbox import Inbox
 from fleet.engine.loop import Engine
 from fleet.engine.record import Record
 from fleet.engine.view import PoolView
 from fleet.images.catalogue import FolderCatalogue
 from fleet.ports import Birth, Operation, Surroundings
-from tests.clocks import SeededRng, VirtualClock
+from tests.clocks import SeededRng, VirtualClock, VirtualLoop
 from tests.scenarios.memory import MemoryJournal
 from tests.scenarios.oracle import Oracle
 
@@ -83,6 +84,21 @@ class WatchedSim(SimDriver):
 
     async def birth(self, pool: Pool, order: Birth, op: Operation) -> Seen:
         return await super().birth(pool, order, op)
+
+
+class StillActor(Actor):
+    """Virtual time stands still while a hook, which is a real process, runs (a story with `settle` lets it pass)."""
+
+    async def _hook(self, view: PoolView, action: Action, argv: tuple[str, ...], deadline: float) -> None:
+        loop = asyncio.get_running_loop()
+        still = isinstance(loop, VirtualLoop) and not loop.settle
+        if still:
+            loop.threads += 1  # type: ignore[attr-defined]
+        try:
+            await super()._hook(view, action, argv, deadline)
+        finally:
+            if still:
+                loop.threads -= 1  # type: ignore[attr-defined]
 
 
 class WatchedEngine(Engine):
@@ -154,6 +170,7 @@ class Stage:
         async with make_probe(around) as probe:
             self.engine = WatchedEngine(self.desired, record, catalogue, {"sim": self.driver}, {"sim": probe}, self.clock, self.rng, epoch)
         self.engine.on_waits = self.on_waits
+        self.engine.actor = StillActor(record, {"sim": self.driver}, self.clock, self.rng, epoch, "")
         record.listen(self._heard)
         self.inbox = Inbox(lambda: self.engine, self.journal.find_request, self._no_reload, lambda: "")
         self._running = asyncio.get_running_loop().create_task(self.engine.run())
