@@ -30,12 +30,14 @@ from fleet.engine.loop import Engine
 from fleet.engine.office import EngineOffice
 from fleet.engine.present import moment
 from fleet.engine.record import Record
+from fleet.engine.refusals import Refusals
 from fleet.images.catalogue import FolderCatalogue
 from fleet.ports import Driver, Probe, Surroundings
 from fleet.store.faults import JournalCorrupt
 from fleet.store.journal import SqliteJournal, open_journal
 
 log = logging.getLogger("anew.daemon")
+END_SECONDS = 20.0
 
 
 class Daemon:
@@ -52,6 +54,7 @@ class Daemon:
         self.read_only = ""
         self.exit_code = 0
         self._stopping = asyncio.Event()
+        self._hung_up = asyncio.Event()
         self._swap = asyncio.Event()
         self._swapped = asyncio.Event()
         self._engine: Engine | None = None
@@ -81,8 +84,8 @@ class Daemon:
             epoch = record.state.epoch + 1
             await record.write(Draft("daemon-started", data={"epoch": epoch, "version": own_version()}), self._loaded("engine"))
             for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, self._stopping.set)
-            loop.add_signal_handler(signal.SIGHUP, lambda: loop.create_task(self._hang_up()))
+                loop.add_signal_handler(number, self._stop)
+            loop.add_signal_handler(signal.SIGHUP, self._hung_up.set)
             office = EngineOffice(self.engine, journal, self._about(), os.getuid(), self.reload, lambda: self.read_only)
             await self._live(record, office, epoch)
             if not self.exit_code:
@@ -104,7 +107,9 @@ class Daemon:
         return Draft("settings-loaded", actor=actor, data={"digest": self.desired.digest, "path": self.desired.path})
 
     async def _live(self, record: Record, office: EngineOffice, epoch: int) -> None:
-        async with AsyncExitStack() as stack:
+        refusals = Refusals(record, self.clock)
+        async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
+            background = [tasks.create_task(refusals.run()), tasks.create_task(self._hear_hang_ups())]
             first = True
             while not self._stopping.is_set():
                 self._swap.clear()
@@ -112,9 +117,12 @@ class Daemon:
                     self._engine = engine
                     self._swapped.set()
                     if first:
-                        await stack.enter_async_context(serve(office, self.socket, group=self.group))
+                        await stack.enter_async_context(serve(
+                            office, self.socket, group=self.group, on_refused=lambda caller, what, why: refusals.put(caller.actor, what, why)))
                         first = False
                     await self._run_engine(engine)
+            for task in background:
+                task.cancel()
 
     async def _run_engine(self, engine: Engine) -> None:
         """Until the daemon stops, the fleet file is swapped, or the engine fails beyond its own guards."""
@@ -162,12 +170,25 @@ class Daemon:
         await self._swapped.wait()
         return f"settings loaded: {len(fresh.pools)} pools"
 
-    async def _hang_up(self) -> None:
-        try:
-            log.info("%s", await self.reload("engine"))
-        except AnewError as error:
-            log.error("the fleet file was not taken, nothing changed: %s", error)
-            await self.engine().record.write(Draft("warning", data={"text": f"the fleet file was not taken, nothing changed: {str(error)[:2000]}"}))
+    async def _hear_hang_ups(self) -> None:
+        """SIGHUP reads the fleet file again; a broken one is told and changes nothing."""
+        while True:
+            await self._hung_up.wait()
+            self._hung_up.clear()
+            try:
+                log.info("%s", await self.reload("engine"))
+            except AnewError as error:
+                log.error("the fleet file was not taken, nothing changed: %s", error)
+                await self.engine().record.write(Draft("warning", data={"text": f"the fleet file was not taken, nothing changed: {str(error)[:2000]}"}))
+
+    def _stop(self) -> None:
+        """End in order; if something hangs, end all the same: a daemon may die at any moment without harm."""
+        self._stopping.set()
+        asyncio.get_running_loop().call_later(END_SECONDS, self._end_now)
+
+    def _end_now(self) -> None:
+        log.error("did not end in order within %gs; ending at once, the next daemon takes up what was under way", END_SECONDS)
+        os._exit(1)
 
     def _broken(self, words: str) -> None:
         """The journal cannot be written any more: end at once, nothing may be done that cannot be recorded."""

@@ -169,7 +169,8 @@ class Inbox:
                          data={"cause": cause, "state": next_state(rollout.state, cause), "reason": reason})
             events = await engine.record.write(note)
         view.wake()
-        return {"ok": True, "seq": events[-1].seq, "rollout": rollout.id, "message": f"rollout {rollout.id} is {engine.record.state.rollouts[rollout.id].state}"}
+        state = "being aborted; what is in flight is made whole first" if cause == "abort" else next_state(rollout.state, cause)
+        return {"ok": True, "seq": events[-1].seq, "rollout": rollout.id, "message": f"rollout {rollout.id} is {state}"}
 
     def _named(self, engine: Engine, request: Request) -> tuple[PoolView, Rollout]:
         if request.get("rollout"):
