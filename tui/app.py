@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Coroutine, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, ClassVar
 
 from textual import events
@@ -55,7 +56,7 @@ class Main(Screen[None]):
 class AnewApp(App[int]):
     """`link` None shows what the desk was given and connects to nothing (pictures in tests)."""
 
-    CSS_PATH = "anew.tcss"
+    CSS_PATH = Path(__file__).with_name("anew.tcss")
     TITLE = "anew"
     ENABLE_COMMAND_PALETTE = False
     ALLOW_SELECT = False

@@ -105,6 +105,11 @@ class Terminal:
             assert time.monotonic() < end, f"never came true: {what}: {self.text[-2000:]}"
             await asyncio.sleep(0.005)
 
+    async def rest(self, until: float) -> None:
+        """Let time pass until that moment (monotonic seconds): bytes a second need seconds."""
+        while time.monotonic() < until:
+            await asyncio.sleep(0.01)
+
     async def quiet(self, seconds: float = 0.8) -> None:
         """Wait until nothing was written for so long."""
         await self.until(lambda: self.output and time.monotonic() - self.last_byte > seconds, "quiet")

@@ -84,7 +84,7 @@ async def test_an_idle_terminal_receives_nothing(tmp_path: Path) -> None:
         while time.time() % 60 > 56:
             await asyncio.sleep(0.1)  # an age may change with the minute
         before = len(terminal.output)
-        await asyncio.sleep(2.5)
+        await terminal.rest(time.monotonic() + 2.5)
         assert len(terminal.output) == before
 
 
@@ -106,10 +106,10 @@ async def test_a_live_rollout_stays_within_its_bytes(tmp_path: Path, monkeypatch
         start, before = time.monotonic(), len(terminal.output)
         for moment, rows in ahead:
             if moment > 20:
-                await asyncio.sleep(max(0.0, start + moment - 20 - time.monotonic()))
+                await terminal.rest(start + moment - 20)
                 for row in rows:
                     daemon.push(row)
-        await asyncio.sleep(max(0.0, start + 6 - time.monotonic()))
+        await terminal.rest(start + 6)
         assert (len(terminal.output) - before) / 6 <= 2000
         check(terminal)
 
