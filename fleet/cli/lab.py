@@ -60,10 +60,11 @@ def up(context: Context) -> int:
     pool = frame["pools"][0]["name"]
     context.say()
     context.say(f"speak to it:        export ANEW_SOCKET={context.socket}")
-    context.say("watch it:           anew")
-    context.say(f"roll it forward:    anew rollout start {pool} --to 2 --wait")
-    context.say(f"and back:           anew rollback {pool} --wait")
-    context.say("remove everything:  anew lab down")
+    anew = "anew" if shutil.which("anew") else os.path.relpath(sys.argv[0])
+    context.say(f"watch it:           {anew}")
+    context.say(f"roll it forward:    {anew} rollout start {pool} --to 2 --wait")
+    context.say(f"and back:           {anew} rollback {pool} --wait")
+    context.say(f"remove everything:  {anew} lab down")
     return 0
 
 
