@@ -60,7 +60,7 @@ def up(context: Context) -> int:
     pool = frame["pools"][0]["name"]
     context.say()
     context.say(f"speak to it:        export ANEW_SOCKET={context.socket}")
-    anew = "anew" if shutil.which("anew") else os.path.relpath(sys.argv[0])
+    anew = "anew" if shutil.which("anew") or os.path.basename(sys.argv[0]) != "anew" else os.path.relpath(sys.argv[0])
     context.say(f"watch it:           {anew}")
     context.say(f"roll it forward:    {anew} rollout start {pool} --to 2 --wait")
     context.say(f"and back:           {anew} rollback {pool} --wait")
