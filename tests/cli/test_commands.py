@@ -117,7 +117,9 @@ def test_a_rollback_turns_the_running_rollout_around(served: Served) -> None:
 
 @pytest.mark.parametrize(("state", "code"), [("done", 0), ("failed", 1), ("aborted", 1), ("rolled-back", 3), ("paused", 4),
                                              ("awaiting-promotion", 4), ("checkpoint", 4)])
-def test_waiting_ends_with_the_code_of_the_state(served: Served, capsys: Capture, state: str, code: int) -> None:
+def test_waiting_ends_with_the_code_of_the_state(
+        served: Served, capsys: Capture, monkeypatch: pytest.MonkeyPatch, state: str, code: int) -> None:
+    monkeypatch.setattr("fleet.api.stream.LIFE_SECONDS", 0.1)  # the canned office says nothing by itself
     served.office.rollout_states = [rollout_row(), rollout_row(), rollout_row(state, reason="web-2 panicked at boot")]
     assert call("rollout", "start", "web", "--yes", "--wait") == code
     captured = capsys.readouterr()
