@@ -1,6 +1,6 @@
 """The oracle: judges the simulated world and the journal's order, never what the engine believes.
 
-A server is *well* if an admitted incarnation of it runs, has booted and has not died. The engine learns of a death
+A server is *well* if an admitted incarnation of it (a `commit` of which returned) runs, has booted and has not died. The engine learns of a death
 by its next probe; a decision taken within LAG of a death is judged as if the dead one still served.
 """
 
@@ -47,6 +47,7 @@ class Oracle:
         self.died: dict[tuple[str, int], float] = {}
         self.ended_at: dict[tuple[str, int], float] = {}
         self.aborting = False
+        self.admitted: set[tuple[str, int]] = set()
         self.intents: set[str] = set()
         self.broken: list[str] = []
 
@@ -65,7 +66,7 @@ class Oracle:
 
     def _last_well(self, life: Life, now: float) -> float:
         """Until when this incarnation served; -inf if it never did."""
-        if not life.committed or life.ready_at > now:
+        if life.key not in self.admitted or life.ready_at > now:
             return -math.inf
         if life.state == "running":
             return now if now < life.dies_at else life.dies_at
@@ -86,7 +87,7 @@ class Oracle:
             return
         self.judged.add(op)
         others = [other for other in self.lives(server) if other.number != number]
-        if not life.committed or now < life.ready_at or now >= life.dies_at:
+        if life.key not in self.admitted or now < life.ready_at or now >= life.dies_at:
             return  # it does not serve: nothing is taken away
         if any(self._last_well(other, now) >= now - LAG for other in others):
             return  # another incarnation of the server has its place

@@ -77,6 +77,7 @@ class WatchedSim(SimDriver):
         self._world_now(pool)
         self.oracle.committing(server, number, self._clock.now())
         await super().commit(pool, server, number, op)
+        self.oracle.admitted.add((server, number))
 
     async def bury(self, pool: Pool, server: str, number: int, op: Operation) -> None:
         self.oracle.burying(server, number, self._clock.now())
