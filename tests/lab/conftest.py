@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.fleetlab import FleetLab, PoolSpec
+from tests.lab.fleetlab import FleetLab, PoolHere, PoolSpec
 from tests.lab.guest import build
 from tests.lab.hypervisor import Libvirt, connect
 
@@ -37,6 +37,26 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.fixture(scope="session")
+def main_lab(libvirt: Libvirt, web: Path) -> Iterator[FleetLab]:
+    """The fleet that several modules share, since births take time: pool `shop`, three servers, created first.
+
+    Each test says with `bring` what it starts from, so each can run alone.
+    """
+    lab = FleetLab("main", libvirt, {"web": web}, [PoolSpec("shop", 3, rollout={"max_surge": 1, "max_unavailable": 0})])
+    try:
+        lab.start()
+        yield lab
+    finally:
+        lab.close()
+
+
+@pytest.fixture(scope="session")
+def shop(main_lab: FleetLab) -> PoolHere:
+    """Its pool."""
+    return main_lab.pools["shop"]
+
+
 @pytest.fixture(scope="module")
 def fleet_lab(libvirt: Libvirt, web: Path) -> Iterator[MakeLab]:
     """Makes fleets with a running daemon; all that they made is removed at the end of the module, also after failures."""
@@ -48,9 +68,11 @@ def fleet_lab(libvirt: Libvirt, web: Path) -> Iterator[MakeLab]:
         lab.start()
         return lab
 
-    yield make
-    for lab in made:
-        lab.close()
+    try:
+        yield make
+    finally:
+        for lab in made:
+            lab.close()
 
 
 @pytest.fixture

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +158,19 @@ class FleetLab:
         """All servers of an empty pool at once: nobody is served yet."""
         self.roll(pool, version, "--canaries", "0", "--max-unavailable", "100%", "--promotion", "auto")
 
+    def bring(self, pool: PoolHere, version: str) -> None:
+        """All servers on `version`, whatever an earlier test left; nothing is done if they are."""
+        if row := self.pool_row(pool)["rollout"]:
+            self.anew("rollout", "abort", row)
+            self.until(lambda: not self.pool_row(pool)["rollout"], 120.0, "the end of an aborted rollout")
+        for rejected in self.pool_row(pool)["image"]["rejected"]:
+            self.client.command("image.unreject", pool=pool.name, version=rejected["version"])
+        if self.pool_row(pool)["versions"] == {}:
+            self.birth(pool, version)
+        elif self.pool_row(pool)["versions"] != {version: pool.spec.servers}:
+            self.roll(pool, version)
+        self.until(lambda: self.pool_row(pool)["healthy"] == pool.spec.servers, 120.0, "all servers healthy")
+
     def rows(self, pool: PoolHere) -> dict[str, dict[str, Any]]:
         """ServerRows by name."""
         frame = self.client.get("/v1/status")
@@ -181,6 +193,11 @@ class FleetLab:
         assert done.code == 0, self.trouble(done)
         row: dict[str, Any] = done.data
         return row
+
+    def leftovers(self) -> list[dict[str, Any]]:
+        """What doctor found that bears our tag and belongs to nobody. Other fleets of this machine are not counted."""
+        findings = self.anew("doctor", "--json").data["findings"]
+        return [row for row in findings if row["kind"] in ("domain", "volume", "seed", "file")]
 
     def journal(self) -> list[dict[str, Any]]:
         """All events."""
@@ -282,10 +299,14 @@ def _pool_toml(pool: PoolHere) -> list[str]:
     ]
 
 
-def seconds_between(row: Mapping[str, Any], journal: Iterable[Mapping[str, Any]]) -> float:
-    """From a rollout's start to its end, by the journal's own clock."""
-    def at(kind: str) -> float:
-        stamp = next(event["at"] for event in journal if event["rollout"] == row["id"] and event["type"] == kind)
-        whole, fraction = re.fullmatch(r"(.*)\.(\d+)Z", stamp).groups()  # type: ignore[union-attr]
-        return time.mktime(time.strptime(whole, "%Y-%m-%dT%H:%M:%S")) + float(f"0.{fraction}")
-    return at("rollout-ended") - at("rollout-started")
+def figures(rollout: Mapping[str, Any], lab: FleetLab, **more: object) -> None:
+    """Print what was measured, for the log of the test run (`-s` shows it)."""
+    found = {"pool": rollout["pool"], "kind": rollout["kind"], "to": rollout["to"], "state": rollout["state"],
+             "seconds": round(seconds_of(rollout["id"], lab.journal()), 1), **more}
+    print("measured:", json.dumps(found))
+
+
+def seconds_of(rollout: str, journal: Iterable[Mapping[str, Any]]) -> float:
+    """From a rollout's first event to its last so far, by the journal's own clock."""
+    stamps = [datetime.fromisoformat(event["at"]) for event in journal if event["rollout"] == rollout]
+    return (max(stamps) - min(stamps)).total_seconds()
