@@ -160,17 +160,21 @@ def _rollout_ended(state: State, event: Event) -> State:
 
 
 def _pointers(pool: PoolState, rollout: Rollout, ending: str) -> dict[str, Any]:
-    """stable moves only on success; previous is what rollback goes to (terraform-provider-aws#34189 went to the bad one)."""
+    """stable moves only on success; previous is what rollback goes to (terraform-provider-aws#34189 went to the bad one).
+
+    A pool of adopted servers has no stable image yet: then it is what they were adopted with.
+    """
+    left = pool.stable or rollout.image_from
     if ending == "done":
         if not rollout.whole:
-            return {"previous": pool.stable}
+            return {"previous": left}
         if pool.stable is not None and pool.stable.digest == rollout.image_to.digest:
             return {}
-        return {"stable": rollout.image_to, "previous": pool.stable}
+        return {"stable": rollout.image_to, "previous": left}
     if ending == "rolled-back" and rollout.kind == "rollback" and rollout.whole:
         return {"stable": rollout.image_to, "previous": None}
     if ending == "aborted" and any(run.step == "serving" for run in rollout.runs.values()):
-        return {"previous": pool.stable}
+        return {"previous": left}
     return {}
 
 

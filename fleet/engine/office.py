@@ -194,7 +194,9 @@ class EngineOffice:
         sight, plan = draw_plan(engine, request)
         self._inbox.remember(plan)
         row = present.plan_row(sight, plan, [])
-        if plan.image_from and plan.image_from.digest != plan.image_to.digest and plan.image_from.digest in engine.images:
+        both = {image.digest for image in (plan.image_from, plan.image_to) if image is not None}
+        if len(both) > 1 and both <= engine.images.keys():
+            assert plan.image_from is not None
             row["diff"] = await self.image_diff(plan.image_to.family, plan.image_from.version, plan.image_to.version)
         return row
 
