@@ -210,8 +210,9 @@ class Births:
 
     async def _put_seed(self, place: Place, tag: tags.Tag, pool: Pool) -> str:
         kind = cast(seed.SeedKind, tag.seed)
+        mac = names.mac(self.fleet, tag.server, tag.number)
         made = await asyncio.to_thread(
-            seed.make, self.identity, kind, tag.server, tag.number, pool.authorized_keys
+            seed.make, self.identity, kind, tag.server, tag.number, pool.authorized_keys, mac
         )
         return await place.store.put_seed(made.name, made.content)
 

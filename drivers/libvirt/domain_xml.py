@@ -1,7 +1,7 @@
 """The domain of an incarnation, built and edited as an element tree; never as text.
 
 A guest that panics (`panic=1`) reboots, and `on_reboot` destroys it: it ends, so that `observe` sees it.
-Disks: vda is the root; data disks follow with their name as the virtio serial; a NoCloud seed is a CD-ROM.
+Disks: vda is the root; data disks follow with their name as the virtio serial; a NoCloud seed is the last, read-only.
 Every format is explicit, the backing chain too: nothing is ever probed.
 """
 
@@ -112,10 +112,8 @@ def set_seed(domain: ET.Element, kind: Literal["fwcfg", "iso"], path: str) -> No
         ET.SubElement(info, "entry", {"name": IDENTITY, "file": path})
         domain.append(info)
         return
-    disk = ET.SubElement(_devices(domain), "disk", {"type": "file", "device": "cdrom"})
-    ET.SubElement(disk, "driver", {"name": "qemu", "type": "raw"})
-    ET.SubElement(disk, "source", {"file": path, "startupPolicy": "optional"})
-    ET.SubElement(disk, "target", {"dev": "sda", "bus": "sata"})
+    # A virtio disk, not a CD-ROM: Debian's cloud kernel drives no SATA. cloud-init goes by the label alone.
+    disk = _disk(_devices(domain), path, "raw", "vdz", relabel=True)
     ET.SubElement(disk, "readonly")
 
 
@@ -127,9 +125,9 @@ def drop_seed(domain: ET.Element) -> None:
         if not len(info):
             domain.remove(info)
     devices = _devices(domain)
-    for disk in devices.findall("disk[@device='cdrom']"):
+    for disk in devices.findall("disk"):
         source = disk.find("source")
-        if source is None or "/anew-seed-" in source.get("file", ""):
+        if source is not None and "/anew-seed-" in source.get("file", ""):
             devices.remove(disk)
 
 

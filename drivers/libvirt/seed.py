@@ -37,7 +37,9 @@ def kind_for(image: Image) -> SeedKind:
     return "fwcfg" if image.boot is not None and image.kind in ("squashfs", "erofs") else "iso"
 
 
-def make(identity: IdentityStore, kind: SeedKind, server: str, number: int, keys: tuple[str, ...]) -> Seed:
+def make(
+    identity: IdentityStore, kind: SeedKind, server: str, number: int, keys: tuple[str, ...], mac: str
+) -> Seed:
     """The seed of one incarnation; `keys` are trusted besides anew's own.
 
     Reads and makes keys: blocks shortly.
@@ -46,10 +48,12 @@ def make(identity: IdentityStore, kind: SeedKind, server: str, number: int, keys
     instance = names.domain(server, number)
     if kind == "fwcfg":
         return Seed(kind, name, identity.seed_lines(server, instance, keys).encode())
-    return Seed(kind, name, _nocloud(identity, server, instance, keys))
+    return Seed(kind, name, _nocloud(identity, server, instance, keys, mac))
 
 
-def _nocloud(identity: IdentityStore, server: str, instance: str, keys: tuple[str, ...]) -> bytes:
+def _nocloud(
+    identity: IdentityStore, server: str, instance: str, keys: tuple[str, ...], mac: str
+) -> bytes:
     trusted = list(identity.authorized_keys(keys))
     user_data: dict[str, Any] = {
         "hostname": server,
@@ -72,7 +76,9 @@ def _nocloud(identity: IdentityStore, server: str, instance: str, keys: tuple[st
             }
         ],
     }
-    network = {"version": 2, "ethernets": {"all": {"match": {"name": "e*"}, "dhcp4": True}}}
+    # By MAC: cloud-init 22 writes a match by name for systemd-networkd wrongly, and the guest stays without network.
+    interface = {"match": {"macaddress": mac}, "set-name": "eth0", "dhcp4": True}
+    network = {"version": 2, "ethernets": {"eth0": interface}}
     return _iso(
         {
             # JSON is YAML, and quotes whatever a key's comment may hold.

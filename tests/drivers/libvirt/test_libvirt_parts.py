@@ -208,7 +208,7 @@ def test_ssh_never_asks_a_daemons_terminal() -> None:
 def test_cloud_init_finds_its_files(tmp_path: Path) -> None:
     store = IdentityStore(str(tmp_path / "keys"))
     nasty = 'ssh-rsa AAAA "quoted": {yaml} # & \\ me'
-    made = seed.make(store, "iso", "web-1", 2, (nasty,))
+    made = seed.make(store, "iso", "web-1", 2, (nasty,), "52:54:00:00:00:01")
     iso = pycdlib.PyCdlib()
     iso.open_fp(io.BytesIO(made.content))
     assert iso.pvd.volume_identifier.strip() == b"cidata"
@@ -225,12 +225,13 @@ def test_cloud_init_finds_its_files(tmp_path: Path) -> None:
     assert data["ssh_authorized_keys"] == [store.client_public(), nasty]
     assert data["ssh_keys"]["ed25519_private"] == store.host_private("web-1")
     assert json.loads(read("meta-data")) == {"instance-id": "web-1.2", "local-hostname": "web-1"}
-    assert json.loads(read("network-config"))["version"] == 2
+    (interface,) = json.loads(read("network-config"))["ethernets"].values()
+    assert interface["match"] == {"macaddress": "52:54:00:00:00:01"} and interface["dhcp4"] is True
     iso.close()
 
 
 def test_a_seed_does_not_show_its_key(tmp_path: Path) -> None:
-    made = seed.make(IdentityStore(str(tmp_path)), "fwcfg", "web-1", 1, ())
+    made = seed.make(IdentityStore(str(tmp_path)), "fwcfg", "web-1", 1, (), "")
     assert repr(made) == "Seed(anew-seed-web-1.1.fwcfg)"
 
 
