@@ -14,11 +14,11 @@ as_libvirt := vagrant/provision/as-libvirt
 # What pytest is given; "make test ARGS=tests/core" runs a part. -v undoes the -q of pyproject.toml: the closing line is whole.
 ARGS ?=
 
-.PHONY: help setup images images-bad image-debian libvirt lab run demo test check bench lock lab-down clean
+.PHONY: help setup images images-bad image-debian libvirt lab run demo test check bench docs lock lab-down clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
-	@echo 'also: setup, lab (images and libvirt, no servers), lab-down (removes what was made), bench, lock, clean'
+	@echo 'also: setup, lab (images and libvirt, no servers), lab-down (removes what was made), bench, docs, lock, clean'
 
 setup:
 	@vagrant/provision/setup.sh
@@ -58,12 +58,18 @@ test: images-bad image-debian
 
 check: setup
 	@$(bin)/ruff check .
-	@$(bin)/mypy --strict fleet drivers tui
+	@$(bin)/mypy --strict fleet drivers tui tests bench docs
 	@$(bin)/lint-imports
+	@$(bin)/python docs/generate.py --check
 	@$(bin)/python -m pytest tests/house
 
-bench: setup
-	@$(bin)/python -m bench
+# Figures into bench/results.json; ARGS="cli tui" measures some parts and keeps the others.
+bench: images libvirt
+	@$(as_libvirt) $(bin)/python -m bench.run $(ARGS)
+
+# The pages and files that are made from tables in the code.
+docs: setup
+	@$(bin)/python docs/generate.py --write
 
 # Newer releases of what pyproject.toml asks for, with hashes; the lock names no index and no path of this machine.
 lock:
