@@ -1,7 +1,8 @@
 """The journal and the state it adds up to, kept in step.
 
 `write` returns when the events are durable *and* folded. Events are folded in the order of their numbers, whoever's
-append returned first. Listeners hear each event after it was folded.
+append returned first. Listeners hear each event after it was folded. A writer that is cancelled (its engine was swapped)
+is not waited for, but what it gave to the journal is folded all the same: a hole would stop everybody after it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ class Record:
         self._early: list[tuple[int, Event]] = []
         self._folded = asyncio.Condition()
         self._listeners: list[Listener] = []
+        self._writing: set[asyncio.Future[tuple[Event, ...]]] = set()
 
     def listen(self, listener: Listener) -> None:
         """Call `listener` with each event, right after it was folded. It must not block or raise."""
@@ -45,6 +47,12 @@ class Record:
         """Append in one commit; on return they are durable and in `state`. A read-only record writes nothing."""
         if not drafts or self.read_only:
             return ()
+        writing = asyncio.ensure_future(self._write(drafts))
+        self._writing.add(writing)
+        writing.add_done_callback(self._writing.discard)
+        return await asyncio.shield(writing)
+
+    async def _write(self, drafts: Sequence[Draft]) -> tuple[Event, ...]:
         events = await self.journal.append(drafts)
         await self._take_in(events)
         return events

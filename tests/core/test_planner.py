@@ -170,8 +170,8 @@ def test_ways_back_of_delete_first() -> None:
     stopped = (seen("web-1", 1, state="stopped"), *whole()[1:])
     for step, walked in (("booting", ("preparing", "stopping")), ("proving", ("preparing", "stopping", "booting"))):
         assert way(failed_at(step, *walked, **HALF), *stopped, seen("web-1", 2, V2)) == ("put-back", 2, ("revive", 1))
-    for step, walked in (("preparing", ()), ("draining", ("preparing",)), ("stopping", ("preparing",))):
-        assert way(failed_at(step, *walked, **HALF), *whole()) == ("keep-old", 2, ("revive", 1)), "it was never stopped"
+    for book in (failed_at("preparing", **HALF), failed_at("draining", "preparing", **HALF), failed_at("stopping", "preparing", **HALF)):
+        assert way(book, *whole()) == ("keep-old", 2, ("revive", 1)), "it was never stopped"
 
 
 def test_ways_back_of_a_birth() -> None:

@@ -39,7 +39,7 @@ class Oracle:
         self.promoted = True
         self.canaries: set[str] = set()
         self.begun: set[str] = set()
-        self.failures = 0
+        self.failed: set[str] = set()
         self.least = pool.servers
         self.most_extra = 0
         self.judged: set[str] = set()
@@ -148,7 +148,7 @@ class Oracle:
         life = self.world.lives.get((server, number))
         if life is None or not life.committed:
             return
-        heirs = [other for other in self.lives(server) if other.number != number and other.committed and other.state == "running"
+        heirs = [other for other in self.lives(server) if other.number != number and self._last_well(other, now) >= now - LAG
                  and now - other.ready_at >= self.settings.min_healthy_time]
         if not heirs:
             self._break(f"I3: {server}.{number} is buried, and nothing proved runs in its place")
@@ -168,7 +168,7 @@ class Oracle:
         self.kind, self.state = data["kind"], "planned"
         self.canaries = {run["server"] for run in data["runs"] if run["canary"]}
         self.promoted = not self.canaries
-        self.begun, self.failures, self.aborting = set(), 0, False
+        self.begun, self.failed, self.aborting = set(), set(), False
 
     def _on_rollout_moved(self, event: Event, data: dict[str, Any], now: float) -> None:
         self.state = data["state"]
@@ -176,13 +176,14 @@ class Oracle:
         if data["cause"] == "promoted":
             self.promoted = True
         if data["cause"].startswith("resume-"):
-            self.failures = 0
+            self.failed = set()
 
     def _on_rollout_ended(self, event: Event, data: dict[str, Any], now: float) -> None:
         self.state = self.kind = ""
 
     def _on_step_failed(self, event: Event, data: dict[str, Any], now: float) -> None:
-        self.failures += event.rollout != "" and self.state in ("canary", "rolling")
+        if event.rollout and self.state in ("canary", "rolling"):
+            self.failed.add(event.server)
 
     def _on_step_begun(self, event: Event, data: dict[str, Any], now: float) -> None:
         if not event.rollout or data["op"] in self.intents:
@@ -193,8 +194,8 @@ class Oracle:
         turned = self.state == "rolling-back" or self.kind == "rollback" or data["path"] in BACKWARD
         if first and not turned and not self.promoted and event.server not in self.canaries:
             self._break(f"I9: {event.server} is begun before the canaries were proved and promoted")
-        if first and not turned and self.failures > self.settings.max_failures:
-            self._break(f"I8: {event.server} is begun after {self.failures} failures")
+        if first and not turned and len(self.failed) > self.settings.max_failures:
+            self._break(f"I8: {event.server} is begun after {len(self.failed)} failed")
         if self.state == "paused" and data["path"] not in BACKWARD and (first or self._needless(data)):
             self._break(f"I7: {event.server} begins {data['step']} on {data['path']} though the rollout is paused")
 

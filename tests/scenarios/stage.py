@@ -122,6 +122,7 @@ class Stage:
         self.faults = faults
         self.clock = VirtualClock()
         self.rng = SeededRng(seed)
+        self.seed = seed
         self.journal = MemoryJournal(self.clock, events)
         self.pool = next(iter(desired.pools.values()))
         self.on_event: Callable[[Event], None] = lambda event: None
@@ -166,6 +167,7 @@ class Stage:
         self.oracle = self.driver.oracle
         record = Record(self.journal, fold_all(State(), self.journal.events))
         epoch = record.state.epoch + 1
+        self.rng = SeededRng(1000 * self.seed + epoch)
         await record.write(Draft("daemon-started", data={"epoch": epoch, "version": "test"}))
         around = Surroundings(self.desired, self.folder, self.clock, self.rng, {"sim": self.driver})
         async with make_probe(around) as probe:
@@ -202,7 +204,7 @@ class Stage:
     async def command(self, name: str, actor: str = "ana", **request: Any) -> dict[str, Any]:
         """Give a command; errors are raised as the inbox raises them."""
         self._requests += 1
-        return await self.inbox.command(actor, {"command": name, "pool": self.pool.name, "request": f"r{self._requests}", **request})
+        return await self.inbox.command(actor, {"command": name, "pool": self.pool.name, "request": f"r{self._requests} of {self.engine.actor.epoch}", **request})
 
     async def until(self, true: Callable[[], bool], limit: float = 3600.0, what: str = "") -> None:
         """Wait in virtual time until something is true; a failed engine fails the test at once."""
