@@ -165,6 +165,9 @@ static_etc() {
 # make_version DEST : one image folder from the base.
 make_version() {
   # no_timer_check: on a busy machine without KVM the kernel's count of timer ticks comes out wrong, and it panics at boot.
+  # An image that is broken on purpose is dated a month back, so that no plan goes to it unless it is named.
+  local built=$epoch
+  [ "$flavour" = good ] || built=$((epoch - 30 * 86400))
   local root=$work/root dest=$1 cmdline='console=ttyS0 quiet panic=1 no_timer_check mitigations=off'
   cp -a "$base/root" "$root"
   mkdir -p "$dest"
@@ -185,7 +188,7 @@ make_version() {
   cp "$base/vmlinuz" "$base/initrd.img" "$dest/"
   {
     printf 'family = "web"\nversion = "%s"\nbuilt_at = %s\nkind = "squashfs"\nroot = "root.squashfs"\n' \
-      "$version" "$(date -u -d @$epoch +%Y-%m-%dT%H:%M:%SZ)"
+      "$version" "$(date -u -d @$built +%Y-%m-%dT%H:%M:%SZ)"
     printf 'boot = { kernel = "vmlinuz", initrd = "initrd.img", cmdline = "%s" }\n' "$cmdline"
     # No key of the recipe in here: an edited comment must not make a catalogued version look altered.
     printf 'packages = "packages.txt"\nsource = "vagrant/images/lab, flavour %s"\n\n[files]\n' "$flavour"
