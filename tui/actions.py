@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tui import phrases, shapes
-from tui.shapes import Pool, Raw, Rollout, Server
+from tui import fields, offers, phrases
+from tui.fields import Raw
+from tui.shapes import Pool, Rollout, Server
 
 if TYPE_CHECKING:
     from tui.desk import Desk
@@ -37,23 +38,23 @@ def act(desk: Desk, action: str) -> None:
             desk.open("console", server=at.server.name)
 
 
-def send(desk: Desk, **fields: Any) -> None:
+def send(desk: Desk, **command: Any) -> None:
     """Send one command; its answer, or the refusal, becomes a sentence."""
-    desk.spawn(_send(desk, fields))
+    desk.spawn(_send(desk, command))
 
 
-async def _send(desk: Desk, fields: dict[str, Any]) -> None:
-    pool = fields.get("pool", "")
-    request: dict[str, Any] = {"request": desk.clock.request_name(), **fields}
+async def _send(desk: Desk, command: dict[str, Any]) -> None:
+    pool = command.get("pool", "")
+    request: dict[str, Any] = {"request": desk.clock.request_name(), **command}
     if pool:
         request.setdefault("generation", desk.model.generation(pool))
     if terminal := desk.options.get("terminal"):
         request["terminal"] = terminal
     answer = await desk.calls.command(request)
     desk.difference = ()
-    desk.say(shapes.text(answer, "message") or "Done.", "good")
-    started = shapes.text(answer, "rollout")
-    if started and fields["command"] in ("rollout.start", "rollback.start"):
+    desk.say(fields.text(answer, "message") or "Done.", "good")
+    started = fields.text(answer, "rollout")
+    if started and command["command"] in ("rollout.start", "rollback.start"):
         desk.open("rollout", rollout=started)
 
 
@@ -87,7 +88,7 @@ async def make_plan(desk: Desk, request: Raw) -> None:
     """Ask the daemon for a plan and show it. Planning changes nothing."""
     desk.say(f"Planning for {request['pool']}.", "dim")
     answer = await desk.calls.plan(request)
-    desk.plan = shapes.plan(answer, request)
+    desk.plan = offers.plan(answer, request)
     desk.difference = ()
     desk.flash.clear()
     desk.open("plan", kept="yes")

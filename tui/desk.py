@@ -12,12 +12,13 @@ from urllib.parse import quote
 
 from tui import actions, commands
 from tui.clock import Clock
+from tui.fields import Raw
 from tui.ink import Line
 from tui.keys import QUIET, Keymap, Situation, label, why_not
+from tui.offers import Plan
 from tui.phrases import when
 from tui.screens import make
 from tui.screens.base import View
-from tui.shapes import Plan, Raw
 from tui.theme import THEMES
 from tui.view_model import Connection, ViewModel
 from tui.widgets.flash import Flash

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from tui.offers import Plan
 from tui.phrases import rollout_state
-from tui.shapes import Plan, Pool, Rollout, Server
+from tui.shapes import Pool, Rollout, Server
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
 from tui.desk import LinkError
-from tui.shapes import Raw, mapping, rows, text, whole, words
+from tui.fields import Raw, mapping, rows, text, whole, words
 from tui.untrusted import clean_json, one_line
 
 if TYPE_CHECKING:

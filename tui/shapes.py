@@ -1,57 +1,14 @@
-"""The frames of fleet.api.wire as typed values. A field that is missing or of a wrong type takes its default.
+"""The frames of fleet.api.wire as typed values: servers, pools, rollouts, events. (Images and plans: tui/offers.py.)
 
-The daemon is a peer like any other: a frame that lacks a field must never end the screen that shows it. Everything
-here is immutable, so "the row changed" is `is not`.
+Everything here is immutable, so "the row changed" is `is not`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any
 
-Raw = Mapping[str, Any]
-
-
-def text(row: Raw, key: str, default: str = "") -> str:
-    value = row.get(key)
-    return value if isinstance(value, str) else default
-
-
-def number(row: Raw, key: str) -> float | None:
-    value = row.get(key)
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
-
-
-def whole(row: Raw, key: str, default: int = 0) -> int:
-    value = row.get(key)
-    return value if isinstance(value, int) and not isinstance(value, bool) else default
-
-
-def rows(row: Raw, key: str) -> list[Raw]:
-    value = row.get(key)
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
-
-
-def words(row: Raw, key: str) -> tuple[str, ...]:
-    value = row.get(key)
-    return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()
-
-
-def mapping(row: Raw, key: str) -> Raw:
-    value = row.get(key)
-    return value if isinstance(value, dict) else {}
-
-
-def moment(value: object) -> float | None:
-    """Seconds since the epoch of an RFC 3339 time, None for anything else."""
-    if not isinstance(value, str) or not value:
-        return None
-    try:
-        return datetime.fromisoformat(value).timestamp()
-    except (ValueError, OverflowError):
-        return None
+from tui.fields import Raw, mapping, moment, number, rows, text, whole, words
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,99 +221,4 @@ def event(row: Raw) -> Event:
     return Event(
         seq=whole(row, "seq"), at=moment(row.get("at")), type=text(row, "type"), actor=text(row, "actor"),
         pool=text(row, "pool"), server=text(row, "server"), rollout=text(row, "rollout"), text=text(row, "text"),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Image:
-    family: str
-    version: str
-    digest: str
-    kind: str
-    built: float | None
-    size: int
-    packages: int | None
-    source: str
-    used_by: tuple[str, ...]
-    rejected: tuple[tuple[str, str], ...]
-    problem: str
-
-    @property
-    def key(self) -> str:
-        return f"{self.family}/{self.version}"
-
-
-def image(row: Raw) -> Image:
-    packages = row.get("packages")
-    return Image(
-        family=text(row, "family"), version=text(row, "version"), digest=text(row, "digest"), kind=text(row, "kind"),
-        built=moment(row.get("built_at")), size=whole(row, "size"),
-        packages=packages if isinstance(packages, int) else None, source=text(row, "source"),
-        used_by=words(row, "used_by"),
-        rejected=tuple((text(item, "pool"), text(item, "reason")) for item in rows(row, "rejected")),
-        problem=text(row, "problem"),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class PlanRow:
-    name: str
-    action: str
-    reason: str
-    origin: str
-    to: str
-    order: str
-    canary: bool
-    data_kept: tuple[str, ...]
-    rollback: str
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a start would do. `request` is what it was asked with: the start sends it back with the hash."""
-
-    pool: str
-    origin: str
-    to: str
-    digest: str
-    hash: str
-    generation: int
-    kind: str
-    budget: Mapping[str, int]
-    servers: tuple[PlanRow, ...]
-    blast_servers: int
-    blast_domains: int
-    worst_loss: int
-    needs: Raw
-    seconds: float
-    summary: tuple[str, ...]
-    diff: Raw
-    request: Raw
-
-    @property
-    def acting(self) -> int:
-        """Servers that a start would touch: the number to type."""
-        return sum(1 for row in self.servers if row.action in ("replace", "birth"))
-
-
-def plan_row(row: Raw) -> PlanRow:
-    return PlanRow(
-        name=text(row, "name"), action=text(row, "action", "skip"), reason=text(row, "reason"),
-        origin=text(row, "from"), to=text(row, "to"), order=text(row, "order"), canary=row.get("canary") is True,
-        data_kept=words(row, "data_kept"), rollback=text(row, "rollback"),
-        seconds=number(row, "estimate_seconds") or 0.0,
-    )
-
-
-def plan(row: Raw, request: Raw) -> Plan:
-    blast = mapping(row, "blast")
-    return Plan(
-        pool=text(row, "pool"), origin=text(row, "from"), to=text(row, "to"), digest=text(row, "digest"),
-        hash=text(row, "hash"), generation=whole(row, "generation"), kind=text(row, "kind", "rollout"),
-        budget={key: value for key, value in mapping(row, "budget").items() if isinstance(value, int)},
-        servers=tuple(plan_row(item) for item in rows(row, "servers")), blast_servers=whole(blast, "servers"),
-        blast_domains=whole(blast, "domains"), worst_loss=whole(blast, "worst_loss"), needs=mapping(row, "needs"),
-        seconds=number(row, "estimate_seconds") or 0.0, summary=words(row, "summary"), diff=mapping(row, "diff"),
-        request=dict(request),
     )

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tui import shapes
+from tui import fields, offers, shapes
 from tui.phrases import rollout_state, server_trouble, server_words
 from tui.shapes import Event, Pool, Rollout, Server
 
@@ -68,7 +68,7 @@ class ViewModel:
         self.servers: dict[str, Server] = {}
         self.rollouts: dict[str, Rollout] = {}
         self.events: list[Event] = []
-        self.images: dict[str, shapes.Image] = {}
+        self.images: dict[str, offers.Image] = {}
         self.incomplete: set[str] = set()
         self.connection = Connection()
         self.servers_epoch = 0
@@ -79,30 +79,30 @@ class ViewModel:
 
     def status(self, frame: Mapping[str, Any], now: float) -> None:
         """Take a whole StatusFrame in place of all that was known; events are kept."""
-        self.fleet = shapes.text(frame, "fleet")
-        self.seq = shapes.whole(frame, "seq")
-        self.read_only = shapes.text(frame, "read_only")
-        you = shapes.mapping(frame, "you")
+        self.fleet = fields.text(frame, "fleet")
+        self.seq = fields.whole(frame, "seq")
+        self.read_only = fields.text(frame, "read_only")
+        you = fields.mapping(frame, "you")
         self.you = {key: value for key, value in you.items() if isinstance(value, str)}
-        daemon_now = shapes.moment(frame.get("now"))
+        daemon_now = fields.moment(frame.get("now"))
         self.skew = 0.0 if daemon_now is None else now - daemon_now
         self.pools, self.servers = {}, {}
-        for row in shapes.rows(frame, "pools"):
+        for row in fields.rows(frame, "pools"):
             pool = shapes.pool(row)
             self.pools[pool.name] = pool
-            for item in shapes.rows(row, "servers"):
+            for item in fields.rows(row, "servers"):
                 server = shapes.server(item)
                 self.servers[server.name] = server
         ended = {key: item for key, item in self.rollouts.items() if not item.active}
-        fresh = (shapes.rollout(row, now) for row in shapes.rows(frame, "rollouts"))
+        fresh = (shapes.rollout(row, now) for row in fields.rows(frame, "rollouts"))
         self.rollouts = {**ended, **{item.id: item for item in fresh}}
         self.servers_epoch += 1
 
     def frame(self, frame: Mapping[str, Any], now: float) -> None:
         """Take one line of the event stream. Unknown frames are ignored: a newer daemon may have more to say."""
-        self.seq = max(self.seq, shapes.whole(frame, "seq"))
-        row = shapes.mapping(frame, "row")
-        match shapes.text(frame, "frame"):
+        self.seq = max(self.seq, fields.whole(frame, "seq"))
+        row = fields.mapping(frame, "row")
+        match fields.text(frame, "frame"):
             case "event":
                 self.add_events([row])
             case "server":
@@ -117,11 +117,11 @@ class ViewModel:
             case "rollout":
                 self.add_rollout(row, now)
             case "gone":
-                self._gone(shapes.text(frame, "kind"), shapes.text(frame, "name"))
+                self._gone(fields.text(frame, "kind"), fields.text(frame, "name"))
 
-    def add_rollout(self, row: shapes.Raw, now: float) -> None:
+    def add_rollout(self, row: fields.Raw, now: float) -> None:
         """Take a rollout's row, whole or partial; `incomplete` names those that must be asked for whole."""
-        rollout = shapes.rollout(row, now, self.rollouts.get(shapes.text(row, "id")))
+        rollout = shapes.rollout(row, now, self.rollouts.get(fields.text(row, "id")))
         if not rollout.id:
             return
         self.rollouts[rollout.id] = rollout
@@ -140,7 +140,7 @@ class ViewModel:
         for item in ended[:-KEEP_ENDED]:
             del self.rollouts[item.id]
 
-    def add_events(self, rows: list[shapes.Raw]) -> None:
+    def add_events(self, rows: list[fields.Raw]) -> None:
         """Insert events in the order of their numbers; one that is known already is not taken twice."""
         for row in rows:
             event = shapes.event(row)

@@ -19,7 +19,7 @@ from textual.pilot import Pilot
 
 from tests.tui import story
 from tests.tui.stage import Session, session
-from tui import shapes
+from tui import offers
 from tui.app import AnewApp
 from tui.clock import FrozenClock
 from tui.view_model import Connection
@@ -139,9 +139,9 @@ def app(theme: str = "dark", status: dict[str, Any] | None = None, armed: bool =
     desk = made.desk
     desk.model.status(status if status is not None else story.status(), story.NOW.timestamp())
     desk.model.add_events(list(story.events()))
-    desk.model.images = {item.key: item for item in map(shapes.image, story.images())}
+    desk.model.images = {item.key: item for item in map(offers.image, story.images())}
     desk.model.connection = Connection("stale" if lost else "live", story.NOW.timestamp())
-    desk.plan = shapes.plan(story.plan(), {"pool": "web"})
+    desk.plan = offers.plan(story.plan(), {"pool": "web"})
     if armed:
         desk.armed_until = desk.clock.ticks() + 500
     return made

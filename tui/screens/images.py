@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tui import phrases, shapes
+from tui import fields, offers, phrases
 from tui.ink import Line, Span, wrap
+from tui.offers import Image
 from tui.screens.base import TableView, View, fact, section
 from tui.screens.servers import natural
-from tui.shapes import Image, Pool
+from tui.shapes import Pool
 from tui.widgets.table import Column, Shown, Table
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class ImagesView(TableView[Image]):
 
     async def _ask(self) -> None:
         answer = await self.desk.calls.get("/v1/images")
-        found = (shapes.image(row) for row in shapes.rows(answer, "images"))
+        found = (offers.image(row) for row in fields.rows(answer, "images"))
         self.desk.model.images = {item.key: item for item in found}
         self.asked = True
         self.desk.stage.paint()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tui import actions, phrases, shapes
+from tui import actions, fields, phrases
 from tui.ink import Line, Span, wrap
+from tui.offers import Plan, PlanRow
 from tui.screens.base import TableView, View, fact
-from tui.shapes import Plan, PlanRow, Pool, Rollout, Server
+from tui.shapes import Pool, Rollout, Server
 from tui.widgets.table import Column, Shown, Table
 
 if TYPE_CHECKING:
@@ -188,7 +189,7 @@ def diff_words(plan: Plan) -> str:
         parts.append(f"kernel {kernel}")
     elif isinstance(kernel, list) and len(kernel) == 2:
         parts.append(f"kernel {str(kernel[0]).partition(' ')[2][:6]}→{str(kernel[1]).partition(' ')[2][:6]}")
-    before, after = (shapes.number(plan.diff, key) for key in ("size_a", "size_b"))
+    before, after = (fields.number(plan.diff, key) for key in ("size_a", "size_b"))
     if before is not None and after is not None and before != after:
         grows = after > before
         parts.append(f"{phrases.size(int(abs(after - before)))} {'more' if grows else 'less'}")

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from tui import phrases, shapes
+from tui import fields, phrases
+from tui.fields import Raw
 from tui.ink import Line, Span, wrap
 from tui.screens.base import View, event_line, fact, section
-from tui.shapes import Raw, Run, Server
+from tui.shapes import Run, Server
 
 if TYPE_CHECKING:
     from tui.desk import Desk
@@ -143,19 +144,19 @@ class ServerView(View):
     def _lives(self, server: Server, width: int) -> list[Line]:
         """Every incarnation the daemon tells of, the newest first; without a word from it, those retained."""
         zone, now, local = self.desk.clock.zone, self.desk.now, self.desk.model.local
-        lives = shapes.rows(self.detail, "incarnations")
+        lives = fields.rows(self.detail, "incarnations")
         rows: list[Line] = [section("lives", width)]
-        for life in sorted(lives, key=lambda item: -shapes.whole(item, "incarnation", shapes.whole(item, "number"))):
-            numbered = shapes.whole(life, "incarnation", shapes.whole(life, "number"))
-            born = phrases.when(local(shapes.moment(life.get("born_at"))), now, zone)
+        for life in sorted(lives, key=lambda item: -fields.whole(item, "incarnation", fields.whole(item, "number"))):
+            numbered = fields.whole(life, "incarnation", fields.whole(life, "number"))
+            born = phrases.when(local(fields.moment(life.get("born_at"))), now, zone)
             here = numbered == server.incarnation
-            until = shapes.moment(life.get("retained_until"))
+            until = fields.moment(life.get("retained_until"))
             notes = [f"retained until {phrases.when(local(until), now, zone)}" if until else "",
-                     "failed" if life.get("failed") is True else "", shapes.text(life, "hypervisor"),
-                     shapes.text(life, "note")]
-            state = "serving" if here and server.state == "serving" else shapes.text(life, "state")
+                     "failed" if life.get("failed") is True else "", fields.text(life, "hypervisor"),
+                     fields.text(life, "note")]
+            state = "serving" if here and server.state == "serving" else fields.text(life, "state")
             rows.append((
-                Span(f" {numbered:>4}  ", "title" if here else "plain"), Span(f"{shapes.text(life, 'version'):<10} "),
+                Span(f" {numbered:>4}  ", "title" if here else "plain"), Span(f"{fields.text(life, 'version'):<10} "),
                 Span(f"born {born:<12} ", "dim"), Span(f"{state:<9} ", "good" if here else "dim"),
                 Span(", ".join(note for note in notes if note), "dim"),
             ))
