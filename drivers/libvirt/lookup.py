@@ -35,11 +35,11 @@ def place_of(places: Mapping[str, Place], name: str) -> Place:
 
 
 async def look_all(
-    places: Mapping[str, Place], pool: Pool
+    places: Mapping[str, Place], pool: Pool, uuid: str = ""
 ) -> tuple[dict[str, Snapshot], dict[str, AnewError]]:
-    """What each hypervisor of the pool has, and why the others could not be asked."""
+    """What each hypervisor of the pool has (`uuid`: of this domain), and why the others could not be asked."""
     wanted = [place_of(places, name) for name in pool.hypervisors]
-    answers = await asyncio.gather(*(_try(place) for place in wanted))
+    answers = await asyncio.gather(*(_try(place, uuid) for place in wanted))
     seen: dict[str, Snapshot] = {}
     away: dict[str, AnewError] = {}
     for place, answer in zip(wanted, answers, strict=True):
@@ -52,7 +52,10 @@ async def look_all(
 
 async def find(places: Mapping[str, Place], pool: Pool, server: str, number: int) -> Found | None:
     """The incarnation, None if no hypervisor has it. Transient if one that might have it cannot be asked."""
-    seen, away = await look_all(places, pool)
+    fleets = {place.fleet for place in places.values()}
+    # An adopted domain has a UUID of its own; those that we made are asked for by theirs.
+    uuid = names.incarnation_uuid(fleets.pop(), server, number) if number and fleets else ""
+    seen, away = await look_all(places, pool, uuid)
     for name, snapshot in seen.items():
         domain = snapshot.find(server, number)
         if domain is not None and domain.tag is not None:
@@ -90,8 +93,8 @@ def write_tag(connection: api.Connection, tag: tags.Tag) -> None:
         domain.setMetadata(api.METADATA_ELEMENT, text, tags.KEY, tags.URI, api.AFFECT_CONFIG)
 
 
-async def _try(place: Place) -> Snapshot | AnewError:
+async def _try(place: Place, uuid: str) -> Snapshot | AnewError:
     try:
-        return await place.look()
+        return await (place.look_at(uuid) if uuid else place.look())
     except AnewError as err:
         return err

@@ -50,6 +50,12 @@ class Place:
         """All domains there, now."""
         return await self.main.call("reading the domains", LOOK, lambda c: snapshot.take(c, self.fleet))
 
+    async def look_at(self, uuid: str) -> snapshot.Snapshot:
+        """The one domain with this UUID, now."""
+        return await self.main.call(
+            "reading a domain", LOOK, lambda c: snapshot.take_one(c, self.fleet, uuid)
+        )
+
     def close(self) -> None:
         """End the links."""
         for link in (self.main, self.bulk, self.agent):

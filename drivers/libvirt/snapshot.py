@@ -118,6 +118,16 @@ def take(connection: api.Connection, fleet: str) -> Snapshot:
     return Snapshot(tuple(sorted(seen, key=lambda one: one.name)))
 
 
+def take_one(connection: api.Connection, fleet: str, uuid: str) -> Snapshot:
+    """Only the domain with this UUID, if there is one: what a verb on one incarnation needs of a full house."""
+    try:
+        return Snapshot((_read(connection.lookupByUUIDString(uuid), fleet),))
+    except api.LibvirtError as err:
+        if api.code_of(err) != api.NO_DOMAIN:
+            raise
+    return Snapshot(())
+
+
 def port_of(address: str) -> int:
     """The port of "host:port", 0 if there is none."""
     port = address.rpartition(":")[2]
