@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Coroutine, Mapping
 from contextlib import suppress
+from math import ceil
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,15 +26,13 @@ from tui.desk import Desk
 from tui.ink import Span
 from tui.link import Link
 from tui.view_model import Trouble
-from tui.widgets.footer import footer
+from tui.widgets.footer import footer, tiny_keys
 from tui.widgets.header import header, tiny
 from tui.widgets.paper import Paper
 from tui.widgets.tight import tight_screen
 
-FRAME_SECONDS = 1.0
-"""At most one picture a second for what the daemon says: a live rollout stays below 2 kB/s, and the eye calm."""
 FIRST_SECONDS = 0.1
-"""After a quiet second news is drawn this soon. A key is answered at once, always."""
+"""After a quiet second news is drawn this soon; else at the pace of the view. A key is answered at once, always."""
 
 
 class Main(Screen[None]):
@@ -71,7 +70,7 @@ class AnewApp(App[int]):
             ("head", "band"), ("body", "plain"), ("flash", "plain"), ("rule", "plain"), ("foot", "band"))}
         self._soon: Timer | None = None
         self._work: set[asyncio.Task[None]] = set()
-        self._minute, self._painted = -1, 0.0
+        self._minute, self._painted = (0, 0), 0.0
         for name in theme.THEMES:
             self.register_theme(_textual_theme(name))
         for paper in self.papers.values():
@@ -116,7 +115,7 @@ class AnewApp(App[int]):
         ask = desk.prompt.line(width) if desk.prompt is not None else None
         flash = desk.flash.lines(self._standing(), width)
         if desk.tiny:
-            head = tiny(model, left, desk.clock, "P pause u back", width)
+            head = tiny(model, left, desk.clock, tiny_keys(situation), width)
             self.papers["head"].show([ask if ask is not None and height == 1 else head])
             self.papers["foot"].show([ask if ask is not None else flash[0]])
             return
@@ -136,7 +135,7 @@ class AnewApp(App[int]):
     def paint_soon(self) -> None:
         if self._soon is None and self.is_running:
             since = self.desk.clock.ticks() - self._painted
-            self._soon = self.set_timer(max(FIRST_SECONDS, FRAME_SECONDS - since), self._paint_news)
+            self._soon = self.set_timer(max(FIRST_SECONDS, self.desk.view.pace - since), self._paint_news)
 
     def _paint_news(self) -> None:
         self._painted = self.desk.clock.ticks()
@@ -144,7 +143,7 @@ class AnewApp(App[int]):
 
     def _tick(self) -> None:
         """Once a second: seconds of a rollout in view, else only when a minute has passed. Unchanged cells are free."""
-        minute = int(self.desk.now // 60)
+        minute = (int(self.desk.now // 60), ceil(self.desk.armed_left / 60))
         if minute != self._minute or self.desk.view.ticking():
             self._minute = minute
             self.paint_soon()

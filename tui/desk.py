@@ -10,8 +10,9 @@ from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Protocol
 from urllib.parse import quote
 
-from tui import actions, commands
+from tui import actions, commands, fields
 from tui.clock import Clock
+from tui.errors import LinkError
 from tui.fields import Raw
 from tui.ink import Line
 from tui.keys import QUIET, Keymap, Situation, label, why_not
@@ -27,15 +28,6 @@ from tui.widgets.prompt import Kind, Prompt
 ARMED_SECONDS = 600.0
 TINY = (60, 20)
 """Below this many columns or rows there is one line of status and the keys that matter."""
-
-
-class LinkError(Exception):
-    """A request that had no effect, or of which none is known: a sentence, and the difference where a plan was stale."""
-
-    def __init__(self, sentence: str, difference: Sequence[str] = ()) -> None:
-        super().__init__(sentence)
-        self.sentence = sentence
-        self.difference = tuple(difference)
 
 
 class Calls(Protocol):
@@ -229,6 +221,8 @@ class Desk:
     # what the link brings (link.Sink)
 
     def came_status(self, frame: Raw) -> None:
+        if fields.whole(frame, "seq") < self.model.tip:
+            self.model.forget_events()  # another journal: numbers of the old one mean nothing in it
         self.model.status(frame, self.now)
         self._alive()
 

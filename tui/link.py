@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
-from tui.desk import LinkError
+from tui.errors import LinkError
 from tui.fields import Raw, mapping, rows, text, whole, words
 from tui.untrusted import clean_json, one_line
 
@@ -96,9 +96,9 @@ class Link:
         import aiohttp
 
         status = await self.get("/v1/status")
-        seen = sink.resume_from
         sink.came_status(status)
         yield
+        seen = sink.resume_from
         since = seen or whole(status, "seq")
         if not seen:
             past = await self.get("/v1/journal", since=str(max(0, since - BACKLOG)), limit=str(BACKLOG))

@@ -156,6 +156,10 @@ class ViewModel:
             del self.events[: len(self.events) - KEEP_EVENTS]
         self.events_epoch += 1
 
+    def forget_events(self) -> None:
+        self.events = []
+        self.events_epoch += 1
+
     # questions
 
     @property

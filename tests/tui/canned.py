@@ -77,6 +77,7 @@ class CannedDaemon:
         """Send a frame to all streams."""
         if frame.get("frame") == "event":
             self.events.append(frame["row"])
+            self.status["seq"] = max(self.status["seq"], frame["row"].get("seq", 0))
         self.push_bytes(json.dumps(frame).encode() + b"\n")
 
     def push_bytes(self, data: bytes) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 
 from tests.tui import story
 from tui.clock import FrozenClock
-from tui.desk import Desk, LinkError
+from tui.desk import Desk
+from tui.errors import LinkError
 from tui.ink import fit, plain, safe
-from tui.widgets.footer import footer
+from tui.widgets.footer import footer, tiny_keys
 from tui.widgets.header import header, tiny
 
 
@@ -78,7 +79,7 @@ def picture(made: Desk, width: int, height: int) -> list[str]:
     made.size = (width, height)
     at = made.situation()
     if made.tiny:
-        return [plain(fit(safe(tiny(made.model, made.armed_left, made.clock, "P pause u back", width)), width))]
+        return [plain(fit(safe(tiny(made.model, made.armed_left, made.clock, tiny_keys(at), width)), width))]
     head = header(made.model, made.armed_left, made.clock, width, made.view.rollout())
     body = made.lines(width, height - 4)
     assert len(body) <= max(0, height - 4)

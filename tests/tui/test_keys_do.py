@@ -21,7 +21,7 @@ async def test_it_starts_read_only_and_says_why_a_change_does_nothing(tmp_path: 
         await user.settle()
         assert "ARMED <1m left" in user.row("head")
         user.clock.advance(31)
-        await user.settle()
+        await user.pilot.pause(1.3)  # the app sees to it by itself
         assert "read-only" in user.row("head")
         assert user.daemon.commands == []
 

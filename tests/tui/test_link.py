@@ -11,7 +11,7 @@ import pytest
 from tests.tui import story
 from tests.tui.canned import CannedDaemon
 from tests.tui.stage import session
-from tui.desk import LinkError
+from tui.errors import LinkError
 from tui.link import Link, refusal, sentence
 
 
@@ -38,6 +38,17 @@ async def test_it_resumes_after_the_last_event_it_saw(tmp_path: Path) -> None:
         user.daemon.drop()
         await user.until(lambda: len(user.daemon.since) == 2, "a second stream")
         assert user.daemon.since[1] == 150
+
+
+async def test_another_journal_begins_anew(tmp_path: Path) -> None:
+    async with session(tmp_path) as user:
+        await user.daemon.close()
+        await user.see("stale")
+        user.daemon.status["seq"] = 3
+        user.daemon.events = [story.event(3, 0, "remark", "a new book", actor="ben@x")]
+        await user.daemon.open()
+        await user.see("a new book")
+        assert user.app.desk.model.tip == 3
 
 
 async def test_no_daemon_yet_is_said_and_healed(tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ async def test_narrow_terminals_degrade_and_tiny_ones_keep_one_line(tmp_path: Pa
     async with session(tmp_path, (59, 20)) as user:
         assert len(user.text.splitlines()) == 2
         assert "paused" in user.row("head")
-        assert "P pause u back" in user.row("head")
+        assert "P resume u back" in user.row("head")
         await user.press("P")
         await user.see("press A to arm")
         await user.press("A", "P")

@@ -13,7 +13,7 @@ from tests.tui import story
 from tests.tui.desktop import MadeUp, desk, picture
 from tests.tui.stage import session
 from tui.clock import FrozenClock
-from tui.desk import LinkError
+from tui.errors import LinkError
 from tui.ink import width_of
 from tui.keys import KEYS
 

@@ -21,6 +21,8 @@ class View:
     """One screen. `name` is its name in the table of keys."""
 
     name = ""
+    pace = 1.0
+    """Seconds between two pictures of what the daemon says: a live rollout stays below 2 kB/s, and the eye calm."""
 
     def __init__(self, desk: Desk) -> None:
         self.desk = desk

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tui.errors import LinkError
 from tui.ink import Line, Span
 from tui.screens.base import View, section
 from tui.shapes import Server
@@ -17,6 +18,7 @@ class ConsoleView(View):
     """Follows the newest line until one goes up; G follows again."""
 
     name = "console"
+    pace = 0.25
 
     def __init__(self, desk: Desk) -> None:
         super().__init__(desk)
@@ -49,7 +51,11 @@ class ConsoleView(View):
             self.desk.stage.paint_soon()
             return True
 
-        await self.desk.calls.console(name, sink)
+        try:
+            await self.desk.calls.console(name, sink)
+        except LinkError:
+            self.ended = "not to be had"
+            raise
         if turn == self._turn:
             self.ended = "the console was closed by the other side"
             self.desk.stage.paint_soon()
@@ -64,7 +70,7 @@ class ConsoleView(View):
         self.back = max(0, min(self.back, len(self.scrollback.lines) + bool(self.scrollback.open) - room))
         said = self.scrollback.tail(room, self.back)
         if not said:
-            return [head, (Span("  nothing yet: a quiet server writes only when it boots or fails", "dim"),)]
+            return [head, (Span("  " + ("" if self.ended else "nothing yet: a quiet server writes only when it boots or fails"), "dim"),)]
         return [head, *((Span(f" {text}"),) for text in said)]
 
     def act(self, action: str) -> bool:

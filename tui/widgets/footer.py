@@ -27,5 +27,11 @@ def footer(keymap: Keymap, at: Situation, width: int) -> Line:
     return tuple(spans)
 
 
+def tiny_keys(at: Situation) -> str:
+    """The keys that a terminal too small for a footer still names."""
+    paused = at.rollout is not None and at.rollout.state == "paused"
+    return f"P {'resume' if paused else 'pause'} u back"
+
+
 def _size(pair: tuple[str, str]) -> int:
     return width_of(pair[0]) + width_of(pair[1]) + 3
