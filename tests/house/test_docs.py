@@ -11,6 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from docs.generate import PAGES, stale
+from fleet import settings
 from fleet.api.routes import ROUTES, Route
 from fleet.api.wire import COMMANDS as API_COMMANDS
 from fleet.cli.tree import COMMANDS, SHARED, Word
@@ -126,9 +127,13 @@ def _anchors(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("path", [path for path in all_files() if path.suffix == ".md"], ids=name_of)
-def test_toml_in_pages_is_toml(path: Path) -> None:
-    for text in FENCE.findall(text_of(path)):
-        tomllib.loads(text)
+def test_toml_in_pages_is_toml(path: Path, tmp_path: Path) -> None:
+    """And a whole fleet file is one that anew takes: a reader will copy it."""
+    for number, text in enumerate(FENCE.findall(text_of(path))):
+        if "fleet" in tomllib.loads(text):
+            fleet = tmp_path / f"{number}.toml"
+            fleet.write_text(text)
+            settings.load(str(fleet))
 
 
 WORDS = re.compile(r"`?anew ([a-z][a-z-]*(?: [a-z-]+)?)")
