@@ -24,7 +24,8 @@ MAX_DEPTH = 40
 
 _SUSPECT = re.compile(r"[^\n\t\x20-\x7e]")
 _BAD_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-_PLAIN_BODY = re.compile(rb"[^\n\x20-\x7e]|\\[bfrtu]")
+_ESCAPES = (b"\\u", b"\\b", b"\\f", b"\\r", b"\x7f")
+"""What JSON in ASCII must contain to mean a character worth dropping; raw control characters are no JSON at all."""
 _ANSI = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI
     r"|\x1b[\]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\)?"  # OSC, DCS, SOS, PM, APC, to their end or the line's
@@ -73,13 +74,13 @@ def clean_value(value: Any, depth: int = 0) -> Any:
 def clean_json(body: bytes) -> Any:
     """Parse `body` and clean every string in it. Raises ValueError for what is not JSON.
 
-    Status frames of large fleets are megabytes of plain ASCII: one scan of the bytes proves that no string in them
-    can hold a character worth dropping, and the walk over all strings is saved. Length is capped when painted.
+    Status frames of large fleets are megabytes of plain ASCII: a look at the bytes proves that no string in them can
+    hold a character worth dropping, and the walk over all strings is saved. Length is capped when painted.
     """
     try:
         value = json.loads(body)
     except RecursionError as error:
         raise ValueError("a frame is nested too deeply") from error
-    if _PLAIN_BODY.search(body) is None:
+    if body.isascii() and not any(escape in body for escape in _ESCAPES):
         return value
     return clean_value(value)
