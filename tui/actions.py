@@ -118,7 +118,7 @@ def start_plan(desk: Desk) -> None:
 
 def confirm(desk: Desk, question: str, count: int, accept: Any) -> None:
     """The ladder's question: `y` for one server, the number for several."""
-    if count == 1:
+    if count <= 1:
         desk.ask(f"{question} y:", accept, "yes")
     else:
         desk.ask(f"{question} type {count}:", accept, "number", number=count)
@@ -149,7 +149,8 @@ def rollback(desk: Desk, screen: str, pool: Pool | None, server: Server | None, 
         _rollback_server(desk, server, pool)
     elif rollout is not None and rollout.active:
         count = desk.model.moved(rollout)
-        confirm(desk, f"Roll back {phrases.plural(count, 'server')} of {rollout.pool}?", count,
+        what = f"Roll back {phrases.plural(count, 'server')} of {rollout.pool}?" if count else f"End this rollout and reject {rollout.to}?"
+        confirm(desk, what, count,
                 lambda _: send(desk, command="rollback.start", rollout=rollout.id, pool=rollout.pool))
     elif pool is not None:
         desk.spawn(make_plan(desk, {"pool": pool.name, "kind": "rollback"}))

@@ -93,10 +93,9 @@ def returnable(at: Situation) -> str:
     if at.pool is None:
         return a_pool(at)
     if at.rollout is not None and at.rollout.active:
-        moved = sum(count for cell, count in at.rollout.cells.items() if cell in "+bhds!")
         if at.rollout.state == "rolling-back":
             return f"{at.rollout.pool} is rolling back already."
-        return "" if moved else "Nothing has been replaced yet: X aborts, P pauses."
+        return "" if at.rollout.kind != "birth" else "A birth has nothing to go back to: X aborts it."
     return "" if at.pool.previous else f"{at.pool.name} has no previous image to go back to."
 
 

@@ -241,7 +241,7 @@ def bare(event: Event) -> bool:
 
 def milestone(event: Event) -> bool:
     """What somebody who was away wants to read first; single steps are for the rollout's own screen."""
-    return event.type not in ("step-begun", "step-done", "incarnation-buried")
+    return event.type not in ("step-begun", "step-done", "incarnation-retained", "incarnation-buried")
 
 
 def lead_version(pool: Pool) -> str:

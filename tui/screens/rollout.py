@@ -91,7 +91,7 @@ class RolloutView(View):
         rows += [*gap, *cells, self._legend(rollout), *gap, self._budget(rollout)]
         tail_room = 3 if height - len(rows) >= 9 else 0
         rows += self._servers(rollout, width, max(1, height - len(rows) - 1 - tail_room))
-        rows += [self._forecast(rollout), *gap]
+        rows += [*self._forecast(rollout, width), *gap]
         rows += self._tail(rollout, width, height - len(rows))
         return rows[:height]
 
@@ -210,17 +210,21 @@ class RolloutView(View):
         elapsed = phrases.elapsed(run, now)
         return [(*head, Span(f"{elapsed:>7}  "), Span(", ".join(part for part in parts if part), "dim")), *below]
 
-    def _forecast(self, rollout: Rollout) -> Line:
+    def _forecast(self, rollout: Rollout, width: int) -> list[Line]:
+        """When it ends, and what it would cost to turn round now: on one line if both fit."""
         cost = f"rollback now: {rollout.rollback_cost}" if rollout.rollback_cost else ""
         if not rollout.active:
             ended = phrases.when(self.desk.model.local(rollout.ended), self.desk.now, self.desk.clock.zone)
-            return fact("ended", ended, Span(f"   {cost}" if cost else "", "dim"))
+            return [fact("ended", ended, Span(f"   {cost}" if cost else "", "dim"))]
         said = phrases.eta(rollout, self.desk.clock.zone, ranged=True).removeprefix("eta ")
         if rollout.state == "awaiting-promotion":
             said = f"{phrases.about(rollout.eta)} after you promote" if rollout.eta else "when you promote"
         elif rollout.state == "paused":
             said = "none while it is paused"
-        return fact("eta", said or "not known yet", Span(f"     {cost}" if cost else "", "dim"))
+        said = said or "not known yet"
+        if not cost or len(said) + len(cost) + 16 <= width:
+            return [fact("eta", said, Span(f"     {cost}" if cost else "", "dim"))]
+        return [fact("eta", said), fact("rollback", Span(cost.removeprefix("rollback "), "dim"))]
 
     def _tail(self, rollout: Rollout, width: int, room: int) -> list[Line]:
         if room < 2:
