@@ -19,3 +19,20 @@ def printable(text: str, cap: int = 200) -> str:
     cut = text[: cap * 4].translate(_TABLE)
     cut = "".join(" " if char in "\n\t" else char for char in cut if not "\ud800" <= char <= "\udfff").strip()
     return cut if len(cut) <= cap else cut[: cap - 1] + "…"
+
+
+WORDS_LINES = 20
+WORDS_CAP = 2000
+PANIC = "Kernel panic - not syncing"
+
+
+def last_words(console: str) -> str:
+    """What tells why a server died, from the end of its console: at most 20 printable lines, 2000 characters.
+
+    After a panic they begin with its own line: the kernel's trace below it would push out the one line that matters.
+    """
+    lines = [line for line in (printable(raw) for raw in console.splitlines()) if line]
+    panics = [index for index, line in enumerate(lines) if PANIC in line]
+    if panics:
+        return "\n".join(lines[panics[-1]:][:WORDS_LINES])[:WORDS_CAP]
+    return "\n".join(lines[-WORDS_LINES:])[-WORDS_CAP:]

@@ -17,6 +17,7 @@ from fleet.core.decision import Action
 from fleet.core.errors import AnewError, Permanent, Transient
 from fleet.core.events import Draft
 from fleet.core.observed import Image, Seen
+from fleet.core.printable import last_words
 from fleet.engine.hooks import run_hook
 from fleet.engine.record import Record
 from fleet.engine.view import PoolView
@@ -172,13 +173,13 @@ class Actor:
         view.look.set()
 
     async def last_words(self, view: PoolView, server: str, number: int) -> str:
-        """The end of the incarnation's console, "" if the driver has none or it does not answer soon."""
+        """The end of the incarnation's console, fit to be shown; "" if the driver has none or it does not answer soon."""
         ask = getattr(self._driver(view), "last_words", None)
         if ask is None or number < 0:
             return ""
         try:
             async with asyncio.timeout(LAST_WORDS_DEADLINE):
-                return str(await ask(view.pool, server, number))[-4096:]
+                return last_words(str(await ask(view.pool, server, number))[-4096:])
         except (AnewError, TimeoutError):
             return ""
 

@@ -17,7 +17,6 @@ from fleet.core.errors import BrokenMachine
 from fleet.core.events import Draft, Event
 from fleet.core.observed import Image
 from fleet.core.planner import plan
-from fleet.core.printable import printable
 from fleet.core.sight import Sight
 from fleet.core.state import Rollout
 from fleet.engine import present
@@ -135,7 +134,7 @@ class Engine:
         if note.type != "step-failed" or note.data["number"] is None:
             return note
         said = await self.actor.last_words(view, note.server, note.data["number"])
-        return replace(note, data={**note.data, "last_words": "\n".join(printable(line) for line in said.splitlines()[-20:])})
+        return replace(note, data={**note.data, "last_words": said})
 
     def _rows(self, pool: str, servers: set[str]) -> Iterable[tuple[str, str, dict[str, Any]]]:
         """The rows of a pool that may have changed: its own, its rollout's, and those of the servers named."""
