@@ -129,7 +129,7 @@ class Daemon:
         running = asyncio.create_task(engine.run(plan=not self.read_only))
         ends = [asyncio.create_task(self._stopping.wait()), asyncio.create_task(self._swap.wait())]
         done, _ = await asyncio.wait({running, *ends}, return_when=asyncio.FIRST_COMPLETED)
-        engine.hub.close()
+        engine.hub.close(bye=self._stopping.is_set())
         engine.stop()
         for task in (running, *ends):
             task.cancel()

@@ -70,12 +70,17 @@ def follow(context: Context) -> None:
     since = context.options.since
     if since is None:
         since = max(0, context.client.get("/v1/journal", since=0, limit=1)["tip"] - RECENT)
-    for frame in context.client.lines("/v1/events", since=since):
-        if frame.get("frame") == "event" and _wanted(frame["row"], context.options):
-            _line(context, frame["row"])
-        elif frame.get("frame") == "bye":
-            context.note("the daemon ended")
-            return
+    ended = False
+    while not ended:  # a stream that ends without a word was cut by a reload of the settings
+        for frame in context.client.lines("/v1/events", since=since):
+            if frame.get("frame") == "event":
+                since = int(frame["row"]["seq"])
+                if _wanted(frame["row"], context.options):
+                    _line(context, frame["row"])
+            elif frame.get("frame") == "bye":
+                ended = True
+                break
+    context.note("the daemon ended")
 
 
 def verify(context: Context) -> int:

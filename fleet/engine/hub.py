@@ -93,9 +93,10 @@ class Hub:
             if subscriber.dropped:
                 self._subscribers.discard(subscriber)
 
-    def close(self) -> None:
-        """Tell everybody that the daemon ends."""
-        self._send({"frame": "bye"})
+    def close(self, *, bye: bool) -> None:
+        """End every stream. `bye` tells that the daemon ends; without it (a reload) clients come again with `since`."""
+        if bye:
+            self._send({"frame": "bye"})
         for subscriber in self._subscribers:
             subscriber.put(None)
 

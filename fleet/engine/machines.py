@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ from fleet.engine.plans import find_server, find_view
 from fleet.engine.view import PoolView
 from fleet.ports import Adopter, Operation
 
+log = logging.getLogger("anew.machines")
 DEADLINE = 120.0
 Request = Mapping[str, Any]
 
@@ -171,14 +173,25 @@ async def _empty_pool(engine: Engine, actor: str, view: PoolView) -> int:
         if item.state != "stopped":
             await driver.retire(pool, item.server, item.number, _operation(engine))
         await driver.bury(pool, item.server, item.number, _operation(engine))
-    for left in view.observed.leftovers if view.observed else ():
-        await _sweep(engine, view, left)
+    await _sweep_all(engine, view)
     events = await engine.record.write(
         Draft("warning", actor=actor, pool=pool.name, data={"text": f"pool {pool.name} was taken down: {len(seen)} incarnations removed"}),
         *(Draft("incarnation-buried", actor=actor, pool=pool.name, server=item.server, data={"number": item.number}) for item in seen))
     for item in seen:
         view.confirm(events[-1].at, item.server, item.number, None)
     return len(seen)
+
+
+async def _sweep_all(engine: Engine, view: PoolView) -> None:
+    """Remove what is left over now that the incarnations are gone; what is no leftover any more is somebody else's."""
+    if not hasattr(engine.drivers[view.pool.driver], "sweep"):
+        return
+    await engine.watch.look(view)
+    for left in view.observed.leftovers if view.observed else ():
+        try:
+            await _sweep(engine, view, left)
+        except Refused as error:
+            log.info("kept %s %s: %s", left.kind, left.key, error)
 
 
 async def root(engine: Engine, actor: str, request: Request) -> dict[str, Any]:

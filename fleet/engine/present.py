@@ -44,7 +44,7 @@ def server_row(sight: Sight, name: str, waits: Mapping[str, Wait]) -> Row:
 
 def _run_reason(sight: Sight, name: str) -> str | None:
     run = sight.rollout.runs.get(name) if sight.rollout else None
-    if run is None:
+    if run is None or (run.settled and not run.error):
         return None
     return (run.error or run.reason) or None
 

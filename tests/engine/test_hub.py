@@ -145,7 +145,7 @@ def test_when_the_daemon_ends_everybody_is_told() -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(house.listen(0, got))
             await house.clock.sleep(0.1)
-            house.hub.close()
+            house.hub.close(bye=True)
         assert [frame["frame"] for frame in got] == ["hello", "bye"]
 
     run_virtual(story())
