@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal
 
 RootMode = Literal["read-only", "ephemeral"]
@@ -123,7 +124,12 @@ class Pool:
     @property
     def server_names(self) -> tuple[str, ...]:
         """The lasting names, in order."""
-        return tuple(f"{self.name}-{n}" for n in range(1, self.servers + 1))
+        return _names(self.name, self.servers)
+
+
+@lru_cache(maxsize=256)
+def _names(pool: str, servers: int) -> tuple[str, ...]:
+    return tuple(f"{pool}-{n}" for n in range(1, servers + 1))
 
 
 @dataclass(frozen=True, slots=True)

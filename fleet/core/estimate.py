@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from heapq import heapreplace
 from types import MappingProxyType
 
 from fleet.core.desired import RolloutSettings
@@ -12,6 +14,11 @@ from fleet.core.state import Rollout, Run, Target
 GUESS: Mapping[str, float] = MappingProxyType({
     "preparing": 1.0, "booting": 2.0, "proving": 15.0, "admitting": 0.5, "draining": 0.5, "stopping": 2.0, "retiring": 2.0,
 })
+
+
+def _usual(durations: Mapping[str, tuple[float, ...]], settings: RolloutSettings) -> dict[str, float]:
+    """step -> its usual duration, found once for all runs of a rollout."""
+    return {step: typical(durations, step, settings) for step in GUESS}
 
 
 def typical(durations: Mapping[str, tuple[float, ...]], step: str, settings: RolloutSettings) -> float:
@@ -31,15 +38,16 @@ def schedule(lengths: Iterable[float], slots: int) -> float:
     """How long a row of replacements takes when `slots` of them may be under way at once (list scheduling)."""
     free = [0.0] * max(1, slots)
     for length in lengths:
-        free.sort()
-        free[0] += length
+        heapreplace(free, free[0] + length)
     return max(free)
 
 
 def remaining(rollout: Rollout, durations: Mapping[str, tuple[float, ...]], now: float) -> tuple[float, float, float]:
     """(eta, low, high) in seconds until every server is settled, by the spread of measured step times."""
     slots = max(1, rollout.budget.surge + rollout.budget.unavailable)
-    lengths = sorted((left_of(run, durations, rollout.settings, now) for run in rollout.runs.values() if not run.settled), reverse=True)
+    usual = _usual(durations, rollout.settings)
+    fresh: dict[tuple[str, str], float] = {}
+    lengths = sorted((_left_of(run, usual, fresh, now) for run in rollout.runs.values() if not run.settled), reverse=True)
     if not lengths:
         return 0.0, 0.0, 0.0
     middle = schedule(lengths, slots)
@@ -49,12 +57,19 @@ def remaining(rollout: Rollout, durations: Mapping[str, tuple[float, ...]], now:
 
 def left_of(run: Run, durations: Mapping[str, tuple[float, ...]], settings: RolloutSettings, now: float) -> float:
     """Seconds the run still needs, as things usually go."""
+    return _left_of(run, _usual(durations, settings), {}, now)
+
+
+def _left_of(run: Run, usual: Mapping[str, float], fresh: dict[tuple[str, str], float], now: float) -> float:
+    """`fresh` remembers what a run needs that has not begun: (path, kind of target) -> seconds."""
     steps = PATHS[run.path]
     if run.step not in steps:
-        return path_seconds(run.path, run.target, durations, settings)
+        kind = run.path, run.target.kind if run.target else ""
+        if kind not in fresh:
+            fresh[kind] = sum(usual[step] for step in steps if not (step == "preparing" and kind[1] == "revive"))
+        return fresh[kind]
     position = steps.index(run.step)
-    rest = sum(typical(durations, step, settings) for step in steps[position + 1:])
-    return rest + max(0.0, typical(durations, run.step, settings) - (now - run.since))
+    return sum(usual[step] for step in steps[position + 1:]) + max(0.0, usual[run.step] - (now - run.since))
 
 
 def _spread(durations: Mapping[str, tuple[float, ...]]) -> tuple[float, float]:
@@ -65,6 +80,7 @@ def _spread(durations: Mapping[str, tuple[float, ...]]) -> tuple[float, float]:
     return max(0.3, _quantile(known, 0.1) / middle), min(4.0, max(1.05, _quantile(known, 0.9) / middle))
 
 
+@lru_cache(maxsize=1024)
 def _quantile(values: tuple[float, ...], share: float) -> float:
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 ObservedRoot = Literal["read-only", "overlay", "writable", "unknown"]
@@ -103,7 +104,7 @@ class Leftover:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Observed:
     """A pool as one `observe` saw it. `unreachable` maps a place to the sentence why; its servers are then unknown, not absent."""
 
@@ -113,6 +114,14 @@ class Observed:
     foreign: tuple[Foreign, ...] = ()
     leftovers: tuple[Leftover, ...] = ()
     unreachable: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def by_server(self) -> Mapping[str, Mapping[int, Seen]]:
+        """server -> number -> incarnation."""
+        found: dict[str, dict[int, Seen]] = {}
+        for seen in self.incarnations:
+            found.setdefault(seen.server, {})[seen.number] = seen
+        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,7 +139,7 @@ def _deaf(sight: Sight, rollout: Rollout) -> str:
 
     Only news counts: a pool that was sick when a person started or resumed the rollout may be repaired.
     """
-    if rollout.state not in ("canary", "rolling", "rolling-back"):
+    if rollout.state not in ("canary", "rolling", "rolling-back") or len(sight.missing) < sight.pool.servers:
         return ""
     serving = [seen for name in sight.pool.server_names if (seen := sight.serving(name)) is not None]
     if len(serving) < 2 or any(sight.healthy(seen.server, seen.number) for seen in serving):
@@ -214,14 +214,14 @@ def _sort_in(step: Draft | Action | Wait, run: Run, notes: list[Draft], actions:
 
 def _start_more(bench: Bench, notes: list[Draft], actions: list[Action], waits: dict[str, Wait]) -> None:
     blocked = _closed(bench.rollout)
-    for position, run in enumerate(_candidates(bench)):
+    candidates, held = _candidates(bench), bench.sight.held
+    if held:
+        notes += [settle(bench.rollout, run, "skipped", f"held: {bench.sight.known(run.server).held}") for run in candidates if run.server in held]
+        candidates = [run for run in candidates if run.server not in held]
+    for position, run in enumerate(candidates):
         if position - len(actions) >= NAMED_WAITS and bench.slots.full:
-            waits[run.server] = THEIR_TURN
-            continue
-        held = bench.sight.known(run.server).held
-        if held is not None and not bench.rollout.ended:
-            notes.append(settle(bench.rollout, run, "skipped", f"held: {held}"))
-            continue
+            waits.update(dict.fromkeys((other.server for other in candidates[position:]), THEIR_TURN))
+            break
         reason = blocked or _not_yet(bench, run) or bench.slots.refusal(run)
         if reason:
             waits[run.server] = Wait(reason)
@@ -233,11 +233,12 @@ def _start_more(bench: Bench, notes: list[Draft], actions: list[Action], waits: 
 
 
 def _candidates(bench: Bench) -> list[Run]:
+    """In the plan's order, but the sick first (after the canaries): touching them takes nothing away."""
     waiting = [run for run in bench.rollout.runs.values() if run.step == "waiting" and not run.active]
-    if bench.rollout.state == "rolling-back":
-        waiting.sort(key=lambda run: (bench.sight.available(run.server), run.index))
-    elif any(not bench.sight.available(run.server) for run in waiting):
-        waiting.sort(key=lambda run: (not run.canary, run.index))
+    missing = bench.sight.missing
+    if missing:
+        back = bench.rollout.state == "rolling-back"
+        waiting.sort(key=lambda run: (not run.canary and not back, run.server not in missing, run.index))
     return waiting
 
 

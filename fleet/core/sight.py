@@ -38,12 +38,12 @@ class Sight:
         """Engine time from which the picture of this server holds: the observation, or a later confirmed outcome."""
         return max(self.observed.at if self.observed else -1.0, self.looked.get(server, -1.0))
 
-    @property
+    @cached_property
     def pool_state(self) -> PoolState:
         """What the journal knows of the pool."""
         return self.state.pool(self.pool.name)
 
-    @property
+    @cached_property
     def rollout(self) -> Rollout | None:
         """The pool's rollout under way."""
         return self.state.active(self.pool.name)
@@ -55,10 +55,7 @@ class Sight:
     @cached_property
     def by_server(self) -> Mapping[str, Mapping[int, Seen]]:
         """server -> number -> incarnation, as observed."""
-        found: dict[str, dict[int, Seen]] = {}
-        for seen in self.observed.incarnations if self.observed else ():
-            found.setdefault(seen.server, {})[seen.number] = seen
-        return found
+        return self.observed.by_server if self.observed else {}
 
     def seen(self, server: str, number: int | None) -> Seen | None:
         """The incarnation as observed, None if it was not."""
@@ -66,8 +63,10 @@ class Sight:
 
     def serving(self, server: str) -> Seen | None:
         """The incarnation in service: the admitted one if it runs; with no word of it in the journal, the highest that runs."""
-        mine = self.by_server.get(server, {})
-        admitted = self.known(server).admitted
+        mine = self.by_server.get(server)
+        if not mine:
+            return None
+        admitted = self.pool_state.server(server).admitted
         if admitted is not None:
             seen = mine.get(admitted)
             return seen if seen and seen.state == "running" else None
@@ -109,7 +108,19 @@ class Sight:
     @cached_property
     def missing(self) -> frozenset[str]:
         """Servers of the pool that do not serve now, for whatever reason."""
-        return frozenset(name for name in self.pool.server_names if not self.available(name))
+        health, oldest, serving = self.health, self.now - self.gap, self.serving
+        found = []
+        for name in self.pool.server_names:
+            seen = serving(name)
+            known = health.get((name, seen.number)) if seen is not None else None
+            if known is None or not known.healthy or known.last < oldest:
+                found.append(name)
+        return frozenset(found)
+
+    @cached_property
+    def held(self) -> frozenset[str]:
+        """Servers that nothing but an explicit command touches."""
+        return frozenset(name for name, server in self.pool_state.servers.items() if server.held is not None)
 
     def place(self, server: str) -> str:
         """Where the server lives: where it was seen, else its turn among the pool's hypervisors."""

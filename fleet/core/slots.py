@@ -7,6 +7,7 @@ server that is itself missing may still be repaired, since touching it takes not
 from __future__ import annotations
 
 from functools import cached_property
+from heapq import nsmallest
 
 from fleet.core.sight import Sight
 from fleet.core.state import Rollout, Run
@@ -20,6 +21,7 @@ class Slots:
         self._budget = rollout.budget
         self._active = {run.server: run for run in rollout.runs.values() if run.active}
         self._taken: dict[str, Run] = {}
+        self._named = (-1, "")
         self._rolling_back = rollout.state == "rolling-back"
 
     @cached_property
@@ -27,7 +29,7 @@ class Slots:
         """Servers with an incarnation beyond their own: create-first runs, and what runs twice without a run."""
         busy = {name for name, run in self._active.items() if run.path in ("create-first", "keep-old")}
         orphans = {name for name, mine in self._sight.by_server.items()
-                   if len(mine) > 1 and name not in self._active and sum(seen.state == "running" for seen in mine.values()) > 1}
+                   if len(mine) > 1 and name not in self._active and [seen.state for seen in mine.values()].count("running") > 1}
         return busy | orphans
 
     @cached_property
@@ -101,7 +103,10 @@ class Slots:
         return f"budget {self.in_flight} of {limits.surge + limits.unavailable}"
 
     def _names(self) -> str:
-        return _some({*self._active, *self._taken})
+        """Who uses the places; found once, since many wait for the same ones."""
+        if self._named[0] != len(self._taken):
+            self._named = len(self._taken), _some({*self._active, *self._taken})
+        return self._named[1]
 
 
 def _standing(run: Run) -> bool:
@@ -111,6 +116,5 @@ def _standing(run: Run) -> bool:
 
 def _some(names: set[str]) -> str:
     """Up to three names, in order, and how many more."""
-    ordered = sorted(names, key=lambda name: (len(name), name))
-    more = f" and {len(ordered) - 3} more" if len(ordered) > 3 else ""
-    return ", ".join(ordered[:3]) + more
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(nsmallest(3, names, key=lambda name: (len(name), name))) + more

@@ -28,6 +28,8 @@ from fleet.engine.view import PoolView
 from fleet.images.catalogue import FolderCatalogue
 from fleet.ports import Clock, Driver, Probe, Rng
 
+PLAN_SPACING = 2e-5
+"""Seconds for each server of the pool between two plans: what happens meanwhile is decided on at once, in one commit."""
 ROUNDS = 200
 """So many times in a row a plan may answer with notes; more is a fault of the planner, not of the fleet."""
 
@@ -99,6 +101,7 @@ class Engine:
             view.stir.clear()
             async with view.lock:
                 decision = await self.decide(view, tasks)
+            await self.clock.sleep(view.pool.servers * PLAN_SPACING)
             now = self.clock.now()
             nap = None if decision.wake_at is None else max(0.01, decision.wake_at - now)
             try:
@@ -121,7 +124,9 @@ class Engine:
             raise BrokenMachine(f"pool {view.pool.name} was planned {ROUNDS} times without coming to rest")
         if decision.look:
             view.look.set()
-        changed = {name for name, wait in decision.waits.items() if view.waits.get(name) != wait} | (view.waits.keys() - decision.waits.keys())
+        before = view.waits
+        changed = {name for name, wait in decision.waits.items() if (old := before.get(name)) is not wait and old != wait}
+        changed |= before.keys() - decision.waits.keys()
         view.waits = decision.waits
         for name in changed:
             self.hub.changed(view.pool.name, name)

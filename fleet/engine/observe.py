@@ -16,6 +16,7 @@ from fleet.core.events import Draft
 from fleet.core.observed import Facts, Health, Observed, Seen
 from fleet.core.printable import printable
 from fleet.core.sight import PROBES_PER_SECOND, longest_gap
+from fleet.core.state import Rollout
 from fleet.engine.record import Record
 from fleet.engine.view import Key, PoolView
 from fleet.ports import Clock, Driver, Probe
@@ -26,6 +27,7 @@ AT_ONCE = 64
 FACTS_EVERY = 60.0
 FACTS_DEADLINE = 15.0
 PROVING_EVERY = 1.0
+NEWBORN_EVERY = 0.2
 
 
 class Watch:
@@ -96,8 +98,16 @@ class Watch:
         run = rollout.runs.get(key[0]) if rollout else None
         if run is not None and run.active and run.target is not None and run.target.number == key[1]:
             assert rollout is not None
-            return max(0.1, min(PROVING_EVERY, interval, rollout.settings.min_healthy_time / 4))
+            return self._newborn_pace(view, key, rollout, interval)
         return max(interval, running / PROBES_PER_SECOND)
+
+    def _newborn_pace(self, view: PoolView, key: Key, rollout: Rollout, interval: float) -> float:
+        """One that does not answer yet is asked often, as its budget waits for it; one that does, four times in its trial."""
+        health = view.health.get(key)
+        if health is not None and health.healthy:
+            return max(0.1, min(PROVING_EVERY, interval, rollout.settings.min_healthy_time / 4))
+        silent = 1 + rollout.budget.surge + rollout.budget.unavailable
+        return min(PROVING_EVERY, interval, max(NEWBORN_EVERY, silent / PROBES_PER_SECOND))
 
     def _checks(self, view: PoolView) -> tuple[HealthCheck, ...]:
         return view.pool.health or (HealthCheck("sim"),)

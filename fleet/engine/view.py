@@ -81,10 +81,7 @@ class PoolView:
 
     def find(self, server: str, number: int) -> Seen | None:
         """The incarnation as last observed."""
-        for item in self.observed.incarnations if self.observed else ():
-            if item.server == server and item.number == number:
-                return item
-        return None
+        return self.observed.by_server.get(server, {}).get(number) if self.observed else None
 
     def _forget(self) -> None:
         """Health and facts of what does not run any more are no longer true."""

@@ -311,7 +311,7 @@ def test_below_its_minimum_only_the_sick_are_touched() -> None:
     book = begun(*whole(4), of=pool(4), **HALF)
     decision = plan(sight(*whole(4), of=pool(4), state=book.state, sick=("web-3",)))
     assert actions(decision) == [("web-3", "stage", 2)]
-    assert waits(decision)["web-1"] == "waits: missing 1 of 1 used by web-3"
+    assert waits(decision)["web-1"] == "waits: budget 1 of 1 used by web-3"
 
 
 def test_everybody_silent_at_once_pauses_and_a_sick_pool_may_be_repaired() -> None:
