@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.fleetlab import FleetLab, PoolHere, PoolSpec
+from tests.lab.fleetlab import FleetLab, PoolHere, PoolSpec, remove_stale_folders
 from tests.lab.guest import build
 from tests.lab.hypervisor import Libvirt, connect
 
@@ -24,6 +24,7 @@ def libvirt() -> Iterator[Libvirt]:
     connection = connect()
     with contextlib.closing(connection):
         connection.wipe_stale()
+        remove_stale_folders()
         yield connection
 
 

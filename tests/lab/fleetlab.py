@@ -28,6 +28,7 @@ from tests.lab.hypervisor import URI, Domain, Libvirt
 FIRST_PORT, LAST_PORT = 24_000, 30_000
 ROLLOUT_SECONDS = 420.0
 """Longer than any rollout here takes on a busy machine without KVM."""
+FOLDER = "anew-lab-"
 PROGRAM = "import sys; from fleet.cli.main import main; sys.exit(main())"
 
 
@@ -85,7 +86,8 @@ class FleetLab:
                  hypervisors: Mapping[str, str] | None = None) -> None:
         self.name = f"lt-{os.getpid()}-{os.urandom(2).hex()}-{word}"
         self.libvirt = libvirt
-        self.folder = Path(tempfile.mkdtemp(prefix="anew-lab-", dir="/tmp"))  # short: a Unix socket's path has 108 bytes
+        # Short, since a Unix socket's path has 108 bytes; with our pid, so that what a killed session left is told apart.
+        self.folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER}{os.getpid()}-", dir="/tmp"))
         self.state, self.socket, self.fleet = self.folder / "state", self.folder / "anew.sock", self.folder / "fleet.toml"
         self.log = self.folder / "daemon.log"
         suffix = os.urandom(2).hex()
@@ -99,7 +101,8 @@ class FleetLab:
     def start(self) -> None:
         """A daemon process that answers."""
         assert self.daemon is None or self.daemon.poll() is not None, "it runs already"
-        command = [sys.executable, "-P", "-m", "fleet.daemon", "--fleet", str(self.fleet), "--socket", str(self.socket), "--state", str(self.state)]
+        command = ["setpriv", "--pdeathsig", "KILL",  # it never outlives the test session, not even one that is killed
+                   sys.executable, "-P", "-m", "fleet.daemon", "--fleet", str(self.fleet), "--socket", str(self.socket), "--state", str(self.state)]
         with self.log.open("ab") as log:
             self.daemon = subprocess.Popen(command, cwd=Path(__file__).parents[2], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         wait_until(self.answers, 60.0, "the daemon's first answer")
@@ -254,6 +257,14 @@ class FleetLab:
         said = self.inside(server, "cat /proc/sys/kernel/random/boot_id")
         assert said.returncode == 0, said
         return said.stdout.strip()
+
+
+def remove_stale_folders() -> None:
+    """Folders of test sessions that were killed."""
+    for folder in Path("/tmp").glob(f"{FOLDER}*-*"):
+        session = folder.name.removeprefix(FOLDER).partition("-")[0]
+        if session.isdigit() and not Path(f"/proc/{session}").exists():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def free_block(count: int) -> int:
