@@ -162,12 +162,12 @@ def _target(sight: Sight, ask: Ask, name: str) -> Target:
 
 
 def _ordered(sight: Sight, ask: Ask, runs: list[Run]) -> list[Run]:
-    """By the pool's order; a rollback takes the sick first (rollout.md rule 9)."""
+    """The sick first, which a rollback promises (rollout.md rule 9) and nothing speaks against; then by the pool's order."""
     names = {name: index for index, name in enumerate(sight.pool.server_names)}
     ages = {run.server: _age(sight, run.server) for run in runs}
 
     def key(run: Run) -> tuple[bool, float, int]:
-        sick_first = ask.kind == "rollback" and sight.available(run.server)
+        sick_first = sight.available(run.server)
         age = 0.0 if ask.settings.order == "name" else -ages[run.server] if ask.settings.order == "oldest" else ages[run.server]
         return sick_first, age, names[run.server]
 

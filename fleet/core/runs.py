@@ -238,6 +238,8 @@ def way_back(bench: Bench, run: Run, why: str) -> Draft:
         if back:
             return settle(rollout, run, "quarantined", f"rolled back, but what it left is still there: {why}")
         return redirect(rollout, run, "create-first", why, source=new, target=target, reverting=True)
+    if back and run.step == "admitting" and sight.healthy(run.server, new):
+        return settle(rollout, run, "quarantined", f"it answers, but could not be admitted: {why}")
     if back and run.target is not None and run.attempts < 2 and run.target.image.digest in sight.images:
         target = Target("birth", sight.highest(run.server) + 1, run.target.image)
         return redirect(rollout, run, "put-back", f"born anew, since the retained one failed: {why}", source=new, target=target, reverting=True)
@@ -252,6 +254,8 @@ def _second_way(bench: Bench, run: Run, why: str) -> Draft:
     """Putting back failed. A retained incarnation that does not come is born anew from its image; in a rollback, a newborn that does
     not come makes way for the last one that was in service; after that a person is needed."""
     sight, rollout = bench.sight, bench.rollout
+    if run.step == "admitting" and run.target is not None and sight.healthy(run.server, run.target.number):
+        return settle(rollout, run, "quarantined", f"it answers, but could not be admitted: {why}")
     if run.path != "put-back" or run.target is None or run.step == "stopping":
         return settle(rollout, run, "quarantined", f"could not be put back: {why}")
     failed = run.target.number

@@ -73,7 +73,7 @@ class Slots:
         if run.path == "create-first":
             if len(self.extra) >= limits.surge:
                 return f"waits: extra {len(self.extra)} of {limits.surge} used by {_some(self.extra)}"
-            return "" if run.server in self.missing else self._below_minimum()
+            return "" if run.server in self.missing or run.canary else self._below_minimum()
         if run.path == "delete-first":
             return self.may_take_down(run.server)
         return ""

@@ -234,6 +234,7 @@ class Stage:
 
     async def settle(self, limit: float = 3600.0) -> None:
         """Until the rollout has ended or a person is needed."""
+        await self.clock.sleep(0.2)
         await self.until(self.rests, limit, "the rollout rests")
 
     def rests(self) -> bool:
