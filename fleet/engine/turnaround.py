@@ -35,7 +35,7 @@ def turnaround_row(sight: Sight, rollout: Rollout) -> dict[str, Any]:
 
 
 def _row(sight: Sight, rollout: Rollout, run: Run) -> dict[str, Any]:
-    back = run.step == "serving" and not run.reverting or run.active
+    back = (run.step == "serving" and not run.reverting) or run.active
     home = run.home or rollout.image_from
     retained = run.active or home_retained(sight, run)
     how = ("revive" if retained else "birth") if back else ""
