@@ -61,19 +61,16 @@ def shop(main_lab: FleetLab) -> PoolHere:
 @pytest.fixture(scope="module")
 def fleet_lab(libvirt: Libvirt, web: Path) -> Iterator[MakeLab]:
     """Makes fleets with a running daemon; all that they made is removed at the end of the module, also after failures."""
-    made: list[FleetLab] = []
+    ends = contextlib.ExitStack()
 
     def make(word: str, *pools: PoolSpec, images: Mapping[str, Path] | None = None, hypervisors: Mapping[str, str] | None = None) -> FleetLab:
         lab = FleetLab(word, libvirt, images or {"web": web}, pools, hypervisors)
-        made.append(lab)
+        ends.callback(lab.close)
         lab.start()
         return lab
 
-    try:
+    with ends:
         yield make
-    finally:
-        for lab in made:
-            lab.close()
 
 
 @pytest.fixture

@@ -135,9 +135,11 @@ class FleetLab:
 
     def close(self) -> None:
         """Remove all that this fleet is."""
-        self._end(signal.SIGTERM)
-        self.libvirt.wipe(self.name)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        try:
+            self._end(signal.SIGTERM)
+            self.libvirt.wipe(self.name)
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     # --- asking and telling
 

@@ -7,10 +7,13 @@ only a banner counts. `Writers` asks libvirt who has which disk attached for wri
 from __future__ import annotations
 
 import contextlib
+import errno
+import selectors
 import socket
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -20,6 +23,8 @@ PACE = 0.15
 """Seconds between two looks at one port."""
 PATIENCE = 10.0
 """Seconds a busy guest may take for its banner."""
+NEXT = 1.0
+"""Seconds after which a look that hangs does not hold up the next one."""
 
 
 def banner(port: int, patience: float = PATIENCE) -> bytes:
@@ -31,53 +36,106 @@ def banner(port: int, patience: float = PATIENCE) -> bytes:
         return b""
 
 
+@dataclass(frozen=True)
+class Look:
+    """One connection: when it began and what came of it. `why` is "" if it answered."""
+
+    port: int
+    began: float
+    ended: float
+    why: str
+
+
 class Availability:
-    """Counts the distinct servers that answer, at every moment. `ports`: port -> the server it belongs to."""
+    """Counts the distinct servers that answer, at every moment. `ports`: port -> the server it belongs to.
+
+    A look that hangs (begun while its guest had no network yet) holds up no other: after a second the next one begins, and
+    a port is what its latest begun look says that has an outcome.
+    """
 
     def __init__(self, ports: Mapping[int, str]) -> None:
         self._ports = ports
-        self._answers: dict[int, bool] = {}
-        self._lock = threading.Lock()
+        self._selector = selectors.DefaultSelector()
+        self._under_way: dict[int, list[tuple[float, socket.socket]]] = {port: [] for port in ports}
+        self._due = dict.fromkeys(ports, 0.0)
+        self._last: dict[int, Look] = {}
         self._ended = threading.Event()
         self._begun = threading.Event()
-        self._threads = [threading.Thread(target=self._watch, args=(port,), daemon=True) for port in ports]
+        self._thread = threading.Thread(target=self._watch, daemon=True)
         self.looks = 0
         self.fewest = len(set(ports.values()))
-        self.story: list[tuple[float, tuple[str, ...]]] = []
+        self.story: list[tuple[float, tuple[str, ...], Look]] = []
 
     def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
+        self._thread.start()
         assert self._begun.wait(2 * PATIENCE), "the first look at every port did not end"
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._ended.set()
-        for thread in self._threads:
-            thread.join(2 * PATIENCE)
+        self._thread.join(2 * PATIENCE)
+        assert not self._thread.is_alive()
 
-    def _watch(self, port: int) -> None:
-        while not self._ended.is_set():
-            answered = banner(port).startswith(b"SSH-")
-            with self._lock:
-                self._note(port, answered)
-            self._ended.wait(PACE)
+    def _watch(self) -> None:
+        with self._selector:
+            while not self._ended.is_set():
+                for port in self._ports:
+                    self._begin(port)
+                for key, _ in self._selector.select(0.02):
+                    self._read(*key.data)
+                for port, looks in self._under_way.items():
+                    for began, one in looks[:]:
+                        if time.monotonic() - began > PATIENCE:
+                            self._end(port, began, one, f"silent for {PATIENCE:g} s")
+            for looks in self._under_way.values():
+                for _, one in looks:
+                    one.close()
 
-    def _note(self, port: int, answered: bool) -> None:
-        self._answers[port] = answered
-        if len(self._answers) < len(self._ports) or self._ended.is_set():
+    def _begin(self, port: int) -> None:
+        now, looks = time.monotonic(), self._under_way[port]
+        if now < self._due[port] or (looks and now - looks[-1][0] < NEXT):
+            return
+        self._due[port] = now + PACE
+        one = socket.socket()
+        one.setblocking(False)
+        looks.append((now, one))
+        if one.connect_ex(("127.0.0.1", port)) not in (0, errno.EINPROGRESS):
+            self._end(port, now, one, "cannot connect")
+            return
+        self._selector.register(one, selectors.EVENT_READ, (port, now, one))
+
+    def _read(self, port: int, began: float, one: socket.socket) -> None:
+        try:
+            said = one.recv(64)
+        except OSError as error:
+            self._end(port, began, one, error.strerror or "reset")
+            return
+        self._end(port, began, one, "" if said.startswith(b"SSH-") else f"accepted, then said {said!r}")
+
+    def _end(self, port: int, began: float, one: socket.socket, why: str) -> None:
+        with contextlib.suppress(KeyError):
+            self._selector.unregister(one)
+        one.close()
+        self._under_way[port].remove((began, one))
+        if port not in self._last or self._last[port].began < began:
+            self._note(Look(port, began, time.monotonic(), why))
+
+    def _note(self, look: Look) -> None:
+        self._last[look.port] = look
+        if len(self._last) < len(self._ports):
             return
         self.looks += 1
-        up = tuple(sorted({self._ports[one] for one, yes in self._answers.items() if yes}))
+        up = tuple(sorted({self._ports[port] for port, last in self._last.items() if not last.why}))
         if not self.story or self.story[-1][1] != up:
-            self.story.append((time.monotonic(), up))
+            self.story.append((look.ended, up, look))
         self.fewest = min(self.fewest, len(up))
         self._begun.set()
 
     def told(self) -> str:
-        """Who answered, from when on: for the message of a failed test."""
+        """Who answered, from when on, and the look that changed it: for the message of a failed test."""
         first = self.story[0][0] if self.story else 0.0
-        return "; ".join(f"{at - first:.1f}s {', '.join(up) or 'nobody'}" for at, up in self.story)
+        return "; ".join(f"{at - first:.1f}s {', '.join(up) or 'nobody'} (port {look.port}, begun {look.began - first:.1f}s: {look.why or 'answers'})"
+                         for at, up, look in self.story)
 
 
 class Writers:
