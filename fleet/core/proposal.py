@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -176,14 +177,17 @@ def _ordered(sight: Sight, ask: Ask, runs: list[Run]) -> list[Run]:
 
 def _spread_canaries(runs: list[Run], count: int) -> list[Run]:
     """The first `count`, taken from different places in turn (rollout.md rule 17)."""
-    waiting, chosen = list(runs), []
-    used: dict[str, int] = {}
+    queues: dict[str, deque[int]] = {}
+    for index, run in enumerate(runs):
+        queues.setdefault(run.place, deque()).append(index)
+    used = dict.fromkeys(queues, 0)
+    chosen: list[int] = []
     for _ in range(count):
-        best = min(range(len(waiting)), key=lambda index: (used.get(waiting[index].place, 0), index))
-        run = waiting.pop(best)
-        used[run.place] = used.get(run.place, 0) + 1
-        chosen.append(replace(run, canary=True))
-    return [*chosen, *waiting]
+        place = min((place for place, queue in queues.items() if queue), key=lambda place: (used[place], queues[place][0]))
+        used[place] += 1
+        chosen.append(queues[place].popleft())
+    first = set(chosen)
+    return [*(replace(runs[index], canary=True) for index in chosen), *(run for index, run in enumerate(runs) if index not in first)]
 
 
 def _choose_paths(sight: Sight, ask: Ask, limits: budget.Budget, runs: Iterable[Run]) -> list[Run]:
@@ -232,7 +236,8 @@ def _from(sight: Sight, acting: list[Run]) -> ImageRef | None:
     homes = [run.home for run in acting if run.home is not None]
     if not homes:
         return stable
-    most = max(homes, key=lambda image: (sum(other.digest == image.digest for other in homes), image.version))
+    counts = Counter(image.digest for image in homes)
+    most = max(homes, key=lambda image: (counts[image.digest], image.version))
     return stable if stable and any(image.digest == stable.digest for image in homes) else most
 
 
