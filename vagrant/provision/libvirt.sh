@@ -1,6 +1,6 @@
 #!/bin/bash
 # Starts, stops, restarts or reports the libvirt daemon that the lab needs. Usage: libvirt.sh start|stop|restart|status
-#   A daemon that answers already is used and never stopped. What this script started, and the one mode it changed, are
+#   A daemon that answers already is used and never stopped, nor one on which other domains run. What this script started, and the one mode it changed, are
 #   recorded in /run/anew-lab (gone after a reboot, as they are) and undone by "stop"; nothing else of the machine changes.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -90,6 +90,7 @@ start_by_systemd() {
   elif ! answers; then # with socket activation the question itself starts it
     as_root systemctl start libvirtd || die "systemd does not start libvirtd; \"systemctl status libvirtd\" says why"
     note service started
+    note starter "$here"
   fi
 }
 
@@ -103,6 +104,7 @@ start_by_hand() {
   # Without systemd there is seldom a policy daemon to ask: the group decides, as the policy of Debian does.
   note libvirtd.conf $'unix_sock_group = "libvirt"\nunix_sock_rw_perms = "0770"\nauth_unix_rw = "none"'
   launch libvirtd -f $state/libvirtd.conf
+  note starter "$here"
 }
 
 start() {
@@ -120,7 +122,27 @@ reachable() {
     die "libvirt runs, but $(id -un) may not use $uri; join the group libvirt (sudo usermod -aG libvirt $(id -un)) and log in again"
 }
 
+# kept_by : why a libvirt that this script started must go on all the same; nothing if it may be stopped.
+kept_by() {
+  local domains starter
+  starter=$(noted starter) || starter=$here
+  if [ "$starter" != "$here" ] && [ -d "$starter" ]; then
+    echo "it was started from $starter; make lab-down there stops it"
+    return
+  fi
+  domains=$(timeout 10 virsh -q -c $uri list --name 2>/dev/null | sed '/^$/d' | head -3 | tr '\n' ' ') || true
+  [ -z "$domains" ] || echo "domains that are not the lab's run on it: $domains"
+}
+
 stop() {
+  local why
+  [ -d $state ] || return 0
+  why=$(kept_by)
+  if [ -n "$why" ]; then
+    say "libvirt goes on: $why"
+    return 0
+  fi
+  forget starter
   if [ "$(noted service)" = started ]; then
     as_root systemctl stop libvirtd
     forget service
