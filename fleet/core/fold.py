@@ -173,7 +173,7 @@ def _pointers(pool: PoolState, rollout: Rollout, ending: str) -> dict[str, Any]:
         return {"stable": rollout.image_to, "previous": left}
     if ending == "rolled-back" and rollout.kind == "rollback" and rollout.whole:
         return {"stable": rollout.image_to, "previous": None}
-    if ending == "aborted" and any(run.step == "serving" for run in rollout.runs.values()):
+    if ending == "aborted" and rollout.kind != "rollback" and any(run.step == "serving" for run in rollout.runs.values()):
         return {"previous": left}
     return {}
 
@@ -226,7 +226,7 @@ def _step_failed(state: State, event: Event) -> State:
     rollout = after.rollouts[event.rollout]
     after = _rollout(after, rollout, failures=rollout.failures + 1)
     server = after.pool(event.pool).server(event.server)
-    if run.target is None or run.step in ("preparing", "draining"):
+    if run.target is None or run.step in ("preparing", "draining", "retiring"):
         return after
     return _server(after, event, failed=server.failed | {run.target.number})
 
@@ -250,7 +250,10 @@ def _settled(state: State, event: Event) -> State:
     run = _find_run(state, event)
     end = str(event.data["state"])
     assert end in SETTLED
-    return state if run is None else _run(state, event, run, step=end, phase="done", changed_at=event.at, reason=str(event.data["reason"]))
+    if run is None:
+        return state
+    error = "" if end == "serving" else run.error
+    return _run(state, event, run, step=end, phase="done", changed_at=event.at, error=error, reason=str(event.data["reason"]))
 
 
 def _unhealthy(state: State, event: Event) -> State:

@@ -92,7 +92,7 @@ def _guard(sight: Sight, ask: Ask) -> None:
     rejection = known.rejected.get(ask.image.digest)
     if rejection is not None:
         raise Refused(f"image {ask.image} is rejected for pool {pool.name}: {rejection.reason}; "
-                      f"`anew image unreject {ask.image} {pool.name}` lets it be chosen again", where=pool.name, code="rejected")
+                      f"`anew image unreject {ask.image} --pool {pool.name}` lets it be chosen again", where=pool.name, code="rejected")
     if sight.observed is None:
         raise Refused(f"pool {pool.name} was not observed yet; try again in a moment", where=pool.name, code="not-observed")
 

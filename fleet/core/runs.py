@@ -13,6 +13,7 @@ from fleet.core.codec import target_out
 from fleet.core.decision import Action, Wait
 from fleet.core.events import Draft
 from fleet.core.lifecycle import BACKWARD, ENDS, FORWARD, SETTLED, STEP_DEADLINES, VERBS, next_step
+from fleet.core.observed import Seen
 from fleet.core.sight import Sight, span
 from fleet.core.slots import Slots
 from fleet.core.state import Rollout, Run, Target
@@ -53,7 +54,7 @@ def advance(bench: Bench, run: Run) -> Step:
     if run.phase == "failed":
         return way_back(bench, run, run.error)
     if _turned(bench.rollout, run):
-        return way_back(bench, run, "rolled back" if bench.rollout.state == "rolling-back" else "aborted")
+        return way_back(bench, run, "aborted" if bench.rollout.ending else "rolled back")
     if run.phase == "done" or run.step == "waiting":
         return enter_next(bench, run)
     if run.step == "proving":
@@ -75,7 +76,8 @@ def _turned(rollout: Rollout, run: Run) -> bool:
         return False
     if rollout.ending == "aborted":
         return not _emptied(run) and not _past_admission(run)
-    return rollout.state == "rolling-back" and rollout.kind != "rollback" and not run.reverting
+    rolling_back = "rolling-back" in (rollout.state, rollout.resume_to if rollout.state == "paused" else "")
+    return rolling_back and rollout.kind != "rollback" and not run.reverting
 
 
 def _emptied(run: Run) -> bool:
@@ -231,12 +233,12 @@ def way_back(bench: Bench, run: Run, why: str) -> Draft:
     back = run.reverting or rollout.kind == "rollback"
     new = run.target.number if run.target else None
     old = sight.seen(run.server, run.source)
+    if run.phase == "failed" and run.step in ("draining", "retiring") and sight.known(run.server).admitted == new and sight.healthy(run.server, new):
+        return _not_cleared(bench, run, old, why)
     if old is not None and old.state == "running":
         target = Target("revive", old.number, sight.image_of(old))
         if sight.known(run.server).admitted != new or not sight.healthy(run.server, new):
             return redirect(rollout, run, "keep-old", why, source=new, target=target, reverting=back)
-        if back:
-            return settle(rollout, run, "quarantined", f"rolled back, but what it left is still there: {why}")
         return redirect(rollout, run, "create-first", why, source=new, target=target, reverting=True)
     if back and run.step == "admitting" and sight.healthy(run.server, new):
         return settle(rollout, run, "quarantined", f"it answers, but could not be admitted: {why}")
@@ -248,6 +250,18 @@ def way_back(bench: Bench, run: Run, why: str) -> Draft:
     if run.home is not None and run.action == "replace":
         return redirect(rollout, run, "put-back", why, source=new, target=Target("birth", sight.highest(run.server) + 1, run.home), reverting=back)
     return redirect(rollout, run, "clear", why, source=new)
+
+
+def _not_cleared(bench: Bench, run: Run, old: Seen | None, why: str) -> Draft:
+    """The new one serves and is well; only its predecessor was not got rid of. Nothing that serves is taken down for that."""
+    assert run.target is not None
+    if old is None or old.state != "running":
+        return settle(bench.rollout, run, "serving", f"incarnation {run.target.number} serves, and {run.source} has stopped")
+    if run.step == "draining" and bench.sight.healthy(run.server, old.number):
+        target = Target("revive", old.number, bench.sight.image_of(old))
+        back = run.reverting or bench.rollout.kind == "rollback"
+        return redirect(bench.rollout, run, "keep-old", why, source=run.target.number, target=target, reverting=back)
+    return settle(bench.rollout, run, "quarantined", f"it serves {run.target.image.version}, but incarnation {run.source} could not be stopped: {why}")
 
 
 def _second_way(bench: Bench, run: Run, why: str) -> Draft:

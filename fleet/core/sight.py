@@ -122,6 +122,11 @@ class Sight:
         """Servers that nothing but an explicit command touches."""
         return frozenset(name for name, server in self.pool_state.servers.items() if server.held is not None)
 
+    @cached_property
+    def surplus(self) -> tuple[str, ...]:
+        """Servers that exist but that the fleet file has no more (`servers` was lowered): nothing touches them by itself."""
+        return tuple(sorted(set(self.by_server) - set(self.pool.server_names)))
+
     def place(self, server: str) -> str:
         """Where the server lives: where it was seen, else its turn among the pool's hypervisors."""
         mine = self.by_server.get(server, {})

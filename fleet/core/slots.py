@@ -71,7 +71,7 @@ class Slots:
         if self._full_for(run):
             return f"waits: {self._full()} used by {self._names()}"
         if run.path == "create-first":
-            if len(self.extra) >= limits.surge:
+            if len(self.extra - {run.server}) >= limits.surge:
                 return f"waits: extra {len(self.extra)} of {limits.surge} used by {_some(self.extra)}"
             return "" if run.server in self.missing or run.canary else self._below_minimum()
         if run.path == "delete-first":

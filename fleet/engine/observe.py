@@ -16,7 +16,7 @@ from fleet.core.events import Draft
 from fleet.core.observed import Facts, Health, Observed, Seen
 from fleet.core.printable import printable
 from fleet.core.sight import PROBES_PER_SECOND, longest_gap
-from fleet.core.state import Rollout
+from fleet.core.state import Rollout, Run
 from fleet.engine.record import Record
 from fleet.engine.view import Key, PoolView
 from fleet.ports import Clock, Driver, Probe
@@ -28,6 +28,12 @@ FACTS_EVERY = 60.0
 FACTS_DEADLINE = 15.0
 PROVING_EVERY = 1.0
 NEWBORN_EVERY = 0.2
+NEWBORN_PROBES_PER_SECOND = 400.0
+
+
+def _answers(view: PoolView, run: Run) -> bool:
+    health = view.health.get((run.server, run.target.number)) if run.target else None
+    return health is not None and health.healthy
 
 
 class Watch:
@@ -106,8 +112,8 @@ class Watch:
         health = view.health.get(key)
         if health is not None and health.healthy:
             return max(0.1, min(PROVING_EVERY, interval, rollout.settings.min_healthy_time / 4))
-        silent = 1 + rollout.budget.surge + rollout.budget.unavailable
-        return min(PROVING_EVERY, interval, max(NEWBORN_EVERY, silent / PROBES_PER_SECOND))
+        silent = sum(run.active and run.step in ("booting", "proving") and not _answers(view, run) for run in rollout.runs.values())
+        return min(PROVING_EVERY, interval, max(NEWBORN_EVERY, silent / NEWBORN_PROBES_PER_SECOND))
 
     def _checks(self, view: PoolView) -> tuple[HealthCheck, ...]:
         return view.pool.health or (HealthCheck("sim"),)

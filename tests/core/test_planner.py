@@ -163,7 +163,11 @@ def test_ways_back_of_create_first() -> None:
     lost = (*whole()[1:], seen("web-1", 2, V2))
     assert way(book, *lost) == ("put-back", 2, ("birth", 3)), "the old one is gone"
     book = failed_at("retiring", "preparing", "booting", "proving", "admitting")
-    assert way(book, *with_newborn()) == ("create-first", 2, ("revive", 1)), "the new one serves: it goes only after the old one proved itself"
+    assert way(book, *with_newborn())[0] == "quarantined", "the new one serves: it is not taken down since the old one does not stop"
+    stopped = (seen("web-1", 1, state="stopped"), *whole()[1:], seen("web-1", 2, V2))
+    assert way(book, *stopped)[0] == "serving", "it had stopped after all"
+    book = failed_at("draining", "preparing", "booting", "proving", "admitting")
+    assert way(book, *with_newborn()) == ("keep-old", 2, ("revive", 1)), "not drained: the old one is admitted again"
 
 
 def test_ways_back_of_delete_first() -> None:
@@ -293,6 +297,15 @@ def test_a_rollback_in_the_middle_leaves_alone_puts_back_and_reverts() -> None:
     assert first.notes[0].data["reason"] == "goes back to 1 from the retained incarnation"
     book.write(*first.notes)
     assert note(plan(sight(*fleet, of=pool(4), state=book.state))) == ("server-redirected", "web-2", "keep-old")
+
+
+def test_a_rollback_that_is_paused_carries_nobody_on_to_what_is_left() -> None:
+    book = begun(*whole(), **HALF)
+    book.walk("web-1", "preparing", "stopping", "booting")
+    book.move("rollback")
+    book.move("pause")
+    down = (seen("web-1", 1, state="stopped"), *whole()[1:], seen("web-1", 2, V2))
+    assert note(plan(sight(*down, state=book.state))) == ("server-redirected", "web-1", "put-back")
 
 
 def test_a_held_server_is_skipped_in_the_middle() -> None:

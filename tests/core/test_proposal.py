@@ -97,7 +97,7 @@ def test_nothing_to_do_is_refused_with_the_reasons() -> None:
 def test_a_rejected_image_is_refused_with_why_and_with_what_to_do() -> None:
     book = Book()
     book.write(Draft("image-rejected", pool="web", data={"digest": V2.digest, "version": "2", "reason": "eats mail"}))
-    with pytest.raises(Refused, match=r"rejected for pool web: eats mail; `anew image unreject web/2 web`"):
+    with pytest.raises(Refused, match=r"rejected for pool web: eats mail; `anew image unreject web/2 --pool web`"):
         draw(sight(*whole(), state=book.state), ask())
     book.write(Draft("image-unrejected", pool="web", data={"digest": V2.digest, "version": "2"}))
     assert draw(sight(*whole(), state=book.state), ask()).acting
