@@ -79,7 +79,10 @@ class PoolImage(TypedDict):
 
 
 class PoolRow(TypedDict):
-    """A pool without its servers' rows in stream frames; with them in a StatusFrame. `unreachable`: place -> why."""
+    """A pool without its servers' rows in stream frames; with them in a StatusFrame. `unreachable`: place -> why.
+
+    `surplus`: servers that still exist although the fleet file has no place for them any more; doctor offers to remove them.
+    """
 
     name: str
     driver: str
@@ -96,6 +99,7 @@ class PoolRow(TypedDict):
     rollout: str | None
     generation: int
     unreachable: dict[str, str]
+    surplus: NotRequired[list[str]]
     servers: NotRequired[list[ServerRow]]
 
 

@@ -38,7 +38,7 @@ def lab_state() -> str:
 def _attach(context: Context) -> Client:
     """The lab's daemon, on the packaged fleet file or the one named."""
     fleet = find_fleet(getattr(context.options, "fleet", None))
-    if fleet[1] not in ("--fleet", "ANEW_FLEET"):
+    if fleet[1] != "--fleet":  # ANEW_FLEET is the person's own fleet, and the lab is not it
         fleet = (packaged_fleet("lab"), "packaged")
     state = lab_state()
     named = getattr(context.options, "socket", None)

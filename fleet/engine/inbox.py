@@ -103,7 +103,7 @@ class Inbox:
             rollout = engine.rng.token()[:8]
             events = await engine.record.write(*started(plan, view.pool, rollout, actor, str(request.get("request", ""))))
         view.wake()
-        return {"ok": True, "seq": events[-1].seq, "rollout": rollout, "message": f"rollout {rollout} started: {len(plan.acting)} servers to {plan.image_to.version}"}
+        return {"ok": True, "seq": events[-1].seq, "rollout": rollout, "message": f"rollout {rollout} started: {len(plan.acting)} server{'s' if len(plan.acting) > 1 else ''} to {plan.image_to.version}"}
 
     def _check_hash(self, plan: Plan, wanted: str) -> None:
         if not wanted or wanted == plan.hash or (len(wanted) >= 6 and plan.hash.startswith(wanted)):
@@ -169,7 +169,8 @@ class Inbox:
                          data={"cause": cause, "state": next_state(rollout.state, cause), "reason": reason})
             events = await engine.record.write(note)
         view.wake()
-        state = "being aborted; what is in flight is made whole first" if cause == "abort" else next_state(rollout.state, cause)
+        state = {"abort": "being aborted; what is in flight is made whole first", "resume-canary": "going on with its canaries"}.get(
+            cause, next_state(rollout.state, cause))
         return {"ok": True, "seq": events[-1].seq, "rollout": rollout.id, "message": f"rollout {rollout.id} is {state}"}
 
     def _named(self, engine: Engine, request: Request) -> tuple[PoolView, Rollout]:
@@ -210,7 +211,7 @@ class Inbox:
         view = find_server(self._engine(), name)
         if not why:
             raise Invalid("say why the server is held, for the colleague who finds it", where="why")
-        return await self._simple(actor, request, Draft("server-held", pool=view.pool.name, server=name, data={"why": f"{why} ({actor})"}), f"{name} is held")
+        return await self._simple(actor, request, Draft("server-held", pool=view.pool.name, server=name, data={"why": why}), f"{name} is held")
 
     async def _release(self, actor: str, request: Request) -> Answer:
         name = str(request.get("server", ""))

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from fleet.core.decision import Decision
-from fleet.core.desired import Desired
+from fleet.core.desired import Desired, Pool
 from fleet.core.errors import BrokenMachine
 from fleet.core.events import Draft, Event
 from fleet.core.observed import Image
@@ -47,7 +47,7 @@ class Engine:
         self.rng = rng
         self.views = {name: PoolView(pool) for name, pool in desired.pools.items()}
         self.images: Mapping[str, Image] = {}
-        self.newest: Mapping[str, str] = {}
+        self._by_age: Mapping[str, tuple[Image, ...]] = {}
         self.hub = Hub(clock, self._rows, record.journal_page)
         self.actor = Actor(record, drivers, clock, rng, epoch, folder)
         self.watch = Watch(record, drivers, probes, clock, lambda view, server: self.hub.changed(view.pool.name, server))
@@ -56,11 +56,22 @@ class Engine:
 
     def refresh_images(self) -> None:
         """Read the catalogue again (after `image add`, a reload, or before a plan)."""
-        images = {image.ref.digest: image for image in self.catalogue.list()}
-        newest: dict[str, str] = {}
-        for family in {image.ref.family for image in images.values()}:
-            newest[family] = self.catalogue.newest(family).ref.version
-        self.images, self.newest = images, newest
+        listed = self.catalogue.list()
+        by_age: dict[str, tuple[Image, ...]] = {}
+        for image in sorted(listed, key=lambda image: image.built_at):  # stable: within one moment by version
+            by_age[image.ref.family] = (*by_age.get(image.ref.family, ()), image)
+        self.images, self._by_age = {image.ref.digest: image for image in listed}, by_age
+
+    def newest(self, pool: Pool) -> Image | None:
+        """What the pool's channel offers: the newest version that it did not reject, never one older than its stable one.
+
+        Versions that a sim pool breaks on purpose are only gone to when they are named.
+        """
+        state, family = self.record.state.pool(pool.name), self._by_age.get(pool.image, ())
+        stable = next((index for index, image in enumerate(family) if state.stable and image.ref.digest == state.stable.digest), 0)
+        broken = pool.sim.faults if pool.sim else {}
+        offered = [image for image in family[stable:] if image.ref.digest not in state.rejected and image.ref.version not in broken]
+        return offered[-1] if offered else None
 
     def _heard(self, event: Event) -> None:
         self.hub.on_event(event)
@@ -150,7 +161,7 @@ class Engine:
         names = view.pool.server_names if "" in servers else [name for name in view.pool.server_names if name in servers]
         for name in names:
             yield "server", name, present.server_row(sight, name, view.waits)
-        yield "pool", pool, present.pool_row(sight, self.newest.get(view.pool.image), view.trouble)
+        yield "pool", pool, present.pool_row(sight, self.newest(view.pool), view.trouble)
         rollout = sight.rollout or self.last_rollout(pool)
         if rollout is not None:
             yield "rollout", rollout.id, present.rollout_row(sight, rollout, view.waits, only=set(names))

@@ -91,11 +91,37 @@ def findings(engine: Engine) -> list[dict[str, Any]]:
             rows.append(_finding(name, item.place, item.kind, item.key, item.note or "nothing refers to it", f"remove this {item.kind}, and nothing else"))
         for place, why in view.observed.unreachable.items():
             rows.append(_finding(name, place, "hypervisor", place, why, ""))
+        rows.extend(_surplus(engine, view))
         for clash in view.observed.foreign:
             if clash.note:
                 rows.append(_finding(name, clash.place, "foreign", clash.name, clash.note, ""))
         rows.extend(_sick_servers(engine, view))
     return list({(row["place"], row["kind"], row["key"]): row for row in rows}.values())
+
+
+def _surplus(engine: Engine, view: PoolView) -> list[dict[str, Any]]:
+    """Incarnations of servers that the fleet file has no place for any more."""
+    sight = engine.sight(view)
+    gone = f"the fleet file has only {view.pool.servers} servers in pool {view.pool.name}"
+    return [_finding(view.pool.name, seen.place, "surplus", f"{name}.{number}", f"{seen.state}, version {seen.version}; {gone}",
+                     "stop it and remove it; its data disks are kept")
+            for name in sight.surplus for number, seen in sorted(sight.by_server[name].items())]
+
+
+async def _remove_surplus(engine: Engine, actor: str, view: PoolView, key: str) -> dict[str, Any]:
+    sight, driver = engine.sight(view), engine.drivers[view.pool.driver]
+    server, _, number = key.rpartition(".")
+    seen = sight.seen(server, int(number)) if server in sight.surplus and number.isdigit() else None
+    if seen is None:
+        raise Refused(f"{key} is not on doctor's list; run `anew doctor` again", where=view.pool.name, code="not-listed")
+    async with view.lock:
+        if seen.state != "stopped":
+            await driver.retire(view.pool, server, seen.number, _operation(engine))
+        await driver.bury(view.pool, server, seen.number, _operation(engine))
+        events = await engine.record.write(Draft("incarnation-buried", actor=actor, pool=view.pool.name, server=server, data={"number": seen.number}))
+    view.confirm(events[-1].at, server, seen.number, None)
+    view.look.set()
+    return {"ok": True, "seq": events[-1].seq, "message": f"{key} was stopped and removed"}
 
 
 def _sick_servers(engine: Engine, view: PoolView) -> list[dict[str, Any]]:
@@ -122,6 +148,8 @@ async def fix(engine: Engine, actor: str, request: Request) -> dict[str, Any]:
     if kind == "fleet":
         return await take_down(engine, actor, request)
     view = find_view(engine, str(request.get("pool", "")))
+    if kind == "surplus":
+        return await _remove_surplus(engine, actor, view, key)
     listed = view.observed.leftovers if view.observed else ()
     match = next((item for item in listed if (item.kind, item.key, item.place) == (kind, key, place)), None)
     if match is None:

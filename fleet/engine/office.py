@@ -71,7 +71,7 @@ class EngineOffice:
         pools, rollouts = [], []
         for view in engine.views.values():
             sight = engine.sight(view)
-            row = present.pool_row(sight, engine.newest.get(view.pool.image), view.trouble)
+            row = present.pool_row(sight, engine.newest(view.pool), view.trouble)
             row["servers"] = [present.server_row(sight, name, view.waits) for name in view.pool.server_names]
             pools.append(row)
             last = sight.rollout or engine.last_rollout(view.pool.name)

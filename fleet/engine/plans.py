@@ -13,7 +13,7 @@ from fleet import settings
 from fleet.core.desired import Pool
 from fleet.core.errors import Invalid, Refused
 from fleet.core.grammar import parse_age
-from fleet.core.observed import Image, ImageRef
+from fleet.core.observed import ImageRef
 from fleet.core.proposal import Ask, Plan, draw
 from fleet.core.sight import Sight
 from fleet.engine.loop import Engine
@@ -85,16 +85,11 @@ def _rollout_image(engine: Engine, sight: Sight, version: str, older: float | No
         return engine.catalogue.get(pool.image, version).ref
     if older is not None and state.stable is not None:
         return state.stable
-    family = [image for image in engine.catalogue.list() if image.ref.family == pool.image and image.ref.digest not in state.rejected]
-    if not family:
+    found = engine.newest(pool)
+    if found is None:
         engine.catalogue.newest(pool.image)
         raise Refused(f"every version of {pool.image} is rejected for pool {pool.name}", where=pool.name, code="rejected")
-    return _newest(engine, family).ref
-
-
-def _newest(engine: Engine, family: list[Image]) -> Image:
-    order = {image.ref.digest: index for index, image in enumerate(engine.catalogue.list())}
-    return max(family, key=lambda image: (image.built_at, order[image.ref.digest]))
+    return found.ref
 
 
 def _rollback_image(sight: Sight, servers: tuple[str, ...] | None) -> ImageRef:

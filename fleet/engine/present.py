@@ -9,6 +9,7 @@ from typing import Any
 from fleet.core import estimate
 from fleet.core.decision import Wait
 from fleet.core.lifecycle import CELLS
+from fleet.core.observed import Image
 from fleet.core.proposal import Plan
 from fleet.core.runs import deadline_of
 from fleet.core.sight import Sight, span
@@ -66,14 +67,14 @@ def retained_rows(sight: Sight, name: str) -> list[Row]:
             for number, seen in sorted(sight.retained(name).items(), reverse=True)]
 
 
-def image_row(state: PoolState, family: str, newest: str | None) -> Row:
+def image_row(state: PoolState, family: str, newest: Image | None) -> Row:
     """The pool's pointers by version."""
     name = {key: ref.version if ref else None for key, ref in (("stable", state.stable), ("target", state.target), ("previous", state.previous))}
     rejected = [{"version": item.version, "digest": digest, "reason": item.reason} for digest, item in state.rejected.items()]
-    return {"family": family, **name, "newest": newest, "rejected": rejected}
+    return {"family": family, **name, "newest": newest.ref.version if newest else None, "rejected": rejected}
 
 
-def pool_row(sight: Sight, newest: str | None, trouble: str) -> Row:
+def pool_row(sight: Sight, newest: Image | None, trouble: str) -> Row:
     """A PoolRow without its servers."""
     pool, state = sight.pool, sight.pool_state
     serving = [seen for name in pool.server_names if (seen := sight.serving(name)) is not None]
@@ -82,7 +83,7 @@ def pool_row(sight: Sight, newest: str | None, trouble: str) -> Row:
     for seen in serving:
         versions[seen.version] = versions.get(seen.version, 0) + 1
         facts = sight.facts.get((seen.server, seen.number))
-        roots.add(facts.root if facts else "unknown")
+        roots |= {facts.root} - {"unknown"} if facts else set()
     oldest = min((seen.born_at for seen in serving), default=None)
     unreachable = dict(sight.observed.unreachable) if sight.observed else {}
     if trouble and not unreachable:
@@ -94,7 +95,7 @@ def pool_row(sight: Sight, newest: str | None, trouble: str) -> Row:
         "root": roots.pop() if len(roots) == 1 else "mixed" if roots else "unknown", "root_wanted": pool.root,
         "data": [disk.name for disk in pool.data], "oldest_age_seconds": None if oldest is None else round(sight.now - oldest, 1),
         "oldest_born_at": moment(oldest), "max_age_seconds": pool.max_age, "rollout": state.rollout, "generation": state.generation,
-        "unreachable": unreachable,
+        "unreachable": unreachable, "surplus": list(sight.surplus),
     }
 
 
@@ -102,22 +103,32 @@ def run_row(sight: Sight, rollout: Rollout, run: Run, waits: Mapping[str, Wait])
     """A RunRow."""
     wait = waits.get(run.server)
     deadline = None
-    if run.active and not rollout.ended:
+    if run.active and not rollout.ended and not (wait and rollout.state == "paused"):
         limit = run.booted_at + rollout.settings.healthy_deadline if run.step == "proving" else run.since + deadline_of(run.step, rollout)
         deadline = moment(limit)
     step = "skipped" if run.action == "skip" else "held" if run.action == "hold" else run.step
     return {
         "name": run.server, "step": step, "cell": CELLS.get(step, "?"), "path": run.path, "canary": run.canary,
-        "since": moment(run.since) if run.since else None, "reason": wait.reason if wait and not rollout.ended else run.reason,
+        "since": moment(run.since) if run.since else None, "reason": wait.reason if wait and not rollout.ended else _settled_reason(run),
         "error": run.error, "last_words": run.last_words[-2000:], "deadline": deadline,
     }
+
+
+def _settled_reason(run: Run) -> str:
+    """A run that is over speaks of how it ended, not of the last step it took."""
+    if run.step == "serving":
+        return "done"
+    if run.step == "put-back" and run.error:
+        return f"put back: {run.error}"
+    return run.reason
 
 
 def rollout_row(sight: Sight, rollout: Rollout, waits: Mapping[str, Wait], only: set[str] | None = None) -> Row:
     """A RolloutRow; with `only`, `servers` holds just those and "partial" is true."""
     durations, settings = sight.pool_state.durations, rollout.settings
     live = not rollout.ended
-    eta, low, high = estimate.remaining(rollout, durations, sight.now) if live else (None, None, None)
+    moving = rollout.state in ("canary", "rolling", "rolling-back")
+    eta, low, high = estimate.remaining(rollout, durations, sight.now) if moving else (None, None, None)
     runs = [run for run in rollout.runs.values() if only is None or run.server in only]
     counts: dict[str, int] = {}
     for run in rollout.runs.values():

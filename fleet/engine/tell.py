@@ -59,6 +59,14 @@ def _moved(data: Data) -> str:
     return f"{data['state']} ({data['cause']}){reason}"
 
 
+def _redirected(data: Data) -> str:
+    """Where a run goes now, in a person's words."""
+    if data["path"] in ("put-back", "keep-old", "clear"):
+        how = {"put-back": "put back on the old incarnation", "keep-old": "the old incarnation stays", "clear": "removed again"}[data["path"]]
+        return f"{how}: {data['reason']}"
+    return str(data["reason"])
+
+
 _TELL: Mapping[str, Callable[[Data], str]] = {
     "daemon-started": lambda data: f"daemon {data['epoch']} started, anew {data['version']}",
     "daemon-stopped": lambda data: f"daemon {data['epoch']} stopped",
@@ -70,7 +78,7 @@ _TELL: Mapping[str, Callable[[Data], str]] = {
     "step-done": _done,
     "step-failed": lambda data: f"{data['step']} failed: {data['error']}",
     "server-settled": lambda data: f"{data['state']}: {data['reason']}",
-    "server-redirected": lambda data: f"{data['path']}: {data['reason']}",
+    "server-redirected": _redirected,
     "server-healthy": lambda data: f"incarnation {data['number']} is healthy: {data['words']}",
     "server-unhealthy": lambda data: f"incarnation {data['number']} stopped answering: {data['words']}",
     "incarnation-retained": lambda data: f"incarnation {data['number']} ({data['version']}) retained until "
