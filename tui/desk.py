@@ -26,6 +26,8 @@ from tui.widgets.flash import Flash
 from tui.widgets.prompt import Kind, Prompt
 
 ARMED_SECONDS = 600.0
+PAGE = 1000
+"""Events asked for at once: the most that the daemon gives."""
 TINY = (60, 20)
 """Below this many columns or rows there is one line of status and the keys that matter."""
 
@@ -67,6 +69,7 @@ class Desk:
         self.size = (80, 24)
         self.views: list[View] = [make("fleet", self)]
         self._asked: set[str] = set()
+        self._reading = False
         self._kept: dict[str, View] = {"fleet": self.views[0]}
 
     # where we are
@@ -118,6 +121,8 @@ class Desk:
         self.views.append(view)
         if self.views[0] is not self._kept["fleet"]:
             self.views.insert(0, self._kept["fleet"])
+        if view is not before:
+            before.covered()
         view.enter(before, **what)
         self.stage.paint()
 
@@ -125,7 +130,9 @@ class Desk:
         if len(self.views) == 1:
             self.stage.leave()
             return
-        self.views.pop().leave()
+        gone = self.views.pop()
+        gone.covered()
+        gone.leave()
         self.stage.paint()
 
     # words
@@ -244,6 +251,32 @@ class Desk:
 
     def came_events(self, rows: Sequence[Raw]) -> None:
         self.model.add_events(list(rows))
+        self.stage.paint_soon()
+        self.read_history()
+
+    def read_history(self) -> None:
+        """Fetch older events in the background, page by page, until all are here or no more are kept."""
+        if self.model.history_wanted and self.model.events and not self._reading:
+            self._reading = True
+            self.stage.spawn(self._read_history())
+
+    async def _read_history(self) -> None:
+        """A line that breaks meanwhile is no news (the header says it); Events asks again when it is opened."""
+        model = self.model
+        try:
+            while model.history_wanted and model.events:
+                first = model.events[0].seq
+                since = max(0, first - 1 - PAGE)
+                page = await self.calls.get("/v1/journal", since=str(since), limit=str(PAGE))
+                if not model.events or model.events[0].seq != first:
+                    continue  # another journal, or trimmed: ask again from there
+                model.add_history(fields.rows(page, "events"), since)
+                if model.events[0].seq == first and since:
+                    break  # the journal has a gap of a page here: it was cut, nothing older is to be had
+        except LinkError:
+            pass
+        finally:
+            self._reading = False
         self.stage.paint_soon()
 
     def came_life(self) -> None:

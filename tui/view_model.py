@@ -15,7 +15,8 @@ from tui import fields, offers, shapes
 from tui.phrases import rollout_state, server_trouble, server_words
 from tui.shapes import Event, Pool, Rollout, Server
 
-KEEP_EVENTS = 5000
+KEEP_EVENTS = 20_000
+"""Events kept in memory, about 10 MB; the daemon has them all."""
 KEEP_ENDED = 20
 """Ended rollouts kept in memory; the daemon has them all."""
 
@@ -69,6 +70,8 @@ class ViewModel:
         self.rollouts: dict[str, Rollout] = {}
         self.events: list[Event] = []
         self.images: dict[str, offers.Image] = {}
+        self.complete_from: int | None = None
+        """Every event after this number is held here; 0: the whole journal is."""
         self.incomplete: set[str] = set()
         self.connection = Connection()
         self.servers_epoch = 0
@@ -142,8 +145,7 @@ class ViewModel:
 
     def add_events(self, rows: list[fields.Raw]) -> None:
         """Insert events in the order of their numbers; one that is known already is not taken twice."""
-        for row in rows:
-            event = shapes.event(row)
+        for event in map(shapes.event, rows):
             if not self.events or event.seq > self.events[-1].seq:
                 self.events.append(event)
             else:
@@ -152,12 +154,36 @@ class ViewModel:
                     continue
                 self.events.insert(place, event)
             self.seq = max(self.seq, event.seq)
-        if len(self.events) > KEEP_EVENTS:
-            del self.events[: len(self.events) - KEEP_EVENTS]
+        self._trim()
         self.events_epoch += 1
 
+    def add_history(self, rows: list[fields.Raw], since: int) -> None:
+        """Put a page of older events before those held; `since`: all events after this number are known then."""
+        first = self.events[0].seq if self.events else self.seq + 1
+        older = [event for event in map(shapes.event, rows) if since < event.seq < first]
+        self.events[:0] = sorted(older, key=lambda item: item.seq)
+        self.complete_from = since
+        self._trim()
+        self.events_epoch += 1
+
+    def _trim(self) -> None:
+        if len(self.events) > KEEP_EVENTS:
+            del self.events[: len(self.events) - KEEP_EVENTS]
+            self.complete_from = self.events[0].seq - 1
+
+    @property
+    def history_wanted(self) -> bool:
+        """Is there room and reason for older events?"""
+        return self.complete_from != 0 and len(self.events) < KEEP_EVENTS
+
+    def reach(self, what: str = "events") -> str:
+        """How far back the events held here go: `last 570 of 1,251 events`; "" when they are all there are."""
+        if self.complete_from == 0 or not self.events or self.events[0].seq <= 1:
+            return ""
+        return f"last {len(self.events):,} of {self.seq:,} {what}".rstrip()
+
     def forget_events(self) -> None:
-        self.events = []
+        self.events, self.complete_from = [], None
         self.events_epoch += 1
 
     # questions

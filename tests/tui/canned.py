@@ -100,7 +100,9 @@ class CannedDaemon:
 
     async def _journal(self, request: web.Request) -> web.Response:
         since = int(request.query.get("since", "0"))
-        return web.json_response({"events": [row for row in self.events if row["seq"] > since], "tip": 110})
+        limit = min(int(request.query.get("limit", "200")), 1000)
+        rows = [row for row in self.events if row["seq"] > since][:limit]
+        return web.json_response({"events": rows, "tip": self.status["seq"]})
 
     async def _images(self, _: web.Request) -> web.Response:
         return web.json_response({"images": self.images})

@@ -316,3 +316,34 @@ async def test_many_views_deep_esc_leads_home(tmp_path: Path) -> None:
                 break
             await user.press("escape")
         assert user.app.desk.view.name == "fleet"
+
+
+async def test_wide_keeps_the_name_and_ends_with_the_view(tmp_path: Path) -> None:
+    async with session(tmp_path) as user:
+        await user.press("2", "w", *["right"] * 12)
+        assert "› ci-1 " in user.text
+        assert "127.0.0.1" in user.text
+        await user.press("1", "2")
+        assert "image" in user.text.splitlines()[1]
+        await user.press("w", "slash", *"state:ok", "enter")
+        assert "ci-1 " in user.text
+        await user.press("slash", "ctrl+u", *"nosuch", "enter")
+        await user.see('no server matches "nosuch": esc clears the filter')
+
+
+async def test_the_whole_journal_is_read_and_searched(tmp_path: Path) -> None:
+    async with session(tmp_path) as user:
+        await user.daemon.close()
+        await user.see("stale")
+        rows = [story.event(seq, 9000 - seq, "remark", f"word {seq}", actor="ben@x") for seq in range(1, 2601)]
+        user.daemon.events, user.daemon.status["seq"] = rows, 2600
+        user.app.desk.model.forget_events()
+        await user.daemon.open()
+        await user.until(lambda: len(user.app.desk.model.events) == 2600, "all events")
+        await user.press("7")
+        await user.see("of 2,600")
+        assert "last" not in user.row("body")
+        await user.press("slash", *"word", "space", *"17$", "enter")
+        await user.see("word 17")
+        await user.press("slash", "ctrl+u", *"nosuch", "enter")
+        await user.see('no event matches "nosuch": esc clears the filter')

@@ -140,3 +140,24 @@ def test_wide_shows_every_column_and_moves_along_them() -> None:
     rows = shown(made, 40)
     assert rows[1].startswith("› ")
     assert "because" in rows[1]
+
+
+def test_wide_keeps_the_name_in_sight() -> None:
+    made, _ = table(5)
+    made.wide = True
+    for _ in range(20):
+        made.move("right")
+        rows = shown(made, 40)
+        assert rows[0].startswith("  name")
+        assert rows[1].startswith("› web-0 ")
+    assert "because" in rows[1]
+    made.home()
+    assert "image" in shown(made, 40)[0]
+
+
+def test_a_filter_finds_what_the_column_shows_and_its_longer_word() -> None:
+    made: Table[str] = Table((Column("root", "root", lambda row: row[:2], 4, words=lambda row: row),))
+    for source in ("ro", "root:^ro$", "root:read", "^ro"):
+        made.set_filter(source)
+        made.update({"one": "ro, read-only", "two": "rw, writable"}, source)
+        assert made.order == ["one"], source

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.tui import live, story
-from tui import phrases, shapes
+from tui import phrases, shapes, view_model
 from tui.ink import line_width, plain
 from tui.keys import Keymap, Situation, footer_words, why_not
 from tui.theme import PALETTES, THEMES, choose, needs_ascii, style
@@ -216,3 +216,16 @@ def test_every_theme_knows_every_tone_and_mono_has_no_colour() -> None:
 ])
 def test_a_locale_without_utf_8_gets_ascii(environment: dict[str, str], ascii_only: bool) -> None:
     assert needs_ascii(environment) is ascii_only
+
+
+def test_history_is_bounded_and_says_how_far_it_goes() -> None:
+    found = ViewModel()
+    found.add_events([story.event(seq, 1, "remark", "x") for seq in range(40_001, 41_001)])
+    assert found.reach() == "last 1,000 of 41,000 events"
+    while found.history_wanted:
+        since = found.events[0].seq - 1001
+        found.add_history([story.event(seq, 1, "remark", "x") for seq in range(since + 1, since + 1001)], since)
+    assert len(found.events) == view_model.KEEP_EVENTS
+    found.add_events([story.event(41_001, 1, "remark", "x")])
+    assert found.reach() == "last 20,000 of 41,001 events"
+    assert not found.history_wanted

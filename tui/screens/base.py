@@ -33,6 +33,9 @@ class View:
     def leave(self) -> None:
         """The view goes away."""
 
+    def covered(self) -> None:
+        """The view is no longer on top: it went away, or another came over it."""
+
     def lines(self, width: int, height: int) -> list[Line]:
         raise NotImplementedError
 
@@ -66,6 +69,9 @@ class TableView(View, Generic[R]):
     """A view that is mostly one table."""
 
     table: Table[R]
+
+    def covered(self) -> None:
+        self.table.home()
 
     def act(self, action: str) -> bool:
         table = self.table
@@ -123,6 +129,12 @@ class TableView(View, Generic[R]):
             return ""
         shown = (column.words(current) if column.words else "" for column in self.table.columns)
         return " ".join(word for word in shown if word)
+
+    def no_match(self, what: str) -> str:
+        """Why the table is empty, and the way out."""
+        source = self.table.filter.source
+        more = " with a fault" if self.table.only is not None else ""
+        return f'no {what}{more} matches "{source}": esc clears the filter'
 
     def filter_words(self) -> str:
         """What hides rows, for the line under the table; "" when nothing does."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tui import phrases
 from tui.ink import Line, Span, wrap
-from tui.screens.base import TableView, event_words, section, stamp
+from tui.screens.base import TableView, View, event_words, section, stamp
 from tui.shapes import Event, Pool, Rollout, Server
 from tui.widgets.table import Column, Shown, Table
 
@@ -28,7 +28,7 @@ class EventsView(TableView[Event]):
         self._rows: dict[str, Event] = {}
         self.table = Table(
             (
-                Column("at", "time", lambda item: (Span(stamp(desk, item.at), "dim"),), 9, words=lambda item: ""),
+                Column("at", "time", lambda item: (Span(stamp(desk, item.at), "dim"),), 9),
                 Column("who", "who", self._who, 8, 14, words=lambda item: phrases.who(item.actor)),
                 Column("about", "about", lambda item: item.server or item.pool, 8, 20,
                        words=lambda item: item.server or item.pool),
@@ -38,6 +38,9 @@ class EventsView(TableView[Event]):
                        words=lambda item: str(item.seq)),
             ),
         )
+
+    def enter(self, before: View, **what: str) -> None:
+        self.desk.read_history()
 
     def _who(self, item: Event) -> Shown:
         name = phrases.who(item.actor)
@@ -58,11 +61,17 @@ class EventsView(TableView[Event]):
         self.table.update(self._rows, self._epoch)
         if not self._rows:
             return [(), (Span("  no events yet", "dim"),)]
-        words = self.filter_words()
+        reach = model.reach()
+        self.table.beyond = reach.removesuffix(" events") if len(self.table.order) == len(self._rows) else ""
+        words = ", ".join(part for part in (self.filter_words(), reach) if part)
         current = self.table.current
         below: list[Line] = [section("event", width, words)]
         if current is not None:
             below += [(Span(f" {row}"),) for row in wrap(current.text or current.type, width - 2, 2)]
+        elif self.table.filter.pattern is not None:
+            below.append((Span(f" {self.no_match('event')}", "dim"),))
+        elif self.table.only is not None:
+            below.append((Span(" no event is a fault: ! shows all again", "dim"),))
         room = max(2, height - 3)
         rows = self.table.lines(width, room)
         return ([*rows, *([()] * (room - len(rows))), *below])[:height]

@@ -41,7 +41,7 @@ class ImagesView(TableView[Image]):
                 Column("digest", "digest", lambda item: (Span(item.digest.removeprefix("sha256:")[:16], "dim"),), 16,
                        at=120, words=lambda item: item.digest),
             ),
-            sort="family",
+            sort="family", fixed=2,
         )
 
     def enter(self, before: View, **what: str) -> None:
@@ -84,7 +84,7 @@ class ImagesView(TableView[Image]):
     def _about(self, width: int) -> list[Line]:
         item = self.table.current
         if item is None:
-            return [(), (Span("  no image matches the filter: esc clears it", "dim"),)]
+            return [(), (Span(f"  {self.no_match('image')}", "dim"),)]
         built = phrases.when(self.desk.model.local(item.built), self.desk.now, self.desk.clock.zone)
         rows = [
             section(f"{item.family} {item.version}", width, self.filter_words()),

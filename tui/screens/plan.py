@@ -79,6 +79,8 @@ class PlanView(TableView[PlanRow]):
         room = max(2, height - len(top) - len(bottom))
         self.table.update(self._rows, id(plan))
         rows = self.table.lines(width, room)
+        if self._rows and not self.table.order:
+            rows = [*rows[: room - 1], (Span(f"  {self.no_match('row')}", "dim"),)]
         if len(top) + len(rows) + len(bottom) < height:
             bottom = [(), *bottom]
         if len(top) + len(rows) + len(bottom) < height:
@@ -92,6 +94,7 @@ class PlanView(TableView[PlanRow]):
         for turn, row in enumerate((row for row in plan.servers if row.action in ("replace", "birth")), start=1):
             self._turns[row.name] = "canary" if row.canary else str(turn)
         self.table.go(0)
+        self.table.home()
 
     def _head(self, plan: Plan, width: int) -> list[Line]:
         kind = "" if plan.kind == "rollout" else f"{plan.kind} of "

@@ -70,7 +70,8 @@ class ServerView(View):
         rows.append(section("events", width))
         rows += [event_line(self.desk, item) for item in reversed(events[-200:])]
         if not events:
-            rows.append((Span(" none in the journal of this session", "dim"),))
+            reach = self.desk.model.reach()
+            rows.append((Span(f" none in the {reach}" if reach else " none in the journal", "dim"),))
         self.scroll = max(0, min(self.scroll, len(rows) - height))
         return rows[self.scroll : self.scroll + height]
 

@@ -119,10 +119,10 @@ class ServersView(TableView[Server]):
         return rows
 
     def _nothing(self) -> str:
+        if self.table.filter.pattern is not None:
+            return self.no_match("server")
         if self.table.only is not None:
             return "no faults: every server is well. ! shows all again"
-        if self.table.filter.pattern is not None:
-            return "no server matches the filter: esc clears it"
         return "no servers yet: p plans the birth of a pool"
 
     # doing

@@ -34,7 +34,7 @@ class Column(Generic[R]):
     """A column. `width` 0 takes what is left; `grow` widens it to its widest word, up to that many cells.
 
     `at` is the terminal width from which it is shown (80, 120, 160). `order` sorts (None: not sortable); `words` is
-    what filters see and what `grow` measures.
+    what filters see beside the cell itself, and what `grow` measures.
     """
 
     key: str
@@ -88,8 +88,11 @@ def parse_filter(source: str, columns: Iterable[str]) -> Filter:
 class Table(Generic[R]):
     """Rows by name, an order, a cursor, marks, a window."""
 
-    def __init__(self, columns: tuple[Column[R], ...], sort: str = "", marked: bool = False) -> None:
+    def __init__(self, columns: tuple[Column[R], ...], sort: str = "", marked: bool = False, fixed: int = 1) -> None:
+        """`fixed`: columns that stay when the others are moved along: they say which row a key would act on."""
         self.columns = columns
+        self.fixed = fixed
+        self.beyond = ""
         self.sort = sort
         self.reverse = False
         self.filter = Filter()
@@ -140,11 +143,16 @@ class Table(Generic[R]):
         return self.filter.pattern is None or self.filter.matches(self._said(name, row))
 
     def _said(self, name: str, row: R) -> dict[str, str]:
-        """The words of a row by column, remembered as long as the row is the same."""
+        """What a row shows, by column, and its longer words; remembered as long as the row is the same."""
         known = self._words.get(name)
         if known is not None and known[0] is row:
             return known[1]
-        words = {column.key: _text(column, row) for column in self.columns}
+        words = {column.key: _shown(column, row) for column in self.columns}
+        for column in self.columns:
+            if column.words is not None:
+                words[f"{column.key} in full"] = column.words(row)
+        if len(self._words) > 2 * len(self.rows) + 100:
+            self._words.clear()  # rows that went are forgotten with the rest
         self._words[name] = (row, words)
         return words
 
@@ -153,7 +161,7 @@ class Table(Generic[R]):
         for column in self.columns:
             if column.grow and column.words is not None:
                 words = column.words
-                widest = max((width_of(words(self.rows[name])) for name in self.order), default=0)
+                widest = max(map(width_of, {words(self.rows[name]) for name in self.order}), default=0)
                 self._grown[column.key] = min(max(widest, column.width), column.grow)
 
     # cursor
@@ -219,6 +227,8 @@ class Table(Generic[R]):
 
     def set_filter(self, source: str) -> None:
         """Raises ValueError with a sentence for a bad pattern; the old filter stays then."""
+        if self.filter.pattern is None:
+            self._words.clear()  # ages among them: a new filter looks at what is shown now
         self.filter = parse_filter(source, (column.key for column in self.columns))
         if self.filter.pattern is not None:
             self.last_filter = self.filter
@@ -268,8 +278,9 @@ class Table(Generic[R]):
             title = column.title + arrow
             spare = 1 if column.align == "left" and width_of(title) == size + 1 else 0  # the arrow may use the gap
             spans.append(Span(pad(title, size + spare, column.align) + " " * (2 - spare), "head"))
-        heading = self._pan(tuple(spans), width)
-        where = f" {top + 1}–{top + count} of {len(self.order):,}" if len(self.order) > count else ""
+        heading = self._pan(tuple(spans), columns, width)
+        whole = self.beyond or f"{len(self.order):,}"
+        where = f" {top + 1:,}–{top + count:,} of {whole}" if len(self.order) > count else ""
         if not where:
             return clip_line(heading, width)
         room = width - width_of(where) - 1
@@ -284,29 +295,40 @@ class Table(Generic[R]):
             cell = (Span(shown),) if isinstance(shown, str) else shown
             spans.extend(fit(cell, size, align=column.align))
             spans.append(Span("  "))
-        line = fit(self._pan(tuple(spans), width), width)
+        line = fit(self._pan(tuple(spans), columns, width), width)
         return toned(line, "cursor") if here else line
 
-    def _pan(self, spans: Line, width: int) -> Line:
-        """Shift a wide line to the left; the cursor's two cells stay."""
+    def home(self) -> None:
+        """Back to the left edge: another view, another plan."""
+        self.shift = 0
+
+    def _pan(self, spans: Line, columns: list[tuple[Column[R], int]], width: int) -> Line:
+        """Shift a wide line to the left; the cursor's two cells and the fixed columns stay."""
         if not self.shift or not self.wide:
             return clip_line(spans, width) if self.wide else spans
         self.shift = min(self.shift, max(0, line_width(spans) - width))
-        left = self.shift
-        kept: list[Span] = []
-        for span in spans[2:] if len(spans[0].text) == 1 else spans[1:]:
-            size = width_of(span.text)
-            if left >= size:
-                left -= size
-                continue
-            kept.append(Span(span.text[left:], span.tone))
-            left = 0
-        head = spans[:2] if len(spans[0].text) == 1 else spans[:1]
-        return clip_line((*head, *kept), width)
+        stays = 2 + sum(size + 2 for _, size in columns[: self.fixed])
+        return clip_line((*_cells(spans, 0, stays), *_cells(spans, stays + self.shift, 10_000)), width)
 
 
-def _text(column: Column[R], row: R) -> str:
-    if column.words is not None:
-        return column.words(row)
+def _cells(spans: Line, start: int, end: int) -> Line:
+    """The part of a line between two columns of the terminal."""
+    kept: list[Span] = []
+    at = 0
+    for span in spans:
+        text = ""
+        for char in span.text:
+            if start <= at < end:
+                text += char
+            at += width_of(char)
+        if text:
+            kept.append(Span(text, span.tone))
+        if at >= end:
+            break
+    return tuple(kept)
+
+
+def _shown(column: Column[R], row: R) -> str:
+    """A cell as it is read on the screen."""
     shown = column.show(row)
-    return shown if isinstance(shown, str) else plain(shown)
+    return (shown if isinstance(shown, str) else plain(shown)).strip()
