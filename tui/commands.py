@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tui import actions
 from tui.keys import Situation, why_not
+from tui.phrases import offered
 from tui.shapes import Rollout
 from tui.view_model import ViewModel
 
@@ -32,7 +33,7 @@ def complete(model: ViewModel, typed: str) -> list[str]:
         options: Sequence[str] = (*VERBS, *PLACES, *model.pools, *model.servers)
     elif words and words[0] == "plan" and len(words) == 2:
         pool = model.pools.get(words[1])
-        options = sorted({*pool.versions, pool.newest} - {""}) if pool is not None else ()
+        options = sorted({*pool.versions, offered(pool)} - {""}) if pool is not None else ()
     elif len(words) == 1:
         options = (*(model.pools if words[0] in POOL_VERBS else ()),
                    *(model.servers if words[0] in SERVER_VERBS else ()))

@@ -253,6 +253,29 @@ def lead_version(pool: Pool) -> str:
     return shares[0] if shares else "-"
 
 
+def mixed(pool: Pool) -> str:
+    """What is wrong with a pool whose servers run several images though nothing moves them; "" when all are equal."""
+    shares = sorted(((count, version) for version, count in pool.versions.items() if count > 0), reverse=True)
+    if len(shares) < 2:
+        return ""
+    said = ", ".join(f"{count} on {version}" for count, version in shares[:3])
+    return f"several images and no rollout under way: {said}"
+
+
+def offered(pool: Pool) -> str:
+    """The version that could be rolled out next: newer than the stable one and not rejected here; "" for none."""
+    rejected = {version for version, _ in pool.rejected}
+    return pool.newest if pool.newest and pool.newest != pool.stable and pool.newest not in rejected else ""
+
+
+def root_mode(pool: Pool, roots: Mapping[str, int]) -> str:
+    """The pool's root mode, short. `mixed` only when two known modes differ: one not seen yet is no difference."""
+    known = {mode for mode, count in roots.items() if count and mode not in ("", "unknown")}
+    if pool.root == "mixed" and len(known) < 2:
+        return ROOT_SHORT.get(next(iter(known), "unknown"), next(iter(known), ""))
+    return ROOT_SHORT.get(pool.root, pool.root)
+
+
 def version_bar(pool: Pool, width: int, column: int = 0) -> Line:
     """Share of servers on each image: the newest first, a name at either end.
 

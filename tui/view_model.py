@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tui import fields, offers, shapes
-from tui.phrases import rollout_state, server_trouble, server_words
+from tui.phrases import mixed, rollout_state, server_trouble, server_words
 from tui.shapes import Event, Pool, Rollout, Server
 
 KEEP_EVENTS = 20_000
@@ -116,7 +116,10 @@ class ViewModel:
             case "pool":
                 pool = shapes.pool(row)
                 if pool.name:
+                    before = self.pools.get(pool.name)
                     self.pools[pool.name] = pool
+                    if before is None or before.previous != pool.previous:
+                        self.servers_epoch += 1  # the servers are counted against it
             case "rollout":
                 self.add_rollout(row, now)
             case "gone":
@@ -227,15 +230,21 @@ class ViewModel:
                 tally = tallies[server.pool] = Tally()
             if server.born is not None and (tally.oldest_born is None or server.born < tally.oldest_born):
                 tally.oldest_born = server.born
-            tally.returnable += bool(server.retained)
+            tally.returnable += self._returnable(server)
             tally.held += bool(server.held)
             tally.tainted += bool(server.tainted)
             tally.roots[server.root] = tally.roots.get(server.root, 0) + 1
-            if words := server_trouble(server):
+            if words := server_trouble(server) or (f'held: "{server.held}"' if server.held else ""):
                 tone = "warn" if server.healthy else "bad"
                 faults.append(Trouble(server.name, words, tone, server.pool, server.name))
         self._tallies = (self.servers_epoch, tallies, faults)
         return self._tallies
+
+    def _returnable(self, server: Server) -> bool:
+        """Is it away from its pool's previous image, with an incarnation of that image retained?"""
+        pool = self.pools.get(server.pool)
+        previous = pool.previous if pool is not None else ""
+        return bool(previous) and server.version != previous and any(kept.version == previous for kept in server.retained)
 
     def tally(self, pool: str) -> Tally:
         return self._counted()[1].get(pool) or Tally()
@@ -274,11 +283,14 @@ class ViewModel:
             if rollout.state in ("paused", "awaiting-promotion", "awaiting-approval", "checkpoint"):
                 reason = f": {rollout.reason}" if rollout.reason else ""
                 found.append(Trouble(rollout.pool, f"{rollout_state(rollout)}{reason}", "warn", rollout.pool))
+        moving = {rollout.pool for rollout in self.active()}
         for pool in self.pools.values():
             found.extend(
                 Trouble(pool.name, f"{place} cannot be reached: {why}", "bad", pool.name)
                 for place, why in pool.unreachable.items()
             )
+            if pool.name not in moving and (words := mixed(pool)):
+                found.append(Trouble(pool.name, words, "warn", pool.name))
         found.extend(self._counted()[2])
         return sorted(found, key=lambda item: item.tone != "bad")
 

@@ -72,7 +72,7 @@ def test_the_header_phrase_is_a_sentence() -> None:
 def test_what_waits_for_a_person_comes_first() -> None:
     found = model()
     assert [rollout.id for rollout in found.active()] == ["edge-r1", "web-r1"]
-    assert [trouble.name for trouble in found.troubles()] == ["edge-6", "edge", "edge-4"]
+    assert [trouble.name for trouble in found.troubles()] == ["edge-6", "edge", "web-2", "edge-4"]
 
 
 def test_every_wait_has_a_reason_and_equal_ones_are_one_line() -> None:
@@ -229,3 +229,41 @@ def test_history_is_bounded_and_says_how_far_it_goes() -> None:
     found.add_events([story.event(41_001, 1, "remark", "x")])
     assert found.reach() == "last 20,000 of 41,001 events"
     assert not found.history_wanted
+
+
+def kept(version: str) -> list[dict[str, Any]]:
+    return [{"incarnation": 1, "version": version, "until": story.at(-86400)}]
+
+
+def one_pool(servers: list[dict[str, Any]], **more: Any) -> ViewModel:
+    return model({**story.status(), "pools": [story.pool("web", servers, "1", **more)], "rollouts": []})
+
+
+def test_only_a_server_that_is_elsewhere_can_return() -> None:
+    servers = [story.server("web", n, "1", 60.0, retained=kept("2")) for n in (1, 2, 3)]
+    servers += [story.server("web", 4, "2", 60.0, retained=kept("1")), story.server("web", 5, "2", 60.0)]
+    found = one_pool(servers, image={"previous": "1"})
+    assert found.tally("web").returnable == 1
+    found.frame({"frame": "pool", "row": story.pool("web", [], "1", image={"previous": "2"})}, NOW)
+    assert found.tally("web").returnable == 3
+
+
+def test_a_pool_left_mixed_and_a_held_server_need_a_look() -> None:
+    servers = [story.server("web", 1, "1", 60.0), story.server("web", 2, "2", 60.0, held="disk test")]
+    assert [(item.name, item.words) for item in one_pool(servers).troubles()] == [
+        ("web", "several images and no rollout under way: 1 on 2, 1 on 1"), ("web-2", 'held: "disk test"')]
+    assert [item.name for item in model().troubles()] == ["edge-6", "edge", "web-2", "edge-4"]
+
+
+def test_a_rejected_version_is_never_offered() -> None:
+    rejected = [{"version": "3", "reason": "panics"}]
+    for newest, said in (("3", ""), (None, ""), ("1", ""), ("4", "4")):
+        pool = shapes.pool(story.pool("web", [], "1", image={"newest": newest, "rejected": rejected}))
+        assert phrases.offered(pool) == said
+
+
+@pytest.mark.parametrize(("roots", "said"), [
+    ({"read-only": 3, "unknown": 1}, "ro"), ({"read-only": 3, "overlay": 1}, "mixed"), ({"unknown": 2}, "?"),
+])
+def test_root_is_mixed_only_when_two_known_modes_differ(roots: dict[str, int], said: str) -> None:
+    assert phrases.root_mode(shapes.pool(story.pool("web", [], "1", root="mixed")), roots) == said

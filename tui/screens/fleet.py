@@ -57,9 +57,9 @@ class FleetView(TableView[Pool]):
         return (Span(f"{phrases.age(seconds):>7} {mark}", tone),)
 
     def _root(self, pool: Pool) -> Shown:
-        writable = self.desk.model.tally(pool.name).roots.get("writable", 0)
-        short = phrases.ROOT_SHORT.get(pool.root, pool.root)
-        return (Span(f"{writable} rw !", "bad"),) if writable else (Span(short),)
+        roots = self.desk.model.tally(pool.name).roots
+        writable = roots.get("writable", 0)
+        return (Span(f"{writable} rw !", "bad"),) if writable else (Span(phrases.root_mode(pool, roots)),)
 
     def _rollout(self, pool: Pool) -> Shown:
         rollout = self.desk.model.rollout_of(pool.name)
@@ -72,8 +72,8 @@ class FleetView(TableView[Pool]):
             return (Span(phrases.rollout_state(rollout), tone), Span(f" {done}/{total}"))
         if pool.unreachable:
             return (Span("unreachable: " + ", ".join(pool.unreachable), "bad"),)
-        if pool.newest and pool.stable and pool.newest != pool.stable:
-            return (Span(f"{pool.newest} is ready", "accent"),)
+        if pool.stable and (ready := phrases.offered(pool)):
+            return (Span(f"{ready} is ready", "accent"),)
         return (Span("-", "dim"),)
 
     # drawing
@@ -111,9 +111,9 @@ class FleetView(TableView[Pool]):
         spans = [Span(f"{pool.family} {pool.stable}" if pool.stable else f"{pool.family}, none stable yet")]
         if pool.target and pool.target != pool.stable:
             spans.append(Span(f", going to {pool.target}", "accent"))
-        elif pool.newest and pool.newest != pool.stable:
-            spans.append(Span(f", {pool.newest} is newer", "accent"))
-        elif pool.newest:
+        elif ready := phrases.offered(pool):
+            spans.append(Span(f", {ready} is newer", "accent"))
+        elif pool.newest and pool.newest == pool.stable:
             spans.append(Span(", the newest", "dim"))
         if pool.previous:
             spans.append(Span(f" · before it {pool.previous}", "dim"))
