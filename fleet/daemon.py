@@ -20,7 +20,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from fleet import registry, settings
 from fleet.api.server import serve
-from fleet.core.desired import Desired
+from fleet.core.desired import Desired, definition
 from fleet.core.errors import AnewError, Invalid, Refused
 from fleet.core.events import Draft
 from fleet.core.fold import fold
@@ -114,19 +114,22 @@ class Daemon:
             while not self._stopping.is_set():
                 self._swap.clear()
                 async with self._machinery(record, epoch) as engine:
+                    if self._engine is not None:
+                        engine.remember(self._engine)
                     self._engine = engine
-                    self._swapped.set()
+                    running = asyncio.create_task(engine.run(plan=not self.read_only))
                     if first:
+                        await engine.first_look(running)
                         await stack.enter_async_context(serve(
                             office, self.socket, group=self.group, on_refused=lambda caller, what, why: refusals.put(caller.actor, what, why)))
                         first = False
-                    await self._run_engine(engine)
+                    self._swapped.set()
+                    await self._until_swapped(engine, running)
             for task in background:
                 task.cancel()
 
-    async def _run_engine(self, engine: Engine) -> None:
+    async def _until_swapped(self, engine: Engine, running: asyncio.Task[None]) -> None:
         """Until the daemon stops, the fleet file is swapped, or the engine fails beyond its own guards."""
-        running = asyncio.create_task(engine.run(plan=not self.read_only))
         ends = [asyncio.create_task(self._stopping.wait()), asyncio.create_task(self._swap.wait())]
         done, _ = await asyncio.wait({running, *ends}, return_when=asyncio.FIRST_COMPLETED)
         engine.hub.close(bye=self._stopping.is_set())
@@ -163,12 +166,24 @@ class Daemon:
                           "put the pool back, or abort the rollout first", where=self.fleet)
         if fresh.digest == self.desired.digest:
             return "the fleet file has not changed"
+        await asyncio.to_thread(self._try, fresh)
         self.desired = fresh
         await self.engine().record.write(self._loaded(actor))
         self._swapped.clear()
         self._swap.set()
         await self._swapped.wait()
         return f"settings loaded: {len(fresh.pools)} pools"
+
+    def _try(self, fresh: Desired) -> None:
+        """Everything that the new file needs and that can be tried beforehand; raises what would have stopped the daemon."""
+        state = self.engine().record.state
+        for name, pool in fresh.pools.items():
+            rollout = state.active(name)
+            if rollout is not None and rollout.definition and rollout.definition != definition(pool):
+                raise Refused(f"rollout {rollout.id} of pool {name} is {rollout.state} and makes servers as the file was when it began; "
+                              f"let it end, or abort it, before pool {name} is changed", where=self.fleet)
+            registry.load_driver(pool.driver)
+        FolderCatalogue(fresh.images, self.state_dir).refresh()
 
     async def _hear_hang_ups(self) -> None:
         """SIGHUP reads the fleet file again; a broken one is told and changes nothing."""
@@ -233,8 +248,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return asyncio.run(_main(options))
     except AnewError as error:
-        print(f"anew daemon: {error}", file=sys.stderr)
-        return 2 if isinstance(error, Invalid) else error.exit_code
+        return _told(error)
+    except BaseExceptionGroup as group:
+        told, others = group.split(AnewError)
+        if others is not None:
+            log.error("the daemon failed", exc_info=others)
+        return _told(_first(told)) if told is not None else 1
+
+
+def _first(group: BaseExceptionGroup[AnewError]) -> AnewError:
+    """The first error of a group; tasks that fail side by side all mean the same daemon."""
+    inner = group.exceptions[0]
+    return inner if isinstance(inner, AnewError) else _first(inner)
+
+
+def _told(error: AnewError) -> int:
+    print(f"anew daemon: {error}", file=sys.stderr)
+    return 2 if isinstance(error, Invalid) else error.exit_code
 
 
 async def _main(options: argparse.Namespace) -> int:

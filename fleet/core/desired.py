@@ -5,8 +5,9 @@ Durations are seconds (float), sizes are bytes (int). `None` means "not set".
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -130,6 +131,12 @@ class Pool:
 @lru_cache(maxsize=256)
 def _names(pool: str, servers: int) -> tuple[str, ...]:
     return tuple(f"{pool}-{n}" for n in range(1, servers + 1))
+
+
+def definition(pool: Pool) -> str:
+    """A word for what a pool's servers are made from; it changes with every setting but the mode and what only shows."""
+    essence = replace(pool, mode="manual", max_age=None, rollout=RolloutSettings())
+    return hashlib.sha256(repr(essence).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from typing import Any
 EVENT_TYPES: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType({
     # type: (what it means, required data fields)
     "daemon-started": ("a daemon took the journal; open steps are looked at anew", ("epoch", "version")),
+    "daemon-blind": ("the daemon did not run for a while (suspended, starved); that time does not count", ("seconds",)),
     "daemon-stopped": ("a daemon ended in order", ("epoch",)),
     "settings-loaded": ("the fleet file was read and is valid", ("digest", "path")),
     "rollout-started": ("an operator started a rollout; everything it will do is pinned here",

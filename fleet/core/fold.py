@@ -87,6 +87,16 @@ def _waken(run: Run, at: float) -> Run:
     return replace(run, phase=phase, since=at, booted_at=at, changed_at=at)
 
 
+def _daemon_blind(state: State, event: Event) -> State:
+    """What nobody could see is held against nobody: deadlines of runs under way start anew, as after a restart."""
+    for rollout in list(state.rollouts.values()):
+        if rollout.ended:
+            continue
+        runs = {name: replace(run, since=event.at, booted_at=event.at) if run.active else run for name, run in rollout.runs.items()}
+        state = _rollout(state, rollout, runs=runs, progress_at=event.at)
+    return state
+
+
 def _rollout_started(state: State, event: Event) -> State:
     data = event.data
     settings = settings_in(data["settings"])
@@ -98,6 +108,7 @@ def _rollout_started(state: State, event: Event) -> State:
         id=event.rollout, pool=event.pool, kind=data["kind"], image_from=image_in(data["from"]), image_to=target, state="planned",
         settings=settings, budget=budget.resolve(settings.max_surge, settings.max_unavailable, size),
         plan_hash=data["plan_hash"], author=event.actor, started_at=event.at, runs=runs, whole=bool(data.get("whole", True)),
+        definition=str(data.get("definition", "")),
         progress_at=event.at)
     pool = state.pool(event.pool)
     servers = dict(pool.servers)
@@ -308,6 +319,7 @@ def _unrejected(state: State, event: Event) -> State:
 
 _CHANGES: Mapping[str, Callable[[State, Event], State]] = {
     "daemon-started": _daemon_started,
+    "daemon-blind": _daemon_blind,
     "rollout-started": _rollout_started,
     "rollout-moved": _rollout_moved,
     "rollout-ended": _rollout_ended,

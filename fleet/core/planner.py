@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from fleet.core.decision import Action, Decision, Wait
+from fleet.core.desired import definition
 from fleet.core.events import Draft
 from fleet.core.lifecycle import FORWARD, move
 from fleet.core.observed import Seen
@@ -47,7 +48,7 @@ def _turn(sight: Sight, rollout: Rollout) -> tuple[Draft, ...]:
         turned = tuple(_turn_runs(sight, rollout))
         if turned:
             return turned
-    why = _late(sight, rollout) or _deaf(sight, rollout)
+    why = _edited(sight, rollout) or _late(sight, rollout) or _deaf(sight, rollout)
     if why:
         return (_move(rollout, "pause", why),)
     return _finish(sight, rollout)
@@ -121,6 +122,13 @@ def _revert(sight: Sight, rollout: Rollout, run: Run) -> Draft:
     path = forward_path(sight, rollout, run)
     how = "from the retained incarnation" if target.kind == "revive" else "by re-birth"
     return redirect(rollout, run, path, f"goes back to {home.version} {how}", source=run.target.number, target=target, reverting=True)
+
+
+def _edited(sight: Sight, rollout: Rollout) -> str:
+    """A rollout makes servers of the definition it was planned with, or none; the way back is not barred by it."""
+    if rollout.state not in ("canary", "rolling") or not rollout.definition or rollout.definition == definition(sight.pool):
+        return ""
+    return f"the fleet file now defines pool {rollout.pool} differently than when this rollout began; put it back and resume, or abort and start anew"
 
 
 def _late(sight: Sight, rollout: Rollout) -> str:

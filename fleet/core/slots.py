@@ -19,6 +19,8 @@ class Slots:
     def __init__(self, sight: Sight, rollout: Rollout) -> None:
         self._sight = sight
         self._budget = rollout.budget
+        self._whole = rollout.whole
+        self._runs = rollout.runs.keys()
         self._active = {run.server: run for run in rollout.runs.values() if run.active}
         self._taken: dict[str, Run] = {}
         self._named = (-1, "")
@@ -34,9 +36,13 @@ class Slots:
 
     @cached_property
     def missing(self) -> set[str]:
-        """Servers that do not serve now, or that we have begun to take down."""
+        """Servers that do not serve now, or that we have begun to take down.
+
+        Servers that the fleet file gained after a whole-pool rollout began were never there to be missed.
+        """
         taken_down = {name for name, run in self._active.items() if run.path in ("delete-first", "put-back")}
-        return set(self._sight.missing) | taken_down
+        known = self._sight.missing & self._runs if self._whole else self._sight.missing
+        return set(known) | taken_down
 
     @property
     def in_flight(self) -> int:

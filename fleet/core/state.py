@@ -84,6 +84,7 @@ class Rollout:
     started_at: float
     runs: Mapping[str, Run]
     whole: bool = True
+    definition: str = ""
     reason: str = ""
     ended_at: float | None = None
     resume_to: str = ""

@@ -19,6 +19,7 @@ from fleet.core.events import Draft
 from fleet.core.observed import Image, Seen
 from fleet.core.printable import last_words
 from fleet.engine.hooks import run_hook
+from fleet.engine.pulse import Pulse
 from fleet.engine.record import Record
 from fleet.engine.view import PoolView
 from fleet.ports import Birth, Clock, Driver, Operation, Rng
@@ -42,13 +43,15 @@ class Outcome:
 class Actor:
     """Performs actions for all pools of one daemon."""
 
-    def __init__(self, record: Record, drivers: Mapping[str, Driver], clock: Clock, rng: Rng, epoch: int, folder: str) -> None:
+    def __init__(self, record: Record, drivers: Mapping[str, Driver], clock: Clock, rng: Rng, epoch: int, folder: str,
+                 pulse: Pulse) -> None:
         self.record = record
         self.drivers = drivers
         self.clock = clock
         self.rng = rng
         self.epoch = epoch
         self.folder = folder
+        self.pulse = pulse
 
     async def begin(self, view: PoolView, actions: tuple[Action, ...], tasks: asyncio.TaskGroup, images: Mapping[str, Image]) -> None:
         """Write the intents in one commit, then start the verbs. An action with `op` takes up an earlier daemon's intent."""
@@ -83,18 +86,23 @@ class Actor:
         view.wake()
 
     async def _until_deadline(self, view: PoolView, action: Action, images: Mapping[str, Image]) -> Outcome:
+        gaps = self.pulse.check()
         ends = self.clock.now() + action.deadline
         while True:
+            if (seen := self.pulse.check()) != gaps:  # time while the daemon did not run is nobody's fault
+                gaps, ends = seen, self.clock.now() + action.deadline
             left = max(0.1, ends - self.clock.now())
             try:
                 async with asyncio.timeout(left + (DRAIN_MARGIN if action.verb == "drain" else 0.0)):
                     return await self._verb(view, action, Operation(action.op, self.epoch, action.rollout, left), images)
             except TimeoutError:
+                if self.pulse.check() != gaps:
+                    continue
                 raise Permanent(f"`{action.verb}` of {action.server} was not done within {action.deadline:g}s") from None
             except Transient as error:
                 if error.code == "deadline":
                     raise
-                if self.clock.now() + error.retry_after >= ends:
+                if self.clock.now() + error.retry_after >= ends and self.pulse.check() == gaps:
                     raise Permanent(f"{error} (tried for {action.deadline:g}s)") from error
                 await self.clock.sleep(error.retry_after)
 

@@ -40,7 +40,7 @@ class Inbox:
         self._find_request = find_request
         self._reload = reload
         self._read_only = read_only
-        self._answers: OrderedDict[str, asyncio.Future[Answer]] = OrderedDict()
+        self._answers: OrderedDict[str, tuple[tuple[str, str], asyncio.Future[Answer]]] = OrderedDict()
         self._drawn: OrderedDict[str, Plan] = OrderedDict()
 
     def remember(self, plan: Plan) -> None:
@@ -54,14 +54,21 @@ class Inbox:
         key = str(request.get("request", ""))
         if not key:
             return await self._decide(actor, request)
-        known = self._answers.get(key)
-        if known is None:
+        mine = (actor, str(request.get("command", "")))
+        asked, answer = self._answers.get(key, (mine, None))
+        if answer is None:
             if written := self._find_request(key):
-                return {"ok": True, "seq": written[-1].seq, "message": "done before", "rollout": written[0].rollout}
-            known = self._answers[key] = asyncio.ensure_future(self._decide(actor, request))
+                asked = (written[0].actor, mine[1] if written[0].type in _WRITES.get(mine[1], ()) else "another command")
+                answer = asyncio.get_running_loop().create_future()
+                answer.set_result({"ok": True, "seq": written[-1].seq, "message": "done before", "rollout": written[0].rollout})
+            else:
+                answer = asyncio.ensure_future(self._decide(actor, request))
+            self._answers[key] = (asked, answer)
             while len(self._answers) > ANSWERS:
                 self._answers.popitem(last=False)
-        return await asyncio.shield(known)
+        if asked != mine:
+            raise Invalid("this request id was used for something else; nothing was done, ask again with a new one", where="request", code="request-reused")
+        return await asyncio.shield(answer)
 
     async def _decide(self, actor: str, request: Request) -> Answer:
         name = str(request.get("command", ""))
@@ -73,7 +80,7 @@ class Inbox:
         try:
             return await do(actor, request)
         except AnewError as error:
-            await self._engine().record.write(Draft("command-refused", actor=actor, pool=str(request.get("pool", ""))[:64], data={
+            await self._engine().record.write(Draft("command-refused", actor=actor, pool=printable(str(request.get("pool", "")), 64), data={
                 "command": name, "reason": printable(str(error), 300)}))
             raise
 
@@ -143,10 +150,10 @@ class Inbox:
         return {"ok": True, "seq": events[-1].seq, "rollout": rollout.id, "message": f"rollout {rollout.id} is rolling back"}
 
     async def _pause(self, actor: str, request: Request) -> Answer:
-        return await self._move(actor, request, "pause", printable(str(request.get("why", ""))) or f"paused by {actor}", check=False)
+        return await self._move(actor, request, "pause", _because(request, f"paused by {actor}"), check=False)
 
     async def _abort(self, actor: str, request: Request) -> Answer:
-        return await self._move(actor, request, "abort", f"aborted by {actor}", check=False)
+        return await self._move(actor, request, "abort", _because(request, f"aborted by {actor}"), check=False)
 
     async def _promote(self, actor: str, request: Request) -> Answer:
         return await self._move(actor, request, "promoted", f"promoted by {actor}")
@@ -259,6 +266,22 @@ class Inbox:
 
     async def _root(self, actor: str, request: Request) -> Answer:
         return await machines.root(self._engine(), actor, request)
+
+
+_STARTS, _MOVES = ("rollout-started",), ("rollout-moved",)
+_WRITES: Mapping[str, tuple[str, ...]] = {
+    "rollout.start": _STARTS, "rollback.start": _STARTS + _MOVES, "rollout.pause": _MOVES, "rollout.resume": _MOVES, "rollout.promote": _MOVES,
+    "rollout.abort": _MOVES, "server.hold": ("server-held",), "server.release": ("server-released",), "server.adopt": ("server-adopted",),
+    "remark": ("remark",), "image.reject": ("image-rejected",), "image.unreject": ("image-unrejected",), "image.add": ("warning",),
+    "root.set": ("root-set",),
+}
+"""The event that carries a command's request id: what the journal can still tell after a restart."""
+
+
+def _because(request: Request, usual: str) -> str:
+    """The reason a person gave, and who it was."""
+    why = printable(str(request.get("why", "")))
+    return f"{usual}: {why}" if why else usual
 
 
 def _asked(notes: tuple[Draft, ...], request: Request) -> tuple[Draft, ...]:

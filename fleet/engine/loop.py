@@ -23,6 +23,7 @@ from fleet.engine import present
 from fleet.engine.act import Actor
 from fleet.engine.hub import Hub
 from fleet.engine.observe import Watch
+from fleet.engine.pulse import BEAT, Pulse
 from fleet.engine.record import Record
 from fleet.engine.view import PoolView
 from fleet.images.catalogue import FolderCatalogue
@@ -30,6 +31,7 @@ from fleet.ports import Clock, Driver, Probe, Rng
 
 PLAN_SPACING = 2e-5
 """Seconds for each server of the pool between two plans: what happens meanwhile is decided on at once, in one commit."""
+FIRST_LOOK = 5.0
 ROUNDS = 200
 """So many times in a row a plan may answer with notes; more is a fault of the planner, not of the fleet."""
 
@@ -49,7 +51,8 @@ class Engine:
         self.images: Mapping[str, Image] = {}
         self._by_age: Mapping[str, tuple[Image, ...]] = {}
         self.hub = Hub(clock, self._rows, record.journal_page)
-        self.actor = Actor(record, drivers, clock, rng, epoch, folder)
+        self.pulse = Pulse(clock)
+        self.actor = Actor(record, drivers, clock, rng, epoch, folder, self.pulse)
         self.watch = Watch(record, drivers, probes, clock, lambda view, server: self.hub.changed(view.pool.name, server))
         self.refresh_images()
         record.listen(self._heard)
@@ -87,6 +90,7 @@ class Engine:
         """Look, plan and act for every pool, for ever; without `plan` only look."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.hub.run())
+            tasks.create_task(self._beat())
             for view in self.views.values():
                 for what, work in self._loops(view, tasks):
                     if plan or what != "planning":
@@ -96,6 +100,33 @@ class Engine:
         yield "observing", lambda: self.watch.observe(view)
         yield "probing", lambda: self.watch.health(view)
         yield "planning", lambda: self._plan_for_ever(view, tasks)
+
+    def remember(self, before: Engine) -> None:
+        """Take over what the engine of the fleet file before saw: a reload makes nobody unhealthy."""
+        for name, view in self.views.items():
+            old = before.views.get(name)
+            if old is not None and old.pool.driver == view.pool.driver:
+                view.observed, view.health, view.facts, view.looked = old.observed, old.health, old.facts, old.looked
+
+    async def first_look(self, running: asyncio.Task[None]) -> None:
+        """Wait, a few seconds at most, until every pool was looked at once, so that the first answer is not "nobody is there"."""
+        deadline = self.clock.now() + FIRST_LOOK
+        while self.clock.now() < deadline and not running.done():
+            if all(self._seen(view) for view in self.views.values()):
+                return
+            await self.clock.sleep(0.05)
+
+    def _seen(self, view: PoolView) -> bool:
+        return view.observed is not None and all(
+            (seen.server, seen.number) in view.health for seen in view.observed.incarnations if seen.state == "running")
+
+    async def _beat(self) -> None:
+        while True:
+            gaps = self.pulse.gaps
+            if self.pulse.check() != gaps:
+                for view in self.views.values():
+                    view.wake()
+            await self.clock.sleep(BEAT)
 
     def pause_all(self, reason: str) -> None:
         """Pause every rollout as soon as its pool is planned again (the disk is full, and the like)."""
@@ -123,6 +154,9 @@ class Engine:
 
     async def decide(self, view: PoolView, tasks: asyncio.TaskGroup) -> Decision:
         """One decision, carried out. The caller holds the pool's lock."""
+        self.pulse.check()
+        if away := self.pulse.take():
+            await self.record.write(Draft("daemon-blind", data={"seconds": round(away, 1)}))
         if view.halt:
             halt, view.halt = view.halt, ""
             await self.actor.pause_for(view, halt)

@@ -59,6 +59,8 @@ def draw_plan(engine: Engine, request: Mapping[str, Any]) -> tuple[Sight, Plan]:
     """Draw what is asked for on the fleet as it is now. Raises Invalid or Refused with the reason."""
     view = find_view(engine, str(request.get("pool", "")))
     kind = str(request.get("kind", "rollout"))
+    if request.get("to") == "":
+        raise Invalid("the version to go to is empty; leave it out for the newest", where="to", code="empty-selection")
     if kind == "rollback" and request.get("to"):
         raise Invalid("a rollback goes to the previous image; to go to another one, start a rollout", where="to")
     pool = settings.override(view.pool, request["overrides"]) if request.get("overrides") else view.pool

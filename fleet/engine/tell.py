@@ -69,6 +69,7 @@ def _redirected(data: Data) -> str:
 
 _TELL: Mapping[str, Callable[[Data], str]] = {
     "daemon-started": lambda data: f"daemon {data['epoch']} started, anew {data['version']}",
+    "daemon-blind": lambda data: f"the daemon did not run for {data['seconds']:.0f} s; that time does not count",
     "daemon-stopped": lambda data: f"daemon {data['epoch']} stopped",
     "settings-loaded": lambda data: f"settings loaded from {data['path']}",
     "rollout-started": _started,

@@ -154,7 +154,7 @@ def test_the_demo_comes_up_without_a_terminal_and_says_how_to_attach(fleet: Flee
 
 
 def test_a_lab_goes_up_and_down_by_the_daemon(fleet: Fleet) -> None:
-    up = fleet.anew("lab", "up")
+    up = fleet.anew("lab", "up", "--fleet", str(fleet.file))
     assert up.code == 0, up.err
     assert "anew rollout start app --to 2" in up.out
     lab = os.path.join(fleet.state, "lab")
@@ -163,7 +163,7 @@ def test_a_lab_goes_up_and_down_by_the_daemon(fleet: Fleet) -> None:
     assert versions(fleet) == {}, "the lab is not the fleet of the person who tries it"
     started = fleet.anew("rollout", "start", "app", "--to", "2", "--promotion", "manual", "--yes", "--wait", *at)
     assert started.code == 4, started.err
-    down = fleet.anew("lab", "down", "--yes")
+    down = fleet.anew("lab", "down", "--yes", "--fleet", str(fleet.file))
     assert down.code == 0, down.err
     assert fleet.anew("daemon", "status", *at).code == 6
     assert not os.path.exists(lab)

@@ -173,7 +173,7 @@ class Stage:
         async with make_probe(around) as probe:
             self.engine = WatchedEngine(self.desired, record, catalogue, {"sim": self.driver}, {"sim": probe}, self.clock, self.rng, epoch)
         self.engine.on_waits = self.on_waits
-        self.engine.actor = StillActor(record, {"sim": self.driver}, self.clock, self.rng, epoch, "")
+        self.engine.actor = StillActor(record, {"sim": self.driver}, self.clock, self.rng, epoch, "", self.engine.pulse)
         record.listen(self._heard)
         self.inbox = Inbox(lambda: self.engine, self.journal.find_request, self._no_reload, lambda: "")
         self._running = asyncio.get_running_loop().create_task(self.engine.run())
