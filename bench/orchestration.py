@@ -32,7 +32,7 @@ from fleet.ports import Surroundings
 from fleet.store.journal import open_journal
 
 SERVERS = 1000
-SLOTS = 100
+SLOTS = 200
 DEADLINE = 1800.0
 FLEET = """
 [fleet]
@@ -44,13 +44,13 @@ driver = "sim"
 servers = {servers}
 image = "web"
 mode = "manual"
-sim = {{ seed = 11, boot = "8s", jitter = 0.5 }}
+sim = {{ seed = 11, boot = "15s", jitter = 0.5 }}
 [pools.web.rollout]
 max_surge = {slots}
 max_unavailable = 0
 canaries = 0
 promotion = "auto"
-min_healthy_time = "4s"
+min_healthy_time = "10s"
 """
 
 

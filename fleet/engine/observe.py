@@ -69,11 +69,13 @@ class Watch:
             trouble = str(error) or f"the driver did not answer within {OBSERVE_DEADLINE:g}s"
             places = view.pool.hypervisors or (view.pool.driver,)
             seen = Observed(view.pool.name, started, unreachable={place: trouble for place in places})
-        changed = view.take_in(seen, started) or view.trouble != trouble
+        changed = view.take_in(seen, started)
+        if view.trouble != trouble:
+            changed.add("")
         view.trouble = trouble
         view.wake()
-        if changed:
-            self.changed(view, "")
+        for server in changed:
+            self.changed(view, server)
 
     async def health(self, view: PoolView) -> None:
         """Probe for ever. Each incarnation is asked at its own pace: newborns often, the others at the check's interval."""

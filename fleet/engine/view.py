@@ -46,8 +46,8 @@ class PoolView:
         """Plan again, now."""
         self.stir.set()
 
-    def take_in(self, seen: Observed, started_at: float) -> bool:
-        """A new observation that began at `started_at`. True if anything changed."""
+    def take_in(self, seen: Observed, started_at: float) -> set[str]:
+        """A new observation that began at `started_at`. The servers that changed; "" among them if the whole pool did."""
         newer = {name for name, at in self.looked.items() if at > started_at}
         incarnations = seen.incarnations
         if newer and self.observed is not None:
@@ -58,7 +58,7 @@ class PoolView:
         self.looked = {name: at for name, at in self.looked.items() if name in newer}
         self.looked_once.set()
         self._forget()
-        return before is None or replace(before, at=started_at) != self.observed
+        return {""} if before is None else _changed(before, self.observed)
 
     def _unreached(self, seen: Observed, incarnations: tuple[Seen, ...]) -> tuple[Seen, ...]:
         """What lives on a hypervisor that does not answer is unknown, not absent: the last word about it stands."""
@@ -89,3 +89,12 @@ class PoolView:
         for known in (self.health, self.facts, self.peek_at):
             for key in [key for key in known if key not in running]:
                 del known[key]
+
+
+def _changed(before: Observed, after: Observed) -> set[str]:
+    if (before.unreachable, before.foreign, before.leftovers) != (after.unreachable, after.foreign, after.leftovers):
+        return {""}
+    if before.incarnations == after.incarnations:
+        return set()
+    old, new = before.by_server, after.by_server
+    return {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
