@@ -8,7 +8,10 @@ import sys
 from fleet.api.client import Client, DaemonUnreachable
 from fleet.core.errors import AnewError, Invalid, Refused
 
-START_SECONDS = 15.0
+START_SECONDS = 60.0
+OTHER_SECONDS = 8.0
+"""A daemon that was refused may have met another one that is still starting: so long its socket is waited for."""
+REFUSED = 5
 LOOK_SECONDS = 0.05
 MAX_LOG = 4 * 1024 * 1024
 TAIL = 8 * 1024
@@ -88,6 +91,7 @@ def _start_and_wait(socket_path: str, command: list[str], log: int, log_path: st
         env=daemon_environment(),
     )
     limit = time.monotonic() + START_SECONDS
+    other = 0.0
     while time.monotonic() < limit:
         if is_up(socket_path):
             return
@@ -95,6 +99,10 @@ def _start_and_wait(socket_path: str, command: list[str], log: int, log_path: st
         if ended is not None:
             if is_up(socket_path):
                 return  # another client was quicker, ours saw the socket taken
+            other = other or time.monotonic() + OTHER_SECONDS
+            if ended == REFUSED and time.monotonic() < other:
+                time.sleep(LOOK_SECONDS)
+                continue
             raise _would_not(ended, _tail(log_path, began), log_path)
         time.sleep(LOOK_SECONDS)
     raise DaemonUnreachable(
