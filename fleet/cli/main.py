@@ -24,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit code is that of rollout.md rule 18."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     sys.excepthook = _unexpected
+    _fit_streams()
     try:
         code = _run(given)
         sys.stdout.flush()
@@ -37,6 +38,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader (head, less) has seen enough. Python would complain once more when it flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
+
+
+def _fit_streams() -> None:
+    """A closed stream becomes the null device; what a terminal's encoding lacks is written as an escape, never an error."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # for the life of the process
+        elif mode == "w" and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _run(given: list[str]) -> int:
@@ -78,7 +89,7 @@ def _unexpected(kind: type[BaseException], error: BaseException, trace: Tracebac
         folder = find_state()[0]
         os.makedirs(folder, mode=0o700, exist_ok=True)
         path = os.path.join(folder, "client.log")
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600), "a") as log:
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600), "a", encoding="utf-8", errors="backslashreplace") as log:
             log.write(text)
         where = f"{path} has the details"
     except (OSError, AnewError):

@@ -110,7 +110,8 @@ class Inbox:
             rollout = engine.rng.token()[:8]
             events = await engine.record.write(*started(plan, view.pool, rollout, actor, str(request.get("request", ""))))
         view.wake()
-        return {"ok": True, "seq": events[-1].seq, "rollout": rollout, "message": f"rollout {rollout} started: {len(plan.acting)} server{'s' if len(plan.acting) > 1 else ''} to {plan.image_to.version}"}
+        count = f"{len(plan.acting)} server{'s' if len(plan.acting) > 1 else ''}"
+        return {"ok": True, "seq": events[-1].seq, "rollout": rollout, "message": f"rollout {rollout} started: {count} to {plan.image_to.version}"}
 
     def _check_hash(self, plan: Plan, wanted: str) -> None:
         if not wanted or wanted == plan.hash or (len(wanted) >= 6 and plan.hash.startswith(wanted)):

@@ -10,6 +10,7 @@ Rules
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
@@ -48,6 +49,7 @@ class Database:
     def __init__(self, path: str) -> None:
         """Open or make the journal at an absolute path. Raises Refused and JournalCorrupt with what to do."""
         self._path = path
+        self._file = _identity(path)
         # timeout 0: nobody else may hold the file, so waiting for its lock would only hide that somebody does.
         self._sql = sqlite3.connect(Path(path).as_uri() + "?mode=rw", uri=True, timeout=0, isolation_level=None)
         # Undecodable text must not stop the reader: it becomes text whose chain does not fit, and the row is named.
@@ -74,7 +76,7 @@ class Database:
         found = {sql for (sql,) in self._sql.execute("SELECT sql FROM sqlite_schema")}
         if found != set(SCHEMA):
             raise JournalCorrupt("the tables of the journal are not those that anew makes: "
-                                 "somebody changed them, or the file is damaged", where=self._path)
+                                 "somebody changed them, or the file is damaged", where=self._path, opens=False)
 
     def _check_kind(self) -> bool:
         """True if the file is still empty. Raises Refused for another program's file and for a newer journal."""
@@ -88,7 +90,7 @@ class Database:
                           f"{SCHEMA_VERSION}): start the newer anew, or restore the backup made before the upgrade",
                           where=self._path, code="journal-newer")
         if version < 1:
-            raise JournalCorrupt(f"the journal says it is of format {version}, which there never was", where=self._path)
+            raise JournalCorrupt(f"the journal says it is of format {version}, which there never was", where=self._path, opens=False)
         return False
 
     def _make_schema(self) -> None:
@@ -152,6 +154,10 @@ class Database:
                 self._sql.execute("ROLLBACK")
             raise
 
+    def in_place(self) -> bool:
+        """False once the file was removed or another one was put in its place: what is written then is written to nobody."""
+        return _identity(self._path) == self._file
+
     def checkpoint(self, mode: str = "PASSIVE") -> None:
         """Move the log into the database file, so that the log starts again at its beginning."""
         self._sql.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
@@ -171,6 +177,14 @@ def is_full(error: Exception) -> bool:
     return _code(error) == sqlite3.SQLITE_FULL
 
 
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def is_damage(error: Exception) -> bool:
     """The file is not what SQLite wrote, as against a disk that fails."""
     return _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -179,7 +193,7 @@ def is_damage(error: Exception) -> bool:
 def opening_fault(error: sqlite3.Error, path: str) -> AnewError:
     """The sentence for an error of SQLite while a journal is opened."""
     if is_damage(error):
-        return JournalCorrupt(f"the journal cannot be read ({error})", where=path)
+        return JournalCorrupt(f"the journal cannot be read ({error})", where=path, opens=False)
     if _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return Refused("another program has the journal open: close it; a journal is read through `anew journal`",
                        where=path, code="journal-locked")

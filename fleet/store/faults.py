@@ -16,13 +16,16 @@ class JournalBroken(Permanent):
 
 
 class JournalCorrupt(Permanent):
-    """The journal is not what was written. `seq` is the first bad row, 0 if the file as a whole cannot be read."""
+    """The journal is not what was written. `seq` is the first bad row, 0 if the file as a whole cannot be read.
+
+    `opens`: rows can be read, so that a daemon can run on it and only look; else none can run on it at all.
+    """
 
     code = "journal-corrupt"
     exit_code = 6
 
-    def __init__(self, what: str, *, seq: int = 0, where: str = "") -> None:
-        super().__init__(f"{what}. {WHAT_TO_DO}", where=where)
+    def __init__(self, what: str, *, seq: int = 0, where: str = "", opens: bool = True) -> None:
+        super().__init__(f"{what}. {WHAT_TO_DO if opens else WITHOUT_IT}", where=where)
         self.what = what
         self.seq = seq
 
@@ -30,4 +33,9 @@ class JournalCorrupt(Permanent):
 WHAT_TO_DO = (
     "anew stays in read-only mode and changes no server: save what can be read with `anew journal export`, "
     "then restore the journal from a backup and start the daemon again"
+)
+
+WITHOUT_IT = (
+    "No daemon can run on it and no server was touched: move it aside and keep it, then put a backup in its place, or start "
+    "without one: servers and their images are found again by what they carry, pointers, holds and rollouts are not"
 )

@@ -81,12 +81,12 @@ def make_file(path: str) -> None:
         if seen.st_mode & 0o077:
             os.fchmod(fd, 0o600)  # a backup restored with looser rights
         if seen.st_size and os.read(fd, len(_MAGIC)) != _MAGIC:
-            raise JournalCorrupt("this file is not a journal, or its beginning was overwritten", where=path)
+            raise JournalCorrupt("this file is not a journal, or its beginning was overwritten", where=path, opens=False)
     finally:
         os.close(fd)
     if not seen.st_size and _size(path + "-wal"):
         # SQLite would take the log for a leftover of an older database and remove it, with rows in it.
-        raise JournalCorrupt("the journal is empty but rows of it are in its write-ahead log", where=path)
+        raise JournalCorrupt("the journal is empty but rows of it are in its write-ahead log", where=path, opens=False)
     sync_folder(path)
 
 

@@ -135,7 +135,7 @@ class Writer:
             self._opened.set_exception(error)
             return
         except (sqlite3.Error, OSError) as error:
-            self._opened.set_exception(JournalCorrupt(f"the last row cannot be read ({error})", where=self._path))
+            self._opened.set_exception(JournalCorrupt(f"the last row cannot be read ({error})", where=self._path, opens=False))
             return
         if self.last is not None:
             self._logged = (self.last.seq, self.last.at)
@@ -170,6 +170,10 @@ class Writer:
         return not self._broken and (bool(work) or not closing)
 
     def _commit(self, orders: Sequence[Order]) -> None:
+        if not self._db.in_place():
+            self._break("the journal's file was removed or replaced while the daemon ran: the daemon ends, since nothing that it "
+                        "does could be remembered; put the file back, or start anew with what the servers carry")
+            return
         rows = self._chain_on(orders)
         try:
             self._write(rows)
