@@ -113,7 +113,10 @@ def start_plan(desk: Desk) -> None:
         send(desk, command="rollback.start" if rollback_plan else "rollout.start", pool=plan.pool,
              plan_hash=plan.hash, generation=plan.generation, plan=dict(plan.request))
 
-    confirm(desk, f"{verb} {phrases.plural(plan.acting, 'server')}?", plan.acting, go)
+    what = phrases.plural(plan.acting, "server")
+    if plan.rejects:
+        what += f" of {plan.pool}, reject {plan.rejects}"
+    confirm(desk, f"{verb} {what}?", plan.acting, go)
 
 
 def confirm(desk: Desk, question: str, count: int, accept: Any) -> None:
@@ -149,7 +152,8 @@ def rollback(desk: Desk, screen: str, pool: Pool | None, server: Server | None, 
         _rollback_server(desk, server, pool)
     elif rollout is not None and rollout.active:
         count = desk.model.moved(rollout)
-        what = f"Roll back {phrases.plural(count, 'server')} of {rollout.pool}?" if count else f"End this rollout and reject {rollout.to}?"
+        away = f"Roll back {phrases.plural(count, 'server')} of {rollout.pool}" if count else "End this rollout"
+        what = f"{away}{',' if count else ' and'} reject {rollout.to}?"
         confirm(desk, what, count,
                 lambda _: send(desk, command="rollback.start", rollout=rollout.id, pool=rollout.pool))
     elif pool is not None:

@@ -23,16 +23,18 @@ from textual.timer import Timer
 from tui import clipboard, theme
 from tui.clock import Clock
 from tui.desk import Desk
-from tui.ink import Span
+from tui.ink import Line, Span
 from tui.link import Link
 from tui.view_model import Trouble
-from tui.widgets.footer import footer, tiny_keys
+from tui.widgets.footer import TOO_SMALL, footer, tiny_keys
 from tui.widgets.header import header, tiny
 from tui.widgets.paper import Paper
 from tui.widgets.tight import tight_screen
 
 FIRST_SECONDS = 0.1
 """After a quiet second news is drawn this soon; else at the pace of the view. A key is answered at once, always."""
+
+FAREWELL = "The daemon goes on; a rollout is not touched; `anew` shows it again.\n"
 
 
 class Main(Screen[None]):
@@ -117,7 +119,8 @@ class AnewApp(App[int]):
         if desk.tiny:
             head = tiny(model, left, desk.clock, tiny_keys(situation), width)
             self.papers["head"].show([ask if ask is not None and height == 1 else head])
-            self.papers["foot"].show([ask if ask is not None else flash[0]])
+            note: Line = flash[0] if desk.flash.words else (Span(f" {TOO_SMALL}", "dim"),)
+            self.papers["foot"].show([ask if ask is not None else note])
             return
         self.papers["head"].show([header(model, left, desk.clock, width, desk.view.rollout())])
         body = self.papers["body"]
@@ -190,4 +193,7 @@ def run(socket: str, options: Mapping[str, str]) -> int:
     with suppress(OSError):
         chosen.setdefault("terminal", os.ttyname(sys.stdin.fileno()).removeprefix("/dev/"))
     result = AnewApp(Link(socket), chosen).run(mouse=False)
+    with suppress(OSError):  # the terminal may be gone
+        sys.stderr.write(FAREWELL)
+        sys.stderr.flush()
     return result if isinstance(result, int) else 0

@@ -101,7 +101,7 @@ class Desk:
         rollout, pool = view.rollout(), view.pool()
         if self.tiny and (rollout is None or not rollout.active):
             rollout = next(iter(self.model.active()), None)
-            pool = self.model.pools.get(rollout.pool) if rollout is not None else pool
+            pool = self.model.pools.get(rollout.pool) if rollout is not None else None
         return Situation(
             screen="rollout" if self.tiny and not self.prompt else view.name, live=link.live, stale_words=stale,
             role=self.model.role, daemon_read_only=self.model.read_only, armed=self.armed_left > 0, pool=pool,
@@ -172,6 +172,11 @@ class Desk:
                 self.say(f"{label(known)} ({known.said(next(iter(known.words)))}) does nothing on this view.", "dim")
             return
         self.flash.clear()
+        if key.action == "back" and name == "escape" and "q" in key.keys and len(self.views) == 1:
+            if not self.view.act("back"):
+                self.say("This is the first view: q leaves. A rollout goes on without you.", "dim")
+            self.stage.paint()
+            return
         if why := why_not(key, situation):
             self.say(why, "warn")
             return
@@ -218,7 +223,7 @@ class Desk:
             self.say("Read-only again.")
             return
         self.armed_until = self.clock.ticks() + ARMED_SECONDS
-        self.say("Armed for ten minutes; every change still asks first.", "warn")
+        self.say("Armed for ten minutes; every change still asks first.", "good")
 
     def wear(self, theme: str) -> None:
         self.theme = theme

@@ -73,7 +73,9 @@ def waits_for_promotion(at: Situation) -> str:
     assert at.rollout is not None
     if at.rollout.state in ("awaiting-promotion", "checkpoint"):
         return ""
-    return f"Nothing to promote: {at.rollout.pool} {rollout_state(at.rollout)}."
+    state = rollout_state(at.rollout)
+    state = state if state.startswith("waits") else f"is {state}"
+    return f"There is nothing to promote: {at.rollout.pool} {state}."
 
 
 def armed_to_resume(at: Situation) -> str:
@@ -178,7 +180,7 @@ KEYS: tuple[Key, ...] = (
     Key(("t",), "theme", {"*": "theme"}, footer=False, long="the next theme: dark, light, ansi-dark, ansi-light, mono"),
     Key(("colon",), "command", {"*": "command"}, label=":", long="type a command; tab completes it"),
     Key(("question_mark",), "help", {"*": "help"}, label="?", long="the keys of this view; enter runs one"),
-    Key(("escape", "q", "ctrl+c"), "back", {"*": "back"}, footer=False, label="q", long="back; on Fleet: leave"),
+    Key(("escape", "q", "ctrl+c"), "back", {"*": "back"}, footer=False, label="q", long="back; on Fleet q leaves"),
     Key(("1",), "show-fleet", {"*": "Fleet"}, footer=False, long="all pools"),
     Key(("2",), "show-servers", {"*": "Servers"}, footer=False, long="all servers"),
     Key(("3",), "show-server", {"*": "Server"}, footer=False, long="the server under the cursor"),

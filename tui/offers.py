@@ -80,6 +80,12 @@ class Plan:
         """Servers that a start would touch: the number to type."""
         return sum(1 for row in self.servers if row.action in ("replace", "birth"))
 
+    @property
+    def rejects(self) -> str:
+        """The version that starting this rejects for the pool: the rollback of a whole pool rejects what it leaves."""
+        whole_pool = self.kind == "rollback" and not self.request.get("servers")
+        return self.origin if whole_pool and self.origin != self.to else ""
+
 
 def plan_row(row: Raw) -> PlanRow:
     return PlanRow(

@@ -175,6 +175,12 @@ def deadline(run: Run, now: float) -> str:
     return f"deadline in {int(left // MINUTE) + 1}m" if left >= MINUTE else f"deadline in {span(left)}"
 
 
+def run_reason(rollout: Rollout, run: Run) -> str:
+    """Why a server is where it is; "" once it is settled: what was said on the way there is not so any more."""
+    settled = run.cell in "+<!" or (not rollout.active and run.cell != "=")
+    return "" if settled else run.reason
+
+
 def health(pool: Pool, born: bool = True) -> Line:
     """`12 ok`, `5 ok 1 down`; servers of a pool that is still being born are not down, they are to come."""
     if pool.size == 0 and pool.healthy == 0:

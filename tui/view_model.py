@@ -224,6 +224,7 @@ class ViewModel:
             return self._tallies
         tallies: dict[str, Tally] = {}
         faults: list[Trouble] = []
+        held: list[Trouble] = []
         for server in self.servers.values():
             tally = tallies.get(server.pool)
             if tally is None:
@@ -234,10 +235,12 @@ class ViewModel:
             tally.held += bool(server.held)
             tally.tainted += bool(server.tainted)
             tally.roots[server.root] = tally.roots.get(server.root, 0) + 1
-            if words := server_trouble(server) or (f'held: "{server.held}"' if server.held else ""):
+            if words := server_trouble(server):
                 tone = "warn" if server.healthy else "bad"
                 faults.append(Trouble(server.name, words, tone, server.pool, server.name))
-        self._tallies = (self.servers_epoch, tallies, faults)
+            elif server.held:
+                held.append(Trouble(server.name, f'held: "{server.held}"', "warn", server.pool, server.name))
+        self._tallies = (self.servers_epoch, tallies, faults + held)
         return self._tallies
 
     def _returnable(self, server: Server) -> bool:

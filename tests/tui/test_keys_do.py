@@ -150,7 +150,7 @@ async def test_a_rollout_under_way_is_rolled_back_by_its_number(tmp_path: Path) 
     async with session(tmp_path) as user:
         await user.arm()
         await user.press("5", "u")
-        await user.see("Roll back 6 servers of web? type 6:")
+        await user.see("Roll back 6 servers of web, reject 2? type 6:")
         await user.answer("6", "enter")
         sent = await user.sent()
         assert (sent["command"], sent["rollout"]) == ("rollback.start", "web-r1")
@@ -164,7 +164,7 @@ async def test_a_pool_is_rolled_back_after_its_plan_was_seen(tmp_path: Path) -> 
         await user.see("rollback of db")
         assert user.daemon.plans == [{"pool": "db", "kind": "rollback"}]
         await user.press("enter")
-        await user.see("Roll back 3 servers? type 3:")
+        await user.see("Roll back 3 servers of db, reject 1? type 3:")
         await user.answer("3", "enter")
         sent = await user.sent()
         assert (sent["command"], sent["pool"], sent["plan_hash"]) == ("rollback.start", "db", "7f3a9c51d0")
@@ -347,3 +347,64 @@ async def test_the_whole_journal_is_read_and_searched(tmp_path: Path) -> None:
         await user.see("word 17")
         await user.press("slash", "ctrl+u", *"nosuch", "enter")
         await user.see('no event matches "nosuch": esc clears the filter')
+
+
+async def test_esc_on_fleet_does_not_leave(tmp_path: Path) -> None:
+    async with session(tmp_path) as user:
+        await user.press("escape", "escape")
+        assert user.app.is_running
+        assert "q leaves. A rollout goes on without you." in user.text
+
+
+async def test_a_tiny_window_without_a_rollout_offers_nothing(tmp_path: Path) -> None:
+    async with session(tmp_path, (50, 10), status={**story.status(), "rollouts": []}) as user:
+        assert "too small, needs 60x20" in user.row("head")
+        assert "P " not in user.text
+        await user.press("A", "u")
+        assert user.daemon.plans == []
+    async with session(tmp_path, (59, 20)) as user:
+        assert "too small, needs 60x20" in user.row("foot")
+
+
+async def test_a_good_answer_never_looks_like_a_fault(tmp_path: Path) -> None:
+    async with session(tmp_path) as user:
+        await user.press("A")
+        assert "+ Armed for ten minutes" in user.text
+        await user.press("P")
+        await user.see("+ rollout.pause was taken.")
+
+
+async def test_a_rollback_says_what_it_rejects_before_it_starts(tmp_path: Path) -> None:
+    async with session(tmp_path) as user:
+        user.daemon.plan = {**story.plan("db"), "kind": "rollback"}
+        await user.arm()
+        await user.press("j", "u")
+        await user.see("1 for db: not chosen again before `anew image unreject`")
+
+
+async def test_an_actor_is_named_once(tmp_path: Path) -> None:
+    async with session(tmp_path) as user:
+        row = story.event(111, 0, "remark", "rollout paused (root)", actor="root@pts/1", pool="web", rollout="web-r1")
+        user.daemon.push({"frame": "event", "seq": 111, "row": row})
+        await user.see("paused (root)")
+        assert "(root) (root)" not in user.text
+
+
+async def test_an_ended_rollout_does_not_speak_in_the_present(tmp_path: Path) -> None:
+    status = story.status()
+    runs = [story.run("web-1", "+", reason="booting incarnation 2"), story.run("web-3", "<", error="no route to host")]
+    status["rollouts"] = [story.rollout("web", runs, state="rolled-back", reason="1 of 2 on 1", ended_at=story.at(5))]
+    async with session(tmp_path, status=status) as user:
+        await user.press("5", "left", "left")
+        await user.see("no route to host")
+        await user.press("j", "k")
+        assert "booting incarnation" not in user.text
+        assert "! 1 of 2 on 1" not in user.text
+
+
+async def test_the_server_screen_says_which_life_is_healthy(tmp_path: Path) -> None:
+    async with session(tmp_path) as user:
+        await user.press("colon", *"web-6", "enter")
+        await user.see("being replaced, 1→2: booting")
+        assert "serves    incarnation 1, image 1, healthy: tcp 22 in 3 ms" in user.text
+        assert "booting   a new incarnation, image 2; it serves when it is proved" in user.text

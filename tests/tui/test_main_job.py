@@ -89,7 +89,7 @@ async def test_birth_forward_and_back_by_keys_alone(fleet: Fleet, tmp_path: Path
         await user.press("u")
         await user.see("rollback of app 2→1")
         await user.press("enter")
-        await user.answer("Roll back 3 servers? type 3:", "3", "enter")
+        await user.answer("Roll back 3 servers of app, reject 2? type 3:", "3", "enter")
         await user.see("rollback 2→1", "3 of 3 done")
 
         await user.press("1", "enter", "enter")

@@ -72,7 +72,7 @@ def test_the_header_phrase_is_a_sentence() -> None:
 def test_what_waits_for_a_person_comes_first() -> None:
     found = model()
     assert [rollout.id for rollout in found.active()] == ["edge-r1", "web-r1"]
-    assert [trouble.name for trouble in found.troubles()] == ["edge-6", "edge", "web-2", "edge-4"]
+    assert [trouble.name for trouble in found.troubles()] == ["edge-6", "edge", "edge-4", "web-2"]
 
 
 def test_every_wait_has_a_reason_and_equal_ones_are_one_line() -> None:
@@ -163,7 +163,7 @@ def test_a_disabled_key_says_why() -> None:
     assert "observer" in refused("P", rollout=web, role="observer")
     assert "does not answer (stale since 14:02)" in refused("P", rollout=web, live=False, stale_words="stale since 14:02")
     assert "read-only: the journal" in refused("P", rollout=web, daemon_read_only="the journal fails verification")
-    assert "Nothing to promote" in refused("c", rollout=web)
+    assert refused("c", rollout=web) == "There is nothing to promote: web is rolling."
     assert not refused("u", rollout=edge, pool=found.pools["edge"])  # nothing was replaced, and yet its image can be rejected
     assert "no previous image" in refused("u", screen="fleet", pool=found.pools["ci"])
     assert "nothing to go back to" in refused("u", screen="servers", server=found.servers["ci-1"], pool=found.pools["ci"])
@@ -252,7 +252,7 @@ def test_a_pool_left_mixed_and_a_held_server_need_a_look() -> None:
     servers = [story.server("web", 1, "1", 60.0), story.server("web", 2, "2", 60.0, held="disk test")]
     assert [(item.name, item.words) for item in one_pool(servers).troubles()] == [
         ("web", "several images and no rollout under way: 1 on 2, 1 on 1"), ("web-2", 'held: "disk test"')]
-    assert [item.name for item in model().troubles()] == ["edge-6", "edge", "web-2", "edge-4"]
+    assert [item.name for item in model().troubles()] == ["edge-6", "edge", "edge-4", "web-2"]
 
 
 def test_a_rejected_version_is_never_offered() -> None:

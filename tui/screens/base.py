@@ -186,8 +186,9 @@ def event_line(desk: Desk, event: Event) -> Line:
     """An event as a row of a tail: time, about whom, what, by whom if it was a person."""
     actor = who(event.actor)
     about = event.server or event.pool or actor
-    by = f" ({actor})" if event.actor and actor not in ("engine", about) else ""
+    said = event_words(event)
+    by = f" ({actor})" if event.actor and actor not in ("engine", about) and not said.endswith(f"({actor})") else ""
     return (
         Span(f" {stamp(desk, event.at):<9} ", "dim"), *fit((Span(about),), 10), Span("  "),
-        Span(event_words(event), event_tone(event)), Span(by, "dim"),
+        Span(said, event_tone(event)), Span(by, "dim"),
     )

@@ -127,6 +127,9 @@ class PlanView(TableView[PlanRow]):
         over = phrases.plural(plan.blast_domains, "hypervisor") if plan.blast_domains else "no hypervisor"
         rows.append(fact("blast", f"{phrases.plural(plan.blast_servers or plan.acting, 'server')} on {over}, "
                                   f"worst loss at once: {plan.worst_loss}"))
+        if plan.rejects:
+            rows.append(fact("rejects", Span(f"{plan.rejects} for {plan.pool}: not chosen again before "
+                                             "`anew image unreject`", "warn")))
         rows.append(fact("needs", *self._needs(plan)))
         return rows
 

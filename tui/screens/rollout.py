@@ -110,7 +110,7 @@ class RolloutView(View):
         )
         if not rollout.reason or (rollout.state not in STOPPED and rollout.active):
             return [head]
-        glyph = "! " if tone in ("warn", "bad") else ""
+        glyph = "! " if tone == "bad" or (tone == "warn" and rollout.active) else ""
         return [head, *((Span(f" {glyph}{text}" if not index else f"   {text}", tone),)
                         for index, text in enumerate(wrap(rollout.reason, width - 4, 2)))]
 
@@ -199,7 +199,7 @@ class RolloutView(View):
         words = phrases.STEP_WORDS.get(run.step, run.step)
         head = (Span(mark, "key"), Span(f"{run.name:<10} "), Span(f"{words:<10} ", phrases.CELL_TONES[run.cell]))
         if run.cell not in BUSY:
-            return [(*head, Span(run.error or run.reason, "bad" if run.error else "dim"))]
+            return [(*head, Span(run.error or phrases.run_reason(rollout, run), "bad" if run.error else "dim"))]
         typical = rollout.typical.get(run.step)
         parts = [f"typical {phrases.span(typical)}" if typical else "", phrases.deadline(run, now)]
         below: list[Line] = []

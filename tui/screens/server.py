@@ -9,7 +9,7 @@ from tui import fields, phrases
 from tui.fields import Raw
 from tui.ink import Line, Span, wrap
 from tui.screens.base import View, event_line, fact, section
-from tui.shapes import Run, Server
+from tui.shapes import Rollout, Run, Server
 
 if TYPE_CHECKING:
     from tui.desk import Desk
@@ -77,16 +77,39 @@ class ServerView(View):
 
     def _title(self, server: Server, width: int) -> list[Line]:
         state = phrases.STEP_WORDS.get(server.state, server.state)
-        health = "healthy" if server.healthy else "not healthy"
-        if server.health_words:
-            health += f": {server.health_words}"
-        rows: list[Line] = [(
-            Span(f" {server.name}", "title"), Span(f"  pool {server.pool}  ", "dim"),
-            Span(state, phrases.server_tone(server)), Span(", "), Span(health, "good" if server.healthy else "bad"),
-        )]
+        name = (Span(f" {server.name}", "title"), Span(f"  pool {server.pool}  ", "dim"))
+        rollout, run = self.rollout(), self.run()
+        rows: list[Line] = []
+        if rollout is not None and run is not None and run.cell in "dsbh":
+            rows.append((*name, Span(f"being replaced, {phrases.movement(rollout)}: "),
+                         Span(phrases.STEP_WORDS.get(run.step, run.step), "accent")))
+            rows += self._two_lives(server, rollout, run)
+        else:
+            rows.append((*name, Span(state, phrases.server_tone(server)), Span(", "), self._health(server)))
         if words := phrases.server_words(server):
             rows += [(Span(f" {row}", "warn"),) for row in wrap(words, width - 2, 2)]
         return rows
+
+    def _health(self, server: Server) -> Span:
+        health = "healthy" if server.healthy else "not healthy"
+        return Span(f"{health}: {server.health_words}" if server.health_words else health,
+                    "good" if server.healthy else "bad")
+
+    def _two_lives(self, server: Server, rollout: Rollout, run: Run) -> list[Line]:
+        """Which incarnation serves, and so what `healthy` is about; and which one is on its way in or out."""
+        if server.incarnation is None:
+            serves = fact("serves", Span("nothing now", "warn"))
+        else:
+            serves = fact("serves", Span(f"incarnation {server.incarnation}, image {server.version}, "),
+                          self._health(server))
+        words = phrases.STEP_WORDS.get(run.step, run.step)
+        if run.cell in "bh":
+            other = fact(words, f"a new incarnation, image {rollout.to}", Span("; it serves when it is proved", "dim"))
+        elif server.version == rollout.to:
+            other = fact(words, "the incarnation before it")
+        else:
+            other = fact(words, "this one", Span(f"; image {rollout.to} comes after it", "dim"))
+        return [serves, other]
 
     def _facts(self, server: Server, width: int) -> list[Line]:
         model, zone, now = self.desk.model, self.desk.clock.zone, self.desk.now
@@ -133,8 +156,8 @@ class ServerView(View):
         row = fact("step", Span(words, phrases.CELL_TONES[run.cell]),
                    Span("  " + ", ".join(part for part in parts if part), "dim"))
         rows = [section(f"rollout {phrases.movement(rollout)}", width, phrases.rollout_state(rollout)), row]
-        if run.reason:
-            rows.append(fact("why", run.reason))
+        if reason := phrases.run_reason(rollout, run):
+            rows.append(fact("why", reason))
         if run.error:
             rows += [fact("error" if not index else "", Span(text, "bad"))
                      for index, text in enumerate(wrap(run.error, width - 12, 3))]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from tui.ink import Line, Span, width_of
 from tui.keys import Keymap, Situation, footer_words, label, why_not
 
+TOO_SMALL = "too small, needs 60x20"
+
 
 def footer(keymap: Keymap, at: Situation, width: int) -> Line:
     """As many keys as fit, the most telling first; `: command` and `? help` always have a place."""
@@ -29,7 +31,9 @@ def footer(keymap: Keymap, at: Situation, width: int) -> Line:
 
 def tiny_keys(at: Situation) -> str:
     """The keys that a terminal too small for a footer still names."""
-    paused = at.rollout is not None and at.rollout.state == "paused"
+    if at.rollout is None or not at.rollout.active:
+        return TOO_SMALL
+    paused = at.rollout.state == "paused"
     return f"P {'resume' if paused else 'pause'} u back"
 
 
