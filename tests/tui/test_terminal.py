@@ -15,6 +15,7 @@ import pytest
 from tests.tui import live, story
 from tests.tui.canned import CannedDaemon
 from tests.tui.terminal import SEQUENCES, Terminal
+from tui.app import FAREWELL
 
 ATTACKS = ("\x1b]0;owned\x07", "\x9b2J", "\x1b[2J", "\x1b]52;c;b3duZWQ=\x07", "\x1bP+q\x1b\\", "\x85\x90\x9d0;x\x9c", "\u202e\u2066",
            "\u200b\u200d", "\x07\x08\x00", "\r\n\x0b\x0c", "[/]", "[0]", "[bold red]", "\ud800")
@@ -157,4 +158,18 @@ async def test_leaving_and_hanging_up_leave_the_daemon_alone(tmp_path: Path) -> 
             while daemon.listeners:
                 daemon.push({"frame": "event", "seq": 0, "row": {}})
                 await asyncio.sleep(0.05)
+        assert daemon.commands == []
+
+
+async def test_leaving_says_that_the_daemon_goes_on(tmp_path: Path) -> None:
+    async with CannedDaemon(tmp_path / "anew.sock") as daemon, Terminal(daemon.socket, tmp_path) as terminal:
+        await terminal.until(lambda: daemon.listeners and "lately" in terminal.text, "the fleet")
+        assert terminal.child is not None
+        terminal.type(b"q")
+        assert await asyncio.to_thread(terminal.child.wait, 10) == 0
+        async with asyncio.timeout(10):
+            while FAREWELL.strip() not in terminal.text:
+                await asyncio.sleep(0.01)
+        restored = terminal.output.rindex(b"\x1b[?1049l")
+        assert terminal.output.index(FAREWELL.strip().encode()) > restored
         assert daemon.commands == []
