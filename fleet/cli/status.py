@@ -121,6 +121,8 @@ def _reasons(context: Context, pools: list[dict[str, Any]], servers: list[dict[s
     """What somebody should know: a line for each reason, naming the servers it is about."""
     alike: dict[tuple[str, str], list[str]] = {}
     lines = [f"! {place}: {why}" for pool in pools for place, why in pool.get("unreachable", {}).items()]
+    lines += [f"! {', '.join(pool['surplus'][:5])}: still there, and beyond the {pool['size']} servers of the fleet file; `anew doctor --fix` removes them"
+              for pool in pools if pool.get("surplus")]
     for row in servers:
         said = [printable(row["reason"] or ("" if row["healthy"] else row.get("health_words", "")))]
         said += [f'held: "{row["held"]}"'] if row["held"] else []
