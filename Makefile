@@ -14,11 +14,11 @@ as_libvirt := vagrant/provision/as-libvirt
 # What pytest is given; "make test ARGS=tests/core" runs a part. -v undoes the -q of pyproject.toml: the closing line is whole.
 ARGS ?=
 
-.PHONY: help setup images images-bad image-debian libvirt lab run demo test check bench docs lock lab-down clean
+.PHONY: help setup images images-bad image-debian libvirt lab run demo test check stories bench docs lock lab-down clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
-	@echo 'also: setup, lab (images and libvirt, no servers), lab-down (removes what was made), bench, docs, lock, clean'
+	@echo 'also: setup, stories (accept the golden traces as they are now), lab (images and libvirt, no servers), lab-down (removes what was made), bench, docs, lock, clean'
 
 setup:
 	@vagrant/provision/setup.sh
@@ -66,6 +66,10 @@ check: setup
 # Figures into bench/results.json; ARGS="cli tui" measures some parts and keeps the others.
 bench: images libvirt
 	@$(as_libvirt) $(bin)/python -m bench.run $(ARGS)
+
+# The golden stories as the engine tells them now; look at the difference before you commit it.
+stories: setup
+	@$(bin)/python -m tests.scenarios --update
 
 # The pages and files that are made from tables in the code.
 docs: setup

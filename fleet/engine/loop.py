@@ -102,11 +102,15 @@ class Engine:
         yield "planning", lambda: self._plan_for_ever(view, tasks)
 
     def remember(self, before: Engine) -> None:
-        """Take over what the engine of the fleet file before saw: a reload makes nobody unhealthy."""
+        """Take over what the engine of the fleet file before saw: a reload makes nobody unhealthy.
+
+        The lock goes with it, so that a pause acknowledged by the one is obeyed by the other.
+        """
         for name, view in self.views.items():
             old = before.views.get(name)
             if old is not None and old.pool.driver == view.pool.driver:
                 view.observed, view.health, view.facts, view.looked = old.observed, old.health, old.facts, old.looked
+                view.lock = old.lock
 
     async def first_look(self, running: asyncio.Task[None]) -> None:
         """Wait, a few seconds at most, until every pool was looked at once, so that the first answer is not "nobody is there"."""
