@@ -209,7 +209,7 @@ class Daemon:
         """The journal cannot be written any more: end at once, nothing may be done that cannot be recorded."""
         log.critical("%s", words)
         self.exit_code = 1
-        self._stopping.set()
+        self._stop()
 
     def _low_space(self, words: str) -> None:
         log.critical("%s", words)
