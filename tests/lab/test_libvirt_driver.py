@@ -26,7 +26,7 @@ from fleet.core.observed import Image, Seen
 from fleet.ports import Birth
 from tests.drivers import conformance
 from tests.drivers.libvirt_world import World, load_image, remove_everything, surroundings, user_pool
-from tests.lab.guest import BOOT_DEADLINE, REPO, build
+from tests.lab.guest import BOOT_DEADLINE, build
 
 pytestmark = pytest.mark.lab
 
@@ -298,31 +298,6 @@ async def test_kvm_is_used_only_where_a_guest_booted_under_it(world: Make, tmp_p
     if memory.exists():     # else this libvirt offers no KVM at all
         assert f'["{kind}"' in memory.read_text()
     assert not list(Path(await place.store.directory()).glob("anew-console-proof*"))
-
-
-@pytest.mark.slow
-async def test_a_stock_debian_takes_its_identity_from_cloud_init(world: Make, tmp_path: Path) -> None:
-    recipe = REPO / "vagrant" / "images" / "debian" / "build.sh"
-    done = subprocess.run([str(recipe), "--out", str(tmp_path / "debian")], capture_output=True, text=True, timeout=900, check=False)
-    assert done.returncode == 0, done.stderr
-    image = load_image(tmp_path / "debian" / "1")
-    w = await world()
-    pool = replace(w.pool, root="ephemeral", memory=512 * 2**20, image=image.ref.family)
-    seen = await born(w, 1, image, pool)
-    await until(lambda: _reached(w, seen.address, tmp_path), "a login with the pinned host key", 600.0)
-    said = await shell(w, seen.address, "hostname; cloud-init query instance_id; ls /etc/ssh/*_key", tmp_path / "state-1")
-    assert said.split() == ["drv-1", "drv-1.1", "/etc/ssh/ssh_host_ed25519_key"]
-    await w.driver.commit(pool, "drv-1", 1, w.op())
-    storage = Path(await w.own.places["hv1"].store.directory())
-    assert not list(storage.glob("anew-seed-*"))
-
-
-async def _reached(w: World, address: str, scratch: Path) -> bool:
-    try:
-        await shell(w, address, "true", scratch / "state-1")
-    except (Transient, AssertionError):
-        return False
-    return True
 
 
 class OwnLibvirtd:
