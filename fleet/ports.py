@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from fleet.core.desired import Desired, HealthCheck, Pool
 from fleet.core.events import Draft, Event
@@ -94,6 +94,39 @@ class Adopter(Protocol):
 
     async def sweep(self, pool: Pool, leftover: Leftover, op: Operation) -> None:
         """Remove exactly this leftover. Refuses anything without our tag, and data volumes always."""
+
+
+class Power(Protocol):
+    """Optional: a driver that can switch a machine off and on from outside (a BMC)."""
+
+    async def recover(self, pool: Pool, server: str, how: Literal["cycle", "pxe"], op: Operation) -> str:
+        """Power-cycle the server's machine, with `pxe` booting once from the network. Returns a sentence of what was done.
+
+        Refused where no BMC is configured. Returns when the machine was told; whether it comes back is seen by `observe`.
+        """
+
+
+class RootLocker(Protocol):
+    """Optional: a driver that can make the root of a running server read-only, or writable again, in place."""
+
+    async def writers(self, pool: Pool, server: str) -> tuple[str, ...]:
+        """What still writes to its root file system: one printable line each ("sshd 812 /var/log/wtmp")."""
+
+    async def lock_root(self, pool: Pool, server: str, mode: Literal["read-only", "writable"], op: Operation) -> str:
+        """Remount, and make it last over a reboot. Returns a sentence of what was done; the state itself is observed from inside."""
+
+
+class Machines(Protocol):
+    """Optional: a driver whose places are machines named in the fleet file."""
+
+    async def check(self, name: str) -> Mapping[str, str]:
+        """One machine, looked at now: `reach` ("ok" or a sentence), and what it told (backend, booted, version, root, …), printable."""
+
+    async def install(self, name: str, pool: Pool, image: Image, disk: str, op: Operation) -> str:
+        """First install: write the layout and the image to the blank disk with that serial number, of a host booted from a live system.
+
+        Refused if the serial is not the fleet file's, or the disk is not blank. Returns a sentence of what was done.
+        """
 
 
 class Probe(Protocol):
@@ -195,6 +228,6 @@ class ProbeFactory(Protocol):
 
 
 __all__ = [
-    "Adopter", "Birth", "Catalogue", "Clock", "Console", "Driver", "DriverFactory", "Health", "Journal", "Operation",
-    "Probe", "ProbeFactory", "Rng", "Surroundings",
+    "Adopter", "Birth", "Catalogue", "Clock", "Console", "Driver", "DriverFactory", "Health", "Journal", "Machines", "Operation",
+    "Power", "Probe", "ProbeFactory", "Rng", "RootLocker", "Surroundings",
 ]

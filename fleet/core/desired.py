@@ -100,7 +100,9 @@ class SimSettings:
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """Interchangeable servers that run one image at a time. Server names are `{name}-1 … {name}-{servers}`."""
+    """Interchangeable servers that run one image at a time. Server names are `{name}-1 … {name}-{servers}`, or on bare metal
+    those of the machines.
+    """
 
     name: str
     driver: str
@@ -121,11 +123,17 @@ class Pool:
     authorized_keys: tuple[str, ...] = ()
     ssh_user: str = "root"
     max_age: float | None = None
+    machines: tuple[str, ...] = ()
 
     @property
     def server_names(self) -> tuple[str, ...]:
-        """The lasting names, in order."""
-        return _names(self.name, self.servers)
+        """The lasting names, in order: those of the pool's machines, else numbered."""
+        return self.machines or _names(self.name, self.servers)
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Where its servers live. A machine is a place of its own, so that one silent machine hides no other."""
+        return self.machines or self.hypervisors or (self.driver,)
 
 
 @lru_cache(maxsize=256)
@@ -149,12 +157,53 @@ class Hypervisor:
 
 
 @dataclass(frozen=True, slots=True)
+class Bmc:
+    """A machine's management controller: `url` is a Redfish system (`https://10.0.0.9/redfish/v1/Systems/1`).
+
+    `password_file`: absolute path of a file that holds the password and nothing else. `ca`: absolute path of the
+    certificate authority it must answer with, "" for the system's own.
+    """
+
+    url: str
+    user: str = ""
+    password_file: str = ""
+    ca: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A host that is reached by SSH. `host_key` and `host_ca` are "TYPE BASE64"; with neither, nothing is ever sent to it.
+
+    `jump`: the name of another machine through which it is reached. `key`: absolute path of a private key, "" for anew's own;
+    `agent`: the keys of the daemon's SSH agent instead. `disk`: serial number of the disk a first install may write.
+    `console`: absolute path of a file to which something else (conserver, ser2net, QEMU) writes its serial console.
+    """
+
+    name: str
+    address: str
+    port: int = 22
+    user: str = "root"
+    jump: str = ""
+    key: str = ""
+    agent: bool = False
+    host_key: str = ""
+    host_ca: str = ""
+    disk: str = ""
+    console: str = ""
+    bmc: Bmc | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ImageSource:
-    """Where a family's versions come from: a folder (absolute path), or names that exist only in the simulated world."""
+    """Where a family's versions come from: a folder (absolute path), or names that exist only in the simulated world.
+
+    `mirror`: an http URL below which hosts find the same files (`MIRROR/VERSION/FILE`); what they fetch there is checked by digest.
+    """
 
     family: str
     path: str = ""
     simulated: tuple[str, ...] = ()
+    mirror: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,3 +226,4 @@ class Desired:
     access: Access = Access()
     path: str = ""
     digest: str = ""
+    machines: Mapping[str, Machine] = field(default_factory=dict)

@@ -158,6 +158,8 @@ def longest_gap(pool: Pool, incarnations: int) -> float:
 
 def home_place(pool: Pool, server: str) -> str:
     """Servers take turns among the hypervisors, so that failure domains are even."""
+    if pool.machines:
+        return server
     if not pool.hypervisors:
         return pool.driver
     index = int(server.rsplit("-", 1)[1]) - 1

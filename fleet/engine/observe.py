@@ -67,8 +67,7 @@ class Watch:
                 seen = await self.drivers[view.pool.driver].observe(view.pool)
         except (AnewError, TimeoutError) as error:
             trouble = str(error) or f"the driver did not answer within {OBSERVE_DEADLINE:g}s"
-            places = view.pool.hypervisors or (view.pool.driver,)
-            seen = Observed(view.pool.name, started, unreachable={place: trouble for place in places})
+            seen = Observed(view.pool.name, started, unreachable=dict.fromkeys(view.pool.places, trouble))
         changed = view.take_in(seen, started)
         if view.trouble != trouble:
             changed.add("")
