@@ -8,7 +8,7 @@ from typing import Any
 
 from fleet.core import desired as d
 from fleet.settings import models as m
-from fleet.settings.checks import surge_default
+from fleet.settings.case import rollout_time, server_count, surge_default
 
 
 def build(
@@ -17,6 +17,7 @@ def build(
     images: Mapping[str, m.ImageTable],
     pools: Mapping[str, m.PoolTable],
     access: m.AccessTable,
+    machines: Mapping[str, m.MachineTable],
     *,
     folder: str,
     path: str,
@@ -33,19 +34,36 @@ def build(
         access=d.Access(tuple(access.observers), tuple(access.operators), tuple(access.approvers)),
         path=path,
         digest=digest,
+        machines={name: _machine(name, table, folder) for name, table in machines.items()},
     )
 
 
 def _source(family: str, table: m.ImageTable, folder: str) -> d.ImageSource:
     path = os.path.abspath(os.path.join(folder, table.path)) if table.path is not None else ""
-    return d.ImageSource(family, path, tuple(table.simulated or ()))
+    return d.ImageSource(family, path, tuple(table.simulated or ()), table.mirror or "")
+
+
+def _machine(name: str, table: m.MachineTable, folder: str) -> d.Machine:
+    return d.Machine(
+        name, table.address, table.port, table.user, table.jump or "", _file(table.key, folder), table.agent, table.host_key or "",
+        table.host_ca or "", table.disk or "", _file(table.console, folder), _bmc(table.bmc, folder))
+
+
+def _bmc(table: m.BmcTable | None, folder: str) -> d.Bmc | None:
+    if table is None:
+        return None
+    return d.Bmc(table.url, table.user or "", _file(table.password_file, folder), _file(table.ca, folder))
+
+
+def _file(path: str | None, folder: str) -> str:
+    return os.path.abspath(os.path.join(folder, path)) if path is not None else ""
 
 
 def _pool(name: str, table: m.PoolTable, fleet_keys: Sequence[str], folder: str) -> d.Pool:
     return d.Pool(
         name=name,
         driver=table.driver,
-        servers=table.servers,
+        servers=server_count(table),
         image=table.image,
         channel=table.channel,
         root=table.root,
@@ -62,6 +80,7 @@ def _pool(name: str, table: m.PoolTable, fleet_keys: Sequence[str], folder: str)
         authorized_keys=tuple(dict.fromkeys((*fleet_keys, *table.authorized_keys))),
         ssh_user=table.ssh_user,
         max_age=table.max_age,
+        machines=tuple(table.machines),
     )
 
 
@@ -111,12 +130,12 @@ def _rollout(table: m.PoolTable) -> d.RolloutSettings:
         canaries=rollout.canaries,
         promotion=rollout.promotion,
         min_healthy_time=rollout.min_healthy_time,
-        healthy_deadline=rollout.healthy_deadline,
-        progress_deadline=rollout.progress_deadline,
+        healthy_deadline=rollout_time(table, "healthy_deadline"),
+        progress_deadline=rollout_time(table, "progress_deadline"),
         drain_deadline=rollout.drain_deadline,
         max_failures=rollout.max_failures,
         on_failure=rollout.on_failure,
-        retain=rollout.retain,
+        retain=rollout_time(table, "retain"),
         order=rollout.order,
     )
 

@@ -8,64 +8,28 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
-from fleet.core.desired import Amount
 from fleet.core.grammar import describe, format_duration
+from fleet.settings.case import Case, rollout_time, surge_default
+from fleet.settings.metal import METAL_CHECKS
 from fleet.settings.models import (
     HealthTable,
     HypervisorTable,
     ImageTable,
-    PoolTable,
     UserNetwork,
 )
-from fleet.settings.problems import Key, did_you_mean
+from fleet.settings.problems import did_you_mean
 from fleet.settings.validate import Report
 
 HEALTH_KINDS = ("tcp", "http", "ssh", "agent", "command")
 NETWORK_KINDS = ("user", "network", "bridge")
 
 
-@dataclass(frozen=True, slots=True)
-class Around:
-    """The tables beside a pool. None: the name is there but its table is wrong."""
-
-    images: Mapping[str, ImageTable | None]
-    hypervisors: Mapping[str, HypervisorTable | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One pool under examination."""
-
-    name: str
-    pool: PoolTable
-    around: Around
-    report: Report
-
-    def key(self, *parts: str | int) -> Key:
-        """A key of this pool, in full."""
-        return ("pools", self.name, *parts)
-
-    def add(self, parts: tuple[str | int, ...], found: str, allowed: str, hint: str = "") -> None:
-        """Report a problem at a key of this pool."""
-        self.report.add(self.key(*parts), found, allowed, hint)
-
-    def wrote(self, name: str) -> bool:
-        """Does the file have this key of the pool?"""
-        return name in self.pool.model_fields_set
-
-
 def check_pool(case: Case) -> None:
     """Run every check whose keys are right so far."""
-    for needs, check in CHECKS:
+    for needs, check in (*METAL_CHECKS, *CHECKS):
         if not any(case.report.touched(case.key(*need.split("."))) for need in needs):
             check(case)
-
-
-def surge_default(driver: str, has_data: bool) -> Amount:
-    """1 where old and new can live side by side without sharing a disk (libvirt pools without data), else 0."""
-    return Amount(1 if driver == "libvirt" and not has_data else 0)
 
 
 def _image(case: Case) -> None:
@@ -75,8 +39,8 @@ def _image(case: Case) -> None:
         case.add(("image",), describe(name), _one_of("an image family", families), hint)
         return
     family = families[name]
-    if family is not None and family.simulated and family.path is None and case.pool.driver == "libvirt":
-        case.add(("image",), f"the simulated family {describe(name)}", 'a family with a "path" for driver = "libvirt"')
+    if family is not None and family.simulated and family.path is None and case.pool.driver != "sim":
+        case.add(("image",), f"the simulated family {describe(name)}", f'a family with a "path" for driver = "{case.pool.driver}"')
 
 
 def _one_of(what: str, names: Mapping[str, object]) -> str:
@@ -125,7 +89,7 @@ def _health(case: Case) -> None:
         kinds = [kind for kind in HEALTH_KINDS if kind in check.model_fields_set]
         _exactly_one(case, ("health", index), HEALTH_KINDS, kinds)
         outside = outside or kinds != ["agent"]
-    if case.pool.driver == "libvirt" and not outside:
+    if case.pool.driver != "sim" and not outside:
         found = "only the guest agent" if case.pool.health else "no checks"
         hint = "A server passes only by a look from outside: an image that never answers would pass otherwise"
         case.add(("health",), found, 'at least one of tcp, http, ssh, command, such as tcp = { port = 22, expect = "SSH-" }', hint)
@@ -154,9 +118,9 @@ def _port_of(check: HealthTable) -> tuple[str, int]:
 
 def _port_range(case: Case) -> None:
     user = case.pool.network.user if case.pool.network is not None else None
-    if user is not None and user.first_port + 2 * case.pool.servers - 1 > 65535:
-        case.add(("network", "user", "first_port"), str(user.first_port), f"at most {65536 - 2 * case.pool.servers}",
-                 f"The pool needs {2 * case.pool.servers} ports from there, 2 for each server")
+    if user is not None and user.first_port + 2 * case.size - 1 > 65535:
+        case.add(("network", "user", "first_port"), str(user.first_port), f"at most {65536 - 2 * case.size}",
+                 f"The pool needs {2 * case.size} ports from there, 2 for each server")
 
 
 def _budgets(case: Case) -> None:
@@ -173,18 +137,19 @@ def _budgets(case: Case) -> None:
 
 def _canaries(case: Case) -> None:
     canaries = case.pool.rollout.canaries
-    if not canaries.percent and canaries.value > case.pool.servers:
-        case.add(("rollout", "canaries"), str(canaries), f"at most {case.pool.servers}, the number of servers")
+    if not canaries.percent and canaries.value > case.size:
+        case.add(("rollout", "canaries"), str(canaries), f"at most {case.size}, the number of servers")
 
 
 def _times(case: Case) -> None:
-    rollout = case.pool.rollout
-    if rollout.min_healthy_time >= rollout.healthy_deadline:
-        case.add(("rollout", "min_healthy_time"), format_duration(rollout.min_healthy_time),
-                 f"less than healthy_deadline, which is {format_duration(rollout.healthy_deadline)}")
-    if rollout.min_healthy_time >= rollout.progress_deadline:
-        case.add(("rollout", "progress_deadline"), format_duration(rollout.progress_deadline),
-                 f"more than min_healthy_time, which is {format_duration(rollout.min_healthy_time)}")
+    least = case.pool.rollout.min_healthy_time
+    healthy, progress = rollout_time(case.pool, "healthy_deadline"), rollout_time(case.pool, "progress_deadline")
+    if least >= healthy:
+        case.add(("rollout", "min_healthy_time"), format_duration(least),
+                 f"less than healthy_deadline, which is {format_duration(healthy)}")
+    if least >= progress:
+        case.add(("rollout", "progress_deadline"), format_duration(progress),
+                 f"more than min_healthy_time, which is {format_duration(least)}")
 
 
 def _data(case: Case) -> None:
@@ -215,7 +180,7 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[[Case], None]], ...] = (
     (("network", "health"), _forwarded_ports),
     (("network", "servers"), _port_range),
     (("driver", "data", "rollout.max_surge", "rollout.max_unavailable"), _budgets),
-    (("servers", "rollout.canaries"), _canaries),
+    (("servers", "machines", "rollout.canaries"), _canaries),
     (("rollout.min_healthy_time", "rollout.healthy_deadline", "rollout.progress_deadline"), _times),
     (("data",), _data),
     (("image", "sim.faults"), _faults),
@@ -230,6 +195,8 @@ def check_images(images: Mapping[str, ImageTable | None], report: Report) -> Non
         if (family.path is None) == (family.simulated is None):
             found = "both" if family.path is not None else "neither"
             report.add(("images", name), found, "exactly one of path, simulated")
+        elif family.mirror is not None and family.path is None:
+            report.add(("images", name, "mirror"), "a mirror of a simulated family", 'a mirror beside a "path"')
         versions = family.simulated or []
         for index, version in enumerate(versions):
             if version in versions[:index]:
@@ -254,7 +221,7 @@ def check_ports(cases: Sequence[Case]) -> None:
         user = case.pool.network.user if case.pool.network is not None else None
         if user is None or any(case.report.touched(case.key(name)) for name in ("network", "servers", "hypervisors")):
             continue
-        last = user.first_port + 2 * case.pool.servers - 1
+        last = user.first_port + 2 * case.size - 1
         places = frozenset(_place(case, name) for name in case.pool.hypervisors)
         for other, theirs, their_last, their_places in taken:
             if places & their_places and _same_address(user.address, theirs.address) \

@@ -17,23 +17,19 @@ from fleet.core.desired import Desired
 from fleet.core.grammar import BadValue, describe, parse_name
 from fleet.settings import models
 from fleet.settings.build import build
-from fleet.settings.checks import (
-    Around,
-    Case,
-    check_hypervisors,
-    check_images,
-    check_pool,
-    check_ports,
-)
+from fleet.settings.case import Around, Case
+from fleet.settings.checks import check_hypervisors, check_images, check_pool, check_ports
 from fleet.settings.lines import Lines
+from fleet.settings.metal import check_machines, check_names
 from fleet.settings.problems import Problem, SettingsInvalid, did_you_mean
-from fleet.settings.validate import NOT_YET, EnoughProblems, Report, read_partly, read_table
+from fleet.settings.validate import EnoughProblems, Report, read_partly, read_table
 from fleet.settings.values import LONGEST_POOL_NAME
 
 LARGEST_FILE = 1_048_576
 """Bytes. A fleet of 10,000 pools fits; what is larger is no fleet file."""
 MOST_TABLES = 1000
 """Pools, families, hypervisors: of each at most so many."""
+MOST_MACHINES = 10_000
 MOST_DOTS = 200
 """In one line: keys of very many parts take a parser quadratic time."""
 STAND_INS: Mapping[str, Any] = {"driver": "sim", "servers": 1, "image": "stand-in"}
@@ -123,17 +119,20 @@ def _examine(path: str, raw: dict[str, Any], digest: str, report: Report) -> Des
     _check_sections(raw, report)
     fleet = read_table(models.FleetTable, raw["fleet"], ("fleet",), report) if "fleet" in raw else None
     hypervisors = _read_section(models.HypervisorTable, raw, "hypervisors", report)
+    machines = _read_section(models.MachineTable, raw, "machines", report, most=MOST_MACHINES)
     images = _read_section(models.ImageTable, raw, "images", report)
     access = read_table(models.AccessTable, raw.get("access", {}), ("access",), report)
     pools = _read_section(models.PoolTable, raw, "pools", report, LONGEST_POOL_NAME)
     check_images(images, report)
     check_hypervisors(hypervisors, report)
-    _check_pools(raw, pools, Around(images, hypervisors), report)
+    check_machines(machines, report)
+    _check_pools(raw, pools, Around(images, hypervisors, machines), report)
     if report.problems or fleet is None or access is None:
         return None
     folder = str(Path(path).absolute().parent)
     return build(
-        fleet, _whole(hypervisors), _whole(images), _whole(pools), access, folder=folder, path=os.path.abspath(path), digest=digest)
+        fleet, _whole(hypervisors), _whole(images), _whole(pools), access, _whole(machines),
+        folder=folder, path=os.path.abspath(path), digest=digest)
 
 
 def _lines_of(text: str) -> Lines:
@@ -151,9 +150,7 @@ def _whole(tables: Mapping[str, T | None]) -> dict[str, T]:
 def _check_sections(raw: dict[str, Any], report: Report) -> None:
     known = list(models.FleetFile.model_fields)
     for name in raw:
-        if name == "machines":
-            report.add((name,), NOT_YET, "no such table yet", "This release does not have bare metal: take the table out")
-        elif name not in known:
+        if name not in known:
             report.add((name,), "an unknown table", "one of " + ", ".join(known), did_you_mean(name, known))
     for name, needed in (("fleet", "[fleet] with a name"), ("images", "[images.FAMILY]"), ("pools", "[pools.NAME]")):
         if name not in raw:
@@ -161,7 +158,7 @@ def _check_sections(raw: dict[str, Any], report: Report) -> None:
 
 
 def _read_section(
-    model: type[T], raw: dict[str, Any], section: str, report: Report, longest: int = 63
+    model: type[T], raw: dict[str, Any], section: str, report: Report, longest: int = 63, most: int = MOST_TABLES
 ) -> dict[str, T | None]:
     tables = raw.get(section, {})
     if not isinstance(tables, dict):
@@ -169,8 +166,8 @@ def _read_section(
         return {}
     if section == "pools" and not tables and section in raw:
         report.add((section,), "no pool", "at least one [pools.NAME]")
-    if len(tables) > MOST_TABLES:
-        report.add((section,), f"{len(tables)} tables", f"at most {MOST_TABLES}")
+    if len(tables) > most:
+        report.add((section,), f"{len(tables)} tables", f"at most {most}")
         return {}
     found: dict[str, T | None] = {}
     for name, table in tables.items():
@@ -195,3 +192,4 @@ def _check_pools(
     for case in cases:
         check_pool(case)
     check_ports(cases)
+    check_names(cases)

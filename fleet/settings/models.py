@@ -34,11 +34,38 @@ class HypervisorTable(Table):
     acceleration: Literal["auto", "kvm", "tcg"] = Field(default="auto", description="`auto` proves KVM by booting with it")
 
 
+class BmcTable(Table):
+    """`bmc = { … }`"""
+
+    url: v.BmcUrl = Field(description="its Redfish system: `https://10.0.0.9/redfish/v1/Systems/1`")
+    user: v.BmcUser | None = Field(default=None, description="who logs in there; needs `password_file`")
+    password_file: v.FilePath | None = Field(default=None, description="file that holds the password and nothing else")
+    ca: v.FilePath | None = Field(default=None, description="certificate authority that it must answer with; the system's own if left out")
+
+
+class MachineTable(Table):
+    """`[machines.NAME]`: a host that is reached by SSH. Without `host_key` and `host_ca` nothing is ever sent to it."""
+
+    address: v.HostAddress = Field(description="host name or IP address")
+    port: v.Port = Field(default=22, description="where its SSH server listens")
+    user: v.UserName = Field(default="root", description="who logs in; anyone but root needs a rule for `sudo` or a forced command")
+    jump: v.NameValue | None = Field(default=None, description="another machine through which it is reached")
+    key: v.FilePath | None = Field(default=None, description="private key to log in with; anew's own if left out")
+    agent: bool = Field(default=False, description="log in with the keys of the daemon's SSH agent instead")
+    host_key: v.HostKey | None = Field(default=None, description="the public key it must prove to have; `anew machine pin` writes it")
+    host_ca: v.HostKey | None = Field(default=None, description="the public key of an authority whose host certificates are good, too")
+    disk: v.Serial | None = Field(default=None, description="serial number of the disk that a first install may write")
+    console: v.FilePath | None = Field(default=None, description="file to which its serial console is written by something else")
+    bmc: BmcTable | None = Field(default=None, description="its management controller")
+
+
 class ImageTable(Table):
-    """`[images.FAMILY]`: one of the two keys."""
+    """`[images.FAMILY]`: one of `path` and `simulated`."""
 
     path: v.PathValue | None = Field(default=None, description="folder with one folder per version, each with its image.toml")
     simulated: list[v.VersionValue] | None = Field(default=None, max_length=1000, description="versions that exist only in the simulated world")
+    mirror: v.MirrorUrl | None = Field(
+        default=None, description="URL below which bare-metal hosts find the same files (`VERSION/FILE`); checked by digest")
 
 
 class UserNetwork(Table):
@@ -122,7 +149,7 @@ class RolloutTable(Table):
     max_unavailable: v.AmountValue = Field(
         default=Amount(1), description="how many servers may be missing at a moment; percents round down", json_schema_extra={"default": 1})
     max_surge: v.AmountValue | None = Field(
-        default=None, description="how many may be extra; percents round up. 1 for libvirt pools without `data`",
+        default=None, description="how many may be extra; percents round up. None on bare metal",
         json_schema_extra={"default": 0})
     canaries: v.AmountValue = Field(
         default=Amount(1), description="how many go first; never rounded to 0 unless written 0", json_schema_extra={"default": 1})
@@ -151,18 +178,20 @@ class SimTable(Table):
 class PoolTable(Table):
     """`[pools.NAME]`"""
 
-    driver: Literal["libvirt", "sim"] = Field(description="what makes its servers live")
-    servers: v.Servers = Field(description="how many")
+    driver: Literal["libvirt", "baremetal", "sim"] = Field(description="what makes its servers live")
+    servers: v.Servers | None = Field(default=None, description="how many")
     image: v.NameValue = Field(description="image family")
     channel: Literal["stable"] = Field(default="stable", description="which channel of the family it follows")
     root: Literal["read-only", "ephemeral"] = Field(
         default="read-only", description="`ephemeral`: writes are allowed and thrown away with the incarnation")
     mode: Literal["observe", "manual"] = Field(default="observe", description="show what is due and touch nothing, or act when told")
-    hypervisors: list[v.NameValue] = Field(default=[], max_length=1000, description="where its servers live")
-    memory: v.Memory = Field(default=268_435_456, description="of one server")
-    vcpus: v.Vcpus = Field(default=1, description="of one server")
+    hypervisors: list[v.NameValue] = Field(default=[], max_length=1000, description="where the servers of a libvirt pool live")
+    machines: list[v.NameValue] = Field(
+        default=[], max_length=10_000, description="the machines of a bare-metal pool; each is a server of the same name")
+    memory: v.Memory = Field(default=268_435_456, description="of one virtual server")
+    vcpus: v.Vcpus = Field(default=1, description="of one virtual server")
     network: NetworkTable | None = Field(default=None, description="how its servers are reached")
-    data: list[DataTable] = Field(default=[], max_length=16, description="disks that outlive every incarnation")
+    data: list[DataTable] = Field(default=[], max_length=16, description="disks of virtual servers that outlive every incarnation")
     health: list[HealthTable] = Field(default=[], max_length=16, description="all must pass; a sim pool's health is simulated")
     hooks: HooksTable = Field(default_factory=HooksTable, description="programs run at drain and admission")
     rollout: RolloutTable = Field(default_factory=RolloutTable, description="what a rollout promises")
@@ -185,6 +214,7 @@ class FleetFile(Table):
 
     fleet: FleetTable = Field(description="the fleet as a whole")
     hypervisors: dict[v.NameValue, HypervisorTable] = Field(default={}, description="libvirt connections by name")
+    machines: dict[v.NameValue, MachineTable] = Field(default={}, description="hosts that are reached by SSH, by name")
     images: dict[v.NameValue, ImageTable] = Field(description="image families by name")
     pools: dict[v.NameValue, PoolTable] = Field(description="pools by name")
     access: AccessTable = Field(default_factory=AccessTable, description="who may look, act, approve")

@@ -49,7 +49,9 @@ def _check(pool: Pool, rollout: RolloutSettings, changes: Mapping[str, Any]) -> 
         name = next((name for name in names if name in changes), names[0])
         problems.append(Problem("", 0, name, str(found), allowed))
 
-    if pool.data and rollout.max_surge.value:
+    if pool.driver == "baremetal" and rollout.max_surge.value:
+        refuse(("max_surge",), rollout.max_surge, "0 on bare metal: the two slots of a machine never run side by side")
+    elif pool.data and rollout.max_surge.value:
         refuse(("max_surge",), rollout.max_surge, "0 for a pool with data: its disks have one incarnation at a time")
     if not rollout.max_surge.value and not rollout.max_unavailable.value:
         refuse(("max_unavailable", "max_surge"), 0, "at least one of max_unavailable and max_surge above 0")

@@ -17,15 +17,22 @@ from pydantic import BaseModel
 from fleet.core.desired import Amount
 from fleet.core.grammar import format_duration, format_size
 from fleet.settings import models as m
+from fleet.settings.case import METAL_TIMES
 
 SCHEMA = Path("config/schema.json")
 PAGE = Path("docs/settings.md")
 AGAIN = "python -m fleet.settings.schema --write"
 
 TABLES: tuple[type[BaseModel], ...] = (
-    m.FleetTable, m.HypervisorTable, m.ImageTable, m.PoolTable, m.NetworkTable, m.UserNetwork, m.DataTable, m.HealthTable,
+    m.FleetTable, m.HypervisorTable, m.MachineTable, m.BmcTable, m.ImageTable, m.PoolTable, m.NetworkTable, m.UserNetwork, m.DataTable, m.HealthTable,
     m.TcpTable, m.HttpTable, m.SshTable, m.HooksTable, m.RolloutTable, m.SimTable, m.AccessTable)
 """In the order of the page."""
+
+SPECIAL = {
+    "max_surge": "`0`; `1` for libvirt pools without `data`",
+    "servers": "required; on bare metal the number of `machines`",
+}
+"""Defaults that depend on the pool's driver."""
 
 PREFACE = f"""\
 # Settings
@@ -95,15 +102,16 @@ def _rows(table: type[BaseModel]) -> Iterator[tuple[str, str, str, str]]:
 def _default(name: str, field: Any) -> str:
     if field.is_required():
         return "required"
-    if name == "max_surge":
-        return "`0`; `1` for libvirt pools without `data`"
+    if name in SPECIAL:
+        return SPECIAL[name]
     value = field.default
     if field.default_factory is not None or value is None or value in ([], {}):
         return "none"
     if isinstance(value, Amount):
         return f"`{value}`"
     if isinstance(value, float) and name != "jitter":
-        return f'`"{format_duration(value)}"`'
+        metal = METAL_TIMES.get(name)
+        return f'`"{format_duration(value)}"`' + (f'; `"{format_duration(metal)}"` on bare metal' if metal is not None else "")
     if name == "memory":
         return f'`"{format_size(value)}"`'
     return f"`{json.dumps(value)}`"

@@ -147,8 +147,6 @@ def _later(loc: Key, value: object) -> str:
     """The sentence for a value that the contract has and this release has not, or ""."""
     if loc == ("mode",) and value == "auto":
         return "Automatic mode comes with a later release"
-    if loc == ("driver",) and value == "baremetal":
-        return "Bare metal comes with a later release"
     if loc == ("channel",) and isinstance(value, str):
         return "Other channels come with a later release"
     return ""
@@ -201,6 +199,9 @@ def _belongs(model: type[BaseModel] | None, name: object, key: Key) -> str:
         return f"It belongs in [{dotted((*key, 'rollout'))}]"
     if model is models.RolloutTable and name in models.PoolTable.model_fields:
         return f"It belongs in [{dotted(key)}]"
+    if model in (models.BmcTable, models.MachineTable) and name == "password":
+        return "A password has no place in a fleet file; " + (
+            "name the file that holds it in password_file" if model is models.BmcTable else "log in with a key")
     return ""
 
 

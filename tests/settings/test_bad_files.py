@@ -89,8 +89,6 @@ CASES: list[tuple[str, str, str, str]] = [
     ("missing key", "servers = 3\n", "", "FILE:13: pools.web.servers: found nothing, allowed an integer from 1 to 10000"),
     ("auto mode", "servers = 3", 'servers = 3\nmode = "auto"',
      'FILE:16: pools.web.mode: found "auto", allowed "observe" or "manual". Automatic mode comes with a later release'),
-    ("bare metal", 'driver = "sim"', 'driver = "baremetal"',
-     'FILE:27: pools.app.driver: found "baremetal", allowed "libvirt" or "sim". Bare metal comes with a later release'),
     ("another channel", "servers = 3", 'servers = 3\nchannel = "beta"',
      'FILE:16: pools.web.channel: found "beta", allowed "stable". Other channels come with a later release'),
     ("misspelt choice", "max_surge = 1", 'on_failure = "roll-back"',
@@ -163,11 +161,8 @@ CASES: list[tuple[str, str, str, str]] = [
      'FILE:26: pools.App: found the name "App", allowed a name of a-z, 0-9 and inner dashes, at most 57 characters'),
     ("pool is no table", "[pools.app]", "[pools]\nsmall = 3\n[pools.app]",
      "FILE:27: pools.small: found 3, allowed a table"),
-    ("machines", "[fleet]", "[machines.rack1]\n[fleet]",
-     ("FILE:1: machines: found a setting of a later release, allowed no such table yet. This release does not have bare "
-     "metal: take the table out")),
     ("unknown table", "[hypervisors.hv1]", "[access]\n[hypervisor.x]\n[hypervisors.hv1]",
-     ("FILE:11: hypervisor: found an unknown table, allowed one of fleet, hypervisors, images, pools, access. "
+     ("FILE:11: hypervisor: found an unknown table, allowed one of fleet, hypervisors, machines, images, pools, access. "
      'Did you mean "hypervisors"?')),
     ("windows", "max_surge = 1", 'windows = [{ days = "mon" }]',
      ("FILE:24: pools.web.rollout.windows: found a setting of a later release, allowed no such key yet. This release does "
