@@ -6,7 +6,7 @@ A driver decides nothing: the engine plans, the driver does one verb at a time a
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -16,14 +16,22 @@ from fleet.core.events import Draft, Event
 from fleet.core.observed import Facts, Foreign, Health, Image, ImageRef, Leftover, Observed, Seen
 
 
+def _unheard(words: str) -> None:
+    """Nobody listens to how a verb gets on."""
+
+
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """Who acts and why. `id` names the intent in the journal; `epoch` counts daemons; `deadline` in seconds from the call."""
+    """Who acts and why. `id` names the intent in the journal; `epoch` counts daemons; `deadline` in seconds from the call.
+
+    `tell` takes a sentence on how far a long verb has come ("41 of 160 MiB, 12 MB/s, 10 s left"); it is shown, never journalled.
+    """
 
     id: str
     epoch: int
     rollout: str
     deadline: float
+    tell: Callable[[str], None] = field(default=_unheard, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

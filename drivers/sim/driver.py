@@ -80,7 +80,7 @@ class SimDriver:
             return
         world = self.world(pool)
         await self._act(
-            pool, "stage", f"stage {place}", 0, place, op, lambda: world.stage(image.ref.digest, place)
+            pool, "stage", f"stage {place}", 0, place, op, lambda: world.stage(image.ref.digest, place, pool.in_place)
         )
 
     async def birth(self, pool: Pool, order: Birth, op: Operation) -> Seen:

@@ -22,7 +22,7 @@ class Life:
     """A simulated incarnation. Times are engine time; `ready_at` and `dies_at` are infinite for "never".
 
     `fault` is the kind of fault_of(). `disks`: the data disks attached while it runs. `starts` counts boots.
-    `touched`: somebody wrote to its root by hand.
+    `touched`: somebody wrote to its root by hand. `in_place`: it lives in a slot of a machine.
     """
 
     server: str
@@ -44,6 +44,7 @@ class Life:
     starts: int = 0
     committed: bool = False
     touched: bool = False
+    in_place: bool = False
 
     @classmethod
     def conceived(cls, fleet: str, pool: Pool, order: Birth, op: Operation) -> Life:
@@ -61,6 +62,7 @@ class Life:
             "overlay" if pool.root == "ephemeral" else "read-only",
             fault_of(settings_of(pool), order.image.ref.version).kind,
             tuple(disk.name for disk in pool.data),
+            in_place=pool.in_place,
         )
 
     @property
@@ -121,7 +123,8 @@ class Life:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Life:
         """Raises KeyError, TypeError or ValueError for anything that to_json did not write."""
-        values = {name: data[name] for name in _FIELDS}
+        values = {name: data[name] for name in _FIELDS if name != "in_place"}
+        values["in_place"] = bool(data.get("in_place", False))  # files of before there were machines
         for name in ("ready_at", "dies_at"):
             values[name] = math.inf if values[name] is None else float(values[name])
         values["disks"] = tuple(str(disk) for disk in values["disks"])

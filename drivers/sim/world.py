@@ -7,6 +7,8 @@ Rules
   the birth of an unstaged image and the re-use of a number: an oracle reads them, and they must stay empty
   whatever the faults.
 - A caller with an older epoch than the newest seen is refused (I16).
+- Where servers are machines with two slots (`in_place`), one incarnation of a server runs at a time; staging overwrites
+  the idle slot; what is not committed when its dead-man fires, or dies before, gives way to the other slot by itself.
 - Everything true is on file before a change is reported to the caller.
 """
 
@@ -25,6 +27,9 @@ from fleet.core.desired import Pool
 from fleet.core.errors import AnewError, Permanent, Refused, Transient
 from fleet.core.observed import Seen
 from fleet.ports import Birth, Operation
+
+DEAD_MAN = 120.0
+"""Seconds a machine's trial may run uncommitted."""
 
 _REWRITE_AFTER = 4
 _KEPT_BREACHES = 1000
@@ -67,6 +72,8 @@ class World:
             if life is not None and life.state == "running" and life.dies_at == at:
                 life.state = "crashed"
                 self._changed(life)
+                if life.in_place and not life.committed:
+                    self._falls_back(life, at)
 
     def later(self, at: float, effect: Callable[[], object]) -> None:
         """Let `effect` happen at `at`: a request that was under way when its caller gave up."""
@@ -112,8 +119,10 @@ class World:
             self.epoch = op.epoch
             self._record.append({"epoch": op.epoch})
 
-    def stage(self, digest: str, place: str) -> None:
+    def stage(self, digest: str, place: str, in_place: bool = False) -> None:
         if (digest, place) not in self.staged:
+            if in_place:
+                self._overwrite_idle(place)
             self.staged.add((digest, place))
             self._record.append({"staged": [digest, place]})
 
@@ -160,11 +169,15 @@ class World:
             fault = fault_of(sim, life.version)
             self._disks_are_free(life)
             takes = seconds_for(sim, verb, life.server, life.number)
+            if life.in_place:
+                self._leave_other_slot(life)
             life.state, life.started_at, life.starts = "running", now, life.starts + 1
             life.ready_at = math.inf if fault.kind in ("never-healthy", "never-boots") else now + takes
             life.dies_at = now + 0.6 * takes if fault.kind == "never-boots" else math.inf
             if fault.kind == "dies-after":
                 life.dies_at = life.ready_at + fault.after
+            if life.in_place and not life.committed:
+                life.dies_at = min(life.dies_at, now + DEAD_MAN)
             asked = self._faults.death_of(life.server, life.number)
             if asked is not None:
                 life.dies_at = min(life.dies_at, now + asked)
@@ -174,6 +187,8 @@ class World:
     def commit(self, life: Life) -> None:
         if not life.committed:
             life.committed = True
+            if life.in_place and life.dies_at == life.started_at + DEAD_MAN:
+                life.dies_at = math.inf
             self._changed(life)
 
     def stop(self, life: Life) -> None:
@@ -207,6 +222,32 @@ class World:
 
     def close(self) -> None:
         self._record.close()
+
+    # -- machines with two slots ---------------------------------------------------------------------------
+
+    def _overwrite_idle(self, server: str) -> None:
+        """The slot that does not run gets another image: what it held is gone, as is an image staged there before."""
+        self.staged = {pair for pair in self.staged if pair[1] != server}
+        for life in [life for life in self.lives.values() if life.server == server and life.state != "running"]:
+            self.bury(life)
+
+    def _leave_other_slot(self, life: Life) -> None:
+        self.staged = {pair for pair in self.staged if pair[1] != life.server}
+        for other in self._siblings(life):
+            if other.state == "running":
+                other.state = "stopped" if other.committed else "crashed"
+                self._changed(other)
+
+    def _falls_back(self, life: Life, at: float) -> None:
+        """The machine boots the slot that was last committed."""
+        kept = [other for other in self._siblings(life) if other.committed and other.state == "stopped"]
+        if not kept:
+            return
+        other = max(kept, key=lambda one: one.number)
+        took = 0.0 if other.ready_at == math.inf else other.ready_at - other.started_at
+        other.state, other.started_at, other.starts = "running", at, other.starts + 1
+        other.ready_at, other.dies_at = at + took, math.inf
+        self._changed(other)
 
     # -- inside --------------------------------------------------------------------------------------------
 

@@ -90,12 +90,13 @@ class Hooks:
 
 @dataclass(frozen=True, slots=True)
 class SimSettings:
-    """The seeded world of a sim pool. faults: version -> "never-healthy" | "never-boots" | "dies-after 3s" | "writable-root"."""
+    """The seeded world of a sim pool; `in_place`: its servers are machines with two slots. faults: version -> "never-healthy" | "never-boots" | "dies-after 3s" | "writable-root"."""
 
     seed: int = 0
     boot: float = 2.0
     jitter: float = 0.3
     faults: Mapping[str, str] = field(default_factory=dict)
+    in_place: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +132,16 @@ class Pool:
         return self.machines or _names(self.name, self.servers)
 
     @property
+    def in_place(self) -> bool:
+        """True if a server is replaced on its own machine, by a boot into the other slot: old and new never run side by side."""
+        return bool(self.machines) or (self.sim is not None and self.sim.in_place)
+
+    @property
     def places(self) -> tuple[str, ...]:
         """Where its servers live. A machine is a place of its own, so that one silent machine hides no other."""
-        return self.machines or self.hypervisors or (self.driver,)
+        if self.in_place:
+            return self.server_names
+        return self.hypervisors or (self.driver,)
 
 
 @lru_cache(maxsize=256)

@@ -16,22 +16,27 @@ GUESS: Mapping[str, float] = MappingProxyType({
 })
 
 
-def _usual(durations: Mapping[str, tuple[float, ...]], settings: RolloutSettings) -> dict[str, float]:
+GUESS_OF_METAL: Mapping[str, float] = MappingProxyType({**GUESS, "preparing": 60.0, "booting": 120.0})
+"""A machine writes a slot of some gigabytes, and its firmware takes its time."""
+
+
+def _usual(durations: Mapping[str, tuple[float, ...]], settings: RolloutSettings, path: str) -> dict[str, float]:
     """step -> its usual duration, found once for all runs of a rollout."""
-    return {step: typical(durations, step, settings) for step in GUESS}
+    return {step: typical(durations, step, settings, path) for step in GUESS}
 
 
-def typical(durations: Mapping[str, tuple[float, ...]], step: str, settings: RolloutSettings) -> float:
+def typical(durations: Mapping[str, tuple[float, ...]], step: str, settings: RolloutSettings, path: str = "") -> float:
     """The usual duration of a step; proving never less than min_healthy_time."""
     known = durations.get(step, ())
-    value = _quantile(known, 0.5) if known else GUESS[step]
+    guess = GUESS_OF_METAL if path in ("in-place", "fall-back") else GUESS
+    value = _quantile(known, 0.5) if known else guess[step]
     return max(value, settings.min_healthy_time) if step == "proving" else value
 
 
 def path_seconds(path: str, target: Target | None, durations: Mapping[str, tuple[float, ...]], settings: RolloutSettings) -> float:
     """The usual duration of a whole path; a revived target needs no preparing."""
     steps = [step for step in PATHS[path] if not (step == "preparing" and target and target.kind == "revive")]
-    return sum(typical(durations, step, settings) for step in steps)
+    return sum(typical(durations, step, settings, path) for step in steps)
 
 
 def schedule(lengths: Iterable[float], slots: int) -> float:
@@ -45,7 +50,7 @@ def schedule(lengths: Iterable[float], slots: int) -> float:
 def remaining(rollout: Rollout, durations: Mapping[str, tuple[float, ...]], now: float) -> tuple[float, float, float]:
     """(eta, low, high) in seconds until every server is settled, by the spread of measured step times."""
     slots = max(1, rollout.budget.surge + rollout.budget.unavailable)
-    usual = _usual(durations, rollout.settings)
+    usual = _usual(durations, rollout.settings, next((run.planned for run in rollout.runs.values() if run.planned), ""))
     fresh: dict[tuple[str, str], float] = {}
     lengths = sorted((_left_of(run, usual, fresh, now) for run in rollout.runs.values() if not run.settled), reverse=True)
     if not lengths:
@@ -57,7 +62,7 @@ def remaining(rollout: Rollout, durations: Mapping[str, tuple[float, ...]], now:
 
 def left_of(run: Run, durations: Mapping[str, tuple[float, ...]], settings: RolloutSettings, now: float) -> float:
     """Seconds the run still needs, as things usually go."""
-    return _left_of(run, _usual(durations, settings), {}, now)
+    return _left_of(run, _usual(durations, settings, run.path), {}, now)
 
 
 def _left_of(run: Run, usual: Mapping[str, float], fresh: dict[tuple[str, str], float], now: float) -> float:

@@ -15,23 +15,28 @@ from typing import Final
 
 from fleet.core.errors import BrokenMachine
 
-FORWARD: Final = frozenset({"birth", "create-first", "delete-first"})
-BACKWARD: Final = frozenset({"put-back", "keep-old", "clear"})
+FORWARD: Final = frozenset({"birth", "create-first", "delete-first", "in-place"})
+BACKWARD: Final = frozenset({"put-back", "keep-old", "clear", "fall-back"})
+TAKES_DOWN: Final = frozenset({"delete-first", "in-place"})
+"""Paths on which the server is away from the moment its old incarnation goes until the new one is admitted."""
 
 PATHS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({
     "birth": ("preparing", "booting", "proving", "admitting"),
     "create-first": ("preparing", "booting", "proving", "admitting", "draining", "retiring"),
     "delete-first": ("preparing", "draining", "stopping", "booting", "proving", "admitting"),
+    "in-place": ("preparing", "draining", "booting", "proving", "admitting"),
     "put-back": ("stopping", "preparing", "booting", "proving", "admitting"),
+    "fall-back": ("preparing", "booting", "proving", "admitting"),
     "keep-old": ("admitting", "stopping"),
     "clear": ("stopping",),
 })
-"""put-back: the failed one is stopped, the old one comes back (only a re-birth has something to prepare). keep-old: the old one never stopped; it is admitted again
+"""in-place: one machine, two slots; preparing writes the idle one while the server serves, so it may run ahead; booting ends the
+old incarnation and tries the new one. fall-back: the machine boots the old slot again, or did so by itself. put-back: the failed one is stopped, the old one comes back (only a re-birth has something to prepare). keep-old: the old one never stopped; it is admitted again
 before the new one goes. clear: there is nothing to go back to."""
 
 ENDS: Final[Mapping[str, str]] = MappingProxyType({
-    "birth": "serving", "create-first": "serving", "delete-first": "serving",
-    "put-back": "put-back", "keep-old": "put-back", "clear": "failed",
+    "birth": "serving", "create-first": "serving", "delete-first": "serving", "in-place": "serving",
+    "put-back": "put-back", "fall-back": "put-back", "keep-old": "put-back", "clear": "failed",
 })
 """The server's state once the path is walked."""
 

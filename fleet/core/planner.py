@@ -16,7 +16,7 @@ from fleet.core.lifecycle import FORWARD, move
 from fleet.core.observed import Seen
 from fleet.core.runs import Bench, advance, again, enter_next, forward_path, redirect, settle
 from fleet.core.sight import Sight, span
-from fleet.core.slots import Slots
+from fleet.core.slots import Slots, ahead, revives
 from fleet.core.state import Rollout, Run, Target
 
 HOUSEKEEPING_DEADLINE = 120.0
@@ -202,7 +202,10 @@ def _work(sight: Sight, rollout: Rollout) -> Decision:
     actions: list[Action] = []
     waits: dict[str, Wait] = {}
     for run in [run for run in rollout.runs.values() if run.active]:
-        _sort_in(advance(bench, run), run, notes, actions, waits)
+        step = advance(bench, run)
+        if isinstance(step, Action) and ahead(run) and step.step != "preparing":
+            slots.take(run)
+        _sort_in(step, run, notes, actions, waits)
     if notes:
         return Decision(notes=tuple(notes))
     _start_more(bench, notes, actions, waits)
@@ -221,16 +224,18 @@ def _sort_in(step: Draft | Action | Wait, run: Run, notes: list[Draft], actions:
 
 
 def _start_more(bench: Bench, notes: list[Draft], actions: list[Action], waits: dict[str, Wait]) -> None:
-    blocked = _closed(bench.rollout)
+    def blocked(run: Run) -> str:
+        return _closed(bench.rollout, run)
+
     candidates, held = _candidates(bench), bench.sight.held
     if held:
         notes += [settle(bench.rollout, run, "skipped", f"held: {bench.sight.known(run.server).held}") for run in candidates if run.server in held]
         candidates = [run for run in candidates if run.server not in held]
     for position, run in enumerate(candidates):
-        if position - len(actions) >= NAMED_WAITS and bench.slots.full:
+        if position - len(actions) >= NAMED_WAITS and bench.slots.shut(run):
             waits.update(dict.fromkeys((other.server for other in candidates[position:]), THEIR_TURN))
             break
-        reason = blocked or _not_yet(bench, run) or bench.slots.refusal(run)
+        reason = blocked(run) or _not_yet(bench, run) or bench.slots.refusal(run)
         if reason:
             waits[run.server] = Wait(reason)
             continue
@@ -250,17 +255,22 @@ def _candidates(bench: Bench) -> list[Run]:
     return waiting
 
 
-def _closed(rollout: Rollout) -> str:
-    """"" if servers may start in this state, else why not."""
-    if rollout.state == "awaiting-promotion":
+def _closed(rollout: Rollout, run: Run) -> str:
+    """"" if the server may start in this state, else why not. A machine is prepared while others prove themselves."""
+    if rollout.state == "awaiting-promotion" and not _prepares(run):
         return "waits for a person to promote the canaries"
     if rollout.state == "paused":
         return f"paused: {rollout.reason}"
     return ""
 
 
+def _prepares(run: Run) -> bool:
+    """True if the run begins with what takes nothing away."""
+    return run.path == "in-place" and not revives(run)
+
+
 def _not_yet(bench: Bench, run: Run) -> str:
-    if bench.rollout.state == "canary" and not run.canary and not run.reverting and run.path in FORWARD:
+    if bench.rollout.state == "canary" and not run.canary and not run.reverting and run.path in FORWARD and not _prepares(run):
         return "waits for the canaries"
     if not bench.fresh(run):
         return "looking at what is there"

@@ -18,6 +18,7 @@ from fleet.core.codec import image_out, run_out, settings_out
 from fleet.core.desired import RolloutSettings
 from fleet.core.errors import Invalid, Refused
 from fleet.core.estimate import path_seconds, schedule
+from fleet.core.lifecycle import TAKES_DOWN
 from fleet.core.observed import ImageRef, Seen
 from fleet.core.sight import Sight, span
 from fleet.core.state import Run, Target
@@ -132,7 +133,7 @@ def _judge(sight: Sight, ask: Ask, name: str) -> Run:
     strays = [seen for seen in sight.by_server.get(name, {}).values() if seen.state == "running"]
     if serving is None and strays:
         stray = max(strays, key=lambda seen: seen.number)
-        return replace(run, target=target, source=stray.number, home=sight.image_of(stray), planned="delete-first",
+        return replace(run, target=target, source=stray.number, home=sight.image_of(stray), planned="in-place" if sight.pool.in_place else "delete-first",
                        reason=f"incarnation {stray.number} runs, but is not in service")
     if serving is None:
         why = "absent" if not sight.by_server.get(name) else "not running"
@@ -192,7 +193,7 @@ def _spread_canaries(runs: list[Run], count: int) -> list[Run]:
 
 def _choose_paths(sight: Sight, ask: Ask, limits: budget.Budget, runs: Iterable[Run]) -> list[Run]:
     """Create first where the driver can and the budget allows extra ones; both kinds in proportion where it allows both."""
-    create = limits.surge if ask.surge and not sight.pool.data else 0
+    create = limits.surge if ask.surge and not sight.pool.data and not sight.pool.in_place else 0
     delete = limits.unavailable
     if create == 0 and delete == 0:
         raise Refused("the budget allows only extra servers, and this pool cannot run old and new side by side; set max_unavailable to 1 or more",
@@ -205,7 +206,8 @@ def _choose_paths(sight: Sight, ask: Ask, limits: budget.Budget, runs: Iterable[
         if run.planned:
             out.append(replace(run, path=run.planned))
             continue
-        path = "create-first" if turn % (create + delete) < create else "delete-first"
+        down = "in-place" if sight.pool.in_place else "delete-first"
+        path = "create-first" if turn % (create + delete) < create else down
         turn += 1
         out.append(replace(run, planned=path, path=path))
     return out
@@ -221,7 +223,7 @@ def _sum_up(sight: Sight, ask: Ask, limits: budget.Budget, order: list[Run], *, 
     durations = sight.pool_state.durations
     each = tuple(path_seconds(run.planned, run.target, durations, ask.settings) if run.planned else 0.0 for run in order)
     slots = limits.surge + limits.unavailable
-    deleting = sum(run.planned == "delete-first" for run in acting)
+    deleting = sum(run.planned in TAKES_DOWN for run in acting)
     image_from = _from(sight, acting)
     return Plan(
         pool=sight.pool.name, kind=ask.kind, image_from=image_from, image_to=ask.image, settings=ask.settings, budget=limits,

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from fleet.core.codec import target_out
 from fleet.core.decision import Action, Wait
 from fleet.core.events import Draft
-from fleet.core.lifecycle import BACKWARD, ENDS, FORWARD, SETTLED, STEP_DEADLINES, VERBS, next_step
+from fleet.core.lifecycle import BACKWARD, ENDS, FORWARD, SETTLED, STEP_DEADLINES, TAKES_DOWN, VERBS, next_step
 from fleet.core.observed import Seen
 from fleet.core.sight import Sight, span
-from fleet.core.slots import Slots
+from fleet.core.slots import Slots, ahead
 from fleet.core.state import Rollout, Run, Target
 
 GRACE = 10.0
@@ -45,7 +45,7 @@ def advance(bench: Bench, run: Run) -> Step:
     if run.step == "preparing" and _turned(bench.rollout, run):
         return settle(bench.rollout, run, "skipped", "not touched, it serves what it did")
     if run.server in bench.sight.busy:
-        return Wait(run.reason or run.step, run.since + deadline_of(run.step, bench.rollout), "the step fails")
+        return Wait(run.reason or run.step, run.since + deadline_of(run.step, run.path, bench.rollout), "the step fails")
     if not bench.fresh(run):
         return Wait("looking at what is there")
     away = bench.sight.unreachable(run.server)
@@ -62,9 +62,13 @@ def advance(bench: Bench, run: Run) -> Step:
     return _begin(bench, run, run.step, op=run.op)
 
 
-def deadline_of(step: str, rollout: Rollout) -> float:
-    """Seconds a step's verb may take."""
-    return rollout.settings.drain_deadline if step == "draining" else STEP_DEADLINES.get(step, 60.0)
+def deadline_of(step: str, path: str, rollout: Rollout) -> float:
+    """Seconds a step's verb may take. A machine's boot is part of what healthy_deadline allows (drivers.md, step 8)."""
+    if step == "draining":
+        return rollout.settings.drain_deadline
+    if step == "booting" and path in ("in-place", "fall-back"):
+        return rollout.settings.healthy_deadline
+    return STEP_DEADLINES.get(step, 60.0)
 
 
 def _turned(rollout: Rollout, run: Run) -> bool:
@@ -84,12 +88,12 @@ def _emptied(run: Run) -> bool:
     """True if we stopped the incarnation that served, so that standing still would keep the server down."""
     if run.path in BACKWARD:
         return True
-    return run.path == "delete-first" and run.step in ("stopping", "booting", "proving", "admitting")
+    return run.path in TAKES_DOWN and run.step in ("stopping", "booting", "proving", "admitting")
 
 
 def _drained(run: Run) -> bool:
     """True if the pool's hook has taken the server out of service already: a pause must not leave it there."""
-    return run.path == "delete-first" and run.step == "draining"
+    return run.path in TAKES_DOWN and run.step == "draining"
 
 
 def _past_admission(run: Run) -> bool:
@@ -129,9 +133,21 @@ def _gate(bench: Bench, run: Run, step: str) -> Step | None:
     if run.path == "delete-first" and step in ("draining", "stopping") and run.step in ("waiting", "preparing", "draining"):
         reason = bench.slots.may_take_down(run.server)
         return Wait(reason) if reason else None
+    if run.path == "in-place" and step in ("draining", "booting") and run.step in ("waiting", "preparing"):
+        reason = _not_its_turn(bench, run) or bench.slots.may_go_on(run)
+        return Wait(reason) if reason else None
     if run.path == "create-first" and step in ("draining", "retiring") and run.target is not None:
         return _still_healthy(bench, run)
     return None
+
+
+def _not_its_turn(bench: Bench, run: Run) -> str:
+    """"" or the rollout's own gate before which a prepared machine stands."""
+    if run.canary or run.reverting:
+        return ""
+    if bench.rollout.state == "canary":
+        return "prepared, waits for the canaries"
+    return "prepared, waits for a person to promote the canaries" if bench.rollout.state == "awaiting-promotion" else ""
 
 
 def _still_healthy(bench: Bench, run: Run) -> Step | None:
@@ -153,7 +169,7 @@ def _begin(bench: Bench, run: Run, step: str, op: str = "") -> Action:
     if verb == "birth" and run.target is not None:
         verb = run.target.kind
     return Action(server=run.server, step=step, verb=verb, number=-1 if number is None else number, path=run.path, reason=_doing(run, step),
-                  rollout=bench.rollout.id, place=run.place, target=run.target, op=op, deadline=deadline_of(step, bench.rollout))
+                  rollout=bench.rollout.id, place=run.place, target=run.target, op=op, deadline=deadline_of(step, run.path, bench.rollout))
 
 
 def _doing(run: Run, step: str) -> str:
@@ -161,7 +177,7 @@ def _doing(run: Run, step: str) -> str:
     version = run.target.image.version if run.target else "?"
     number = run.target.number if run.target else 0
     return {
-        "preparing": f"bringing image {version} to {run.place}",
+        "preparing": f"bringing image {version} to {run.place}" + (", it serves on" if run.path == "in-place" else ""),
         "draining": f"draining incarnation {run.source}",
         "stopping": f"stopping incarnation {run.source}, kept",
         "booting": f"{'starting retained' if run.target and run.target.kind == 'revive' else 'booting'} incarnation {number}, image {version}",
@@ -235,6 +251,8 @@ def way_back(bench: Bench, run: Run, why: str) -> Draft:
     old = sight.seen(run.server, run.source)
     if run.phase == "failed" and run.step in ("draining", "retiring") and sight.known(run.server).admitted == new and sight.healthy(run.server, new):
         return _not_cleared(bench, run, old, why)
+    if run.path == "in-place":
+        return _own_way_back(bench, run, old, why, back)
     if old is not None and old.state == "running":
         target = Target("revive", old.number, sight.image_of(old))
         if sight.known(run.server).admitted != new or not sight.healthy(run.server, new):
@@ -250,6 +268,23 @@ def way_back(bench: Bench, run: Run, why: str) -> Draft:
     if run.home is not None and run.action == "replace":
         return redirect(rollout, run, "put-back", why, source=new, target=Target("birth", sight.highest(run.server) + 1, run.home), reverting=back)
     return redirect(rollout, run, "clear", why, source=new)
+
+
+def _own_way_back(bench: Bench, run: Run, old: Seen | None, why: str, back: bool) -> Draft:
+    """A machine goes back to its old slot, unless it never left it. That it may have gone back by itself is found by the verb."""
+    new = run.target.number if run.target else None
+    if ahead(run):
+        return settle(bench.rollout, run, "put-back", f"not touched, it serves what it did: {why}")
+    if back and run.step == "admitting" and bench.sight.healthy(run.server, new):
+        return settle(bench.rollout, run, "quarantined", f"it answers, but could not be admitted: {why}")
+    if old is not None and old.state in ("running", "stopped"):
+        target = Target("revive", old.number, bench.sight.image_of(old))
+        path = "keep-old" if run.step == "draining" else "fall-back"
+        return redirect(bench.rollout, run, path, why, source=new, target=target, reverting=back)
+    if run.home is not None and run.home.digest in bench.sight.images:
+        target = Target("birth", bench.sight.highest(run.server) + 1, run.home)
+        return redirect(bench.rollout, run, "fall-back", f"its old slot is gone, born anew: {why}", source=new, target=target, reverting=back)
+    return settle(bench.rollout, run, "quarantined", f"could not be put back, its old slot is gone and its image is not catalogued: {why}")
 
 
 def _not_cleared(bench: Bench, run: Run, old: Seen | None, why: str) -> Draft:
@@ -270,17 +305,17 @@ def _second_way(bench: Bench, run: Run, why: str) -> Draft:
     sight, rollout = bench.sight, bench.rollout
     if run.step == "admitting" and run.target is not None and sight.healthy(run.server, run.target.number):
         return settle(rollout, run, "quarantined", f"it answers, but could not be admitted: {why}")
-    if run.path != "put-back" or run.target is None or run.step == "stopping":
+    if run.path not in ("put-back", "fall-back") or run.target is None or run.step == "stopping":
         return settle(rollout, run, "quarantined", f"could not be put back: {why}")
     failed = run.target.number
     if run.target.kind == "revive" and run.attempts < MOST_ATTEMPTS and run.target.image.digest in sight.images:
         target = Target("birth", sight.highest(run.server) + 1, run.target.image)
-        return redirect(rollout, run, "put-back", f"the old incarnation did not come back ({why}), born anew", source=failed, target=target,
+        return redirect(rollout, run, run.path, f"the old incarnation did not come back ({why}), born anew", source=failed, target=target,
                         reverting=run.reverting)
     last = sight.seen(run.server, sight.known(run.server).admitted)
     if run.reverting and run.target.kind == "birth" and run.attempts < MOST_ATTEMPTS and last is not None and last.number != failed:
         target = Target("revive", last.number, sight.image_of(last))
-        return redirect(rollout, run, "put-back", f"not born anew ({why}), back to the last one in service", source=failed, target=target,
+        return redirect(rollout, run, run.path, f"not born anew ({why}), back to the last one in service", source=failed, target=target,
                         reverting=run.reverting)
     return settle(rollout, run, "quarantined", f"could not be put back: {why}")
 
@@ -301,6 +336,8 @@ def forward_path(sight: Sight, rollout: Rollout, run: Run) -> str:
     """The path by which a server that serves is replaced in this rollout."""
     if run.planned != "birth":
         return run.planned
+    if sight.pool.in_place:
+        return "in-place"
     return "create-first" if rollout.budget.surge and not sight.pool.data else "delete-first"
 
 

@@ -158,7 +158,7 @@ def longest_gap(pool: Pool, incarnations: int) -> float:
 
 def home_place(pool: Pool, server: str) -> str:
     """Servers take turns among the hypervisors, so that failure domains are even."""
-    if pool.machines:
+    if pool.in_place:
         return server
     if not pool.hypervisors:
         return pool.driver

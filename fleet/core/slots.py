@@ -9,8 +9,13 @@ from __future__ import annotations
 from functools import cached_property
 from heapq import nsmallest
 
+from fleet.core.lifecycle import TAKES_DOWN
 from fleet.core.sight import Sight
 from fleet.core.state import Rollout, Run
+
+
+AHEAD = 8
+"""So many machines are prepared at once, while they serve: their images are brought and written to the idle slot."""
 
 
 class Slots:
@@ -21,7 +26,9 @@ class Slots:
         self._budget = rollout.budget
         self._whole = rollout.whole
         self._runs = rollout.runs.keys()
-        self._active = {run.server: run for run in rollout.runs.values() if run.active}
+        active = {run.server: run for run in rollout.runs.values() if run.active}
+        self._ahead = {name: run for name, run in active.items() if ahead(run)}
+        self._active = {name: run for name, run in active.items() if name not in self._ahead}
         self._taken: dict[str, Run] = {}
         self._named = (-1, "")
         self._rolling_back = rollout.state == "rolling-back"
@@ -40,19 +47,28 @@ class Slots:
 
         Servers that the fleet file gained after a whole-pool rollout began were never there to be missed.
         """
-        taken_down = {name for name, run in self._active.items() if run.path in ("delete-first", "put-back")}
+        taken_down = {name for name, run in self._active.items() if run.path in TAKES_DOWN or run.path in ("put-back", "fall-back")}
         known = self._sight.missing & self._runs if self._whole else self._sight.missing
         return set(known) | taken_down
 
     @property
     def in_flight(self) -> int:
-        """Runs begun and not settled, those of this decision included."""
+        """Runs begun and not settled, those of this decision included. A machine that is only prepared ahead holds no place yet."""
         return len(self._active) + len(self._taken)
 
     @property
     def full(self) -> bool:
         """True if no further run of any kind may start."""
         return self.in_flight >= self._budget.surge + self._budget.unavailable
+
+    def shut(self, run: Run) -> bool:
+        """True if no run of this kind may start now, whoever it is."""
+        return self._preparing >= AHEAD if run.path == "in-place" else self.full
+
+    @property
+    def _preparing(self) -> int:
+        """Machines being prepared ahead, those of this decision included."""
+        return sum(run.phase not in ("done", "failed") for run in self._ahead.values())
 
     def _full_for(self, run: Run) -> bool:
         """Who stands before the gate, untouched, makes way for a server that is missing: each would wait for the other."""
@@ -62,7 +78,11 @@ class Slots:
         return self.in_flight - standing >= self._budget.surge + self._budget.unavailable
 
     def take(self, run: Run) -> None:
-        """Book the run's place."""
+        """Book the run's place; one that is to be prepared ahead takes its place only when it goes on."""
+        if run.path == "in-place" and run.step == "waiting" and not revives(run):
+            self._ahead[run.server] = run
+            return
+        self._ahead.pop(run.server, None)
         self._taken[run.server] = run
         if run.path == "create-first":
             self.extra.add(run.server)
@@ -74,15 +94,25 @@ class Slots:
         limits = self._budget
         if self._sight.unknown(run.server):
             return "waits: its health is not known yet"
+        if run.path == "in-place" and not revives(run):
+            return f"waits: {AHEAD} others are being prepared" if self.shut(run) else ""
         if self._full_for(run):
             return f"waits: {self._full()} used by {self._names()}"
         if run.path == "create-first":
             if len(self.extra - {run.server}) >= limits.surge:
                 return f"waits: extra {len(self.extra)} of {limits.surge} used by {_some(self.extra)}"
             return "" if run.server in self.missing or run.canary else self._below_minimum()
-        if run.path == "delete-first":
+        if run.path in TAKES_DOWN:
             return self.may_take_down(run.server)
         return ""
+
+    def may_go_on(self, run: Run) -> str:
+        """"" if a machine that was prepared ahead may be taken down now, else the reason why not."""
+        if self._sight.unknown(run.server):
+            return "waits: its health is not known yet"
+        if self._full_for(run):
+            return f"waits: {self._full()} used by {self._names()}"
+        return self.may_take_down(run.server)
 
     def may_take_down(self, server: str) -> str:
         """"" if the server may be stopped now without breaking the promise, else the reason why not."""
@@ -90,8 +120,8 @@ class Slots:
         if self._sight.unknown(server):
             return "waits: its health is not known yet"
         if server in self._sight.missing:
-            mine = [run for run in (*self._active.values(), *self._taken.values())
-                    if run.path == "delete-first" and run.server != server and not _standing(run)]
+            begun = [run for run in self._active.values() if not _standing(run)]
+            mine = [run for run in (*begun, *self._taken.values()) if run.path in TAKES_DOWN and run.server != server]
             return "" if len(mine) < max(1, limits.unavailable) else f"waits: missing {len(mine)} of {limits.unavailable} used by {self._names()}"
         others = self.missing - {server}
         if len(others) + 1 > limits.unavailable:
@@ -118,6 +148,16 @@ class Slots:
 def _standing(run: Run) -> bool:
     """True for a run before the gate of its first step that takes something away."""
     return run.path == "delete-first" and run.step == "preparing" and run.phase == "done"
+
+
+def ahead(run: Run) -> bool:
+    """True for a machine whose idle slot is being written, or is written, while it serves: nothing was taken away yet."""
+    return run.path == "in-place" and run.step == "preparing"
+
+
+def revives(run: Run) -> bool:
+    """True if the target is retained, so that there is nothing to prepare."""
+    return run.target is not None and run.target.kind == "revive"
 
 
 def _some(names: set[str]) -> str:

@@ -17,7 +17,7 @@ from fleet.core.decision import Action
 from fleet.core.errors import AnewError, Permanent, Transient
 from fleet.core.events import Draft
 from fleet.core.observed import Image, Seen
-from fleet.core.printable import last_words
+from fleet.core.printable import last_words, printable
 from fleet.engine.hooks import run_hook
 from fleet.engine.pulse import Pulse
 from fleet.engine.record import Record
@@ -52,6 +52,7 @@ class Actor:
         self.epoch = epoch
         self.folder = folder
         self.pulse = pulse
+        self.told: Callable[[PoolView, str], None] = lambda view, server: None
 
     async def begin(self, view: PoolView, actions: tuple[Action, ...], tasks: asyncio.TaskGroup, images: Mapping[str, Image]) -> None:
         """Write the intents in one commit, then start the verbs. An action with `op` takes up an earlier daemon's intent."""
@@ -83,6 +84,7 @@ class Actor:
         else:
             await self._done(view, action, outcome)
         view.busy.discard(action.server)
+        view.told.pop(action.server, None)
         view.wake()
 
     async def _until_deadline(self, view: PoolView, action: Action, images: Mapping[str, Image]) -> Outcome:
@@ -94,7 +96,8 @@ class Actor:
             left = max(0.1, ends - self.clock.now())
             try:
                 async with asyncio.timeout(left + (DRAIN_MARGIN if action.verb == "drain" else 0.0)):
-                    return await self._verb(view, action, Operation(action.op, self.epoch, action.rollout, left), images)
+                    op = Operation(action.op, self.epoch, action.rollout, left, lambda words: self._told(view, action, words))
+                    return await self._verb(view, action, op, images)
             except TimeoutError:
                 if self.pulse.check() != gaps:
                     continue
@@ -105,6 +108,11 @@ class Actor:
                 if self.clock.now() + error.retry_after >= ends and self.pulse.check() == gaps:
                     raise Permanent(f"{error} (tried for {action.deadline:g}s)") from error
                 await self.clock.sleep(error.retry_after)
+
+    def _told(self, view: PoolView, action: Action, words: str) -> None:
+        """A driver says how far it has come. For the screen only: it is at most what a host claims."""
+        view.told[action.server] = f"{action.reason}: {printable(words, 120)}"
+        self.told(view, action.server)
 
     async def _verb(self, view: PoolView, action: Action, op: Operation, images: Mapping[str, Image]) -> Outcome:
         verbs: Mapping[str, Callable[[PoolView, Action, Operation, Mapping[str, Image]], Awaitable[Outcome]]] = {
@@ -173,6 +181,8 @@ class Actor:
         number = outcome.seen.number if outcome.seen else action.number
         seen = None if outcome.gone else outcome.seen or view.find(action.server, number)
         view.confirm(events[-1].at, action.server, number, seen)
+        if action.path in ("in-place", "fall-back"):  # the boot that began one incarnation ended the other
+            view.look.set()
 
     async def _failed(self, view: PoolView, action: Action, error: str) -> None:
         words = await self.last_words(view, action.server, action.number) if action.verb in ("birth", "revive") else ""

@@ -54,6 +54,7 @@ class Engine:
         self.pulse = Pulse(clock)
         self.actor = Actor(record, drivers, clock, rng, epoch, folder, self.pulse)
         self.watch = Watch(record, drivers, probes, clock, lambda view, server: self.hub.changed(view.pool.name, server))
+        self.actor.told = lambda view, server: self.hub.changed(view.pool.name, server)
         self.refresh_images()
         record.listen(self._heard)
 
@@ -195,14 +196,14 @@ class Engine:
         view = self.views.get(pool)
         if view is None:
             return
-        sight = self.sight(view)
+        sight, waits = self.sight(view), view.shown_waits()
         names = view.pool.server_names if "" in servers else [name for name in view.pool.server_names if name in servers]
         for name in names:
-            yield "server", name, present.server_row(sight, name, view.waits)
+            yield "server", name, present.server_row(sight, name, waits)
         yield "pool", pool, present.pool_row(sight, self.newest(view.pool), view.trouble)
         rollout = sight.rollout or self.last_rollout(pool)
         if rollout is not None:
-            yield "rollout", rollout.id, present.rollout_row(sight, rollout, view.waits, only=set(names))
+            yield "rollout", rollout.id, present.rollout_row(sight, rollout, waits, only=set(names))
 
     def last_rollout(self, pool: str) -> Rollout | None:
         """The pool's most recent rollout that is still remembered."""

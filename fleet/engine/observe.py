@@ -173,7 +173,9 @@ class Watch:
         """True while we are stopping this incarnation: that it falls silent is no news."""
         rollout = self.record.state.active(view.pool.name)
         run = rollout.runs.get(key[0]) if rollout else None
-        return run is not None and run.step in ("stopping", "retiring") and run.source == key[1]
+        if run is None or run.source != key[1]:
+            return False
+        return run.step in ("stopping", "retiring") or (run.step == "booting" and run.path in ("in-place", "fall-back"))
 
     def _gap(self, view: PoolView) -> float:
         """So long without a look, and the healthy time starts anew."""

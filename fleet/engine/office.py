@@ -72,11 +72,11 @@ class EngineOffice:
         for view in engine.views.values():
             sight = engine.sight(view)
             row = present.pool_row(sight, engine.newest(view.pool), view.trouble)
-            row["servers"] = [present.server_row(sight, name, view.waits) for name in view.pool.server_names]
+            row["servers"] = [present.server_row(sight, name, view.shown_waits()) for name in view.pool.server_names]
             pools.append(row)
             last = sight.rollout or engine.last_rollout(view.pool.name)
             if last is not None:
-                rollouts.append(present.rollout_row(sight, last, view.waits))
+                rollouts.append(present.rollout_row(sight, last, view.shown_waits()))
         return {"schema_version": 1, "fleet": engine.desired.fleet, "generation": state.generation, "seq": state.seq,
                 "now": present.moment(engine.clock.now()), "read_only": self._read_only(), "you": self._you(caller),
                 "pools": pools, "rollouts": rollouts}
@@ -94,7 +94,7 @@ class EngineOffice:
         view = engine.views.get(rollout.pool)
         if view is None:
             raise Refused(f"pool {rollout.pool} of rollout {rollout.id} is not in the fleet file any more", where=rollout.id)
-        return present.rollout_row(engine.sight(view), rollout, view.waits if not rollout.ended else {})
+        return present.rollout_row(engine.sight(view), rollout, view.shown_waits() if not rollout.ended else {})
 
     def rollouts(self) -> list[Row]:
         """Newest first."""
@@ -124,8 +124,8 @@ class EngineOffice:
         if serving is not None and (found := sight.facts.get((name, serving.number))):
             facts = {"root": found.root, "version": found.version, "os": found.os, "boot_id": found.boot_id, "note": found.note}
         run = sight.rollout.runs.get(name) if sight.rollout else None
-        return {**present.server_row(sight, name, view.waits), "facts": facts, "incarnations": past,
-                "run": present.run_row(sight, sight.rollout, run, view.waits) if run and sight.rollout else None}
+        return {**present.server_row(sight, name, view.shown_waits()), "facts": facts, "incarnations": past,
+                "run": present.run_row(sight, sight.rollout, run, view.shown_waits()) if run and sight.rollout else None}
 
     # --- images
 

@@ -104,7 +104,7 @@ def run_row(sight: Sight, rollout: Rollout, run: Run, waits: Mapping[str, Wait])
     wait = waits.get(run.server)
     deadline = None
     if run.active and not rollout.ended and not (wait and rollout.state == "paused"):
-        limit = run.booted_at + rollout.settings.healthy_deadline if run.step == "proving" else run.since + deadline_of(run.step, rollout)
+        limit = run.booted_at + rollout.settings.healthy_deadline if run.step == "proving" else run.since + deadline_of(run.step, run.path, rollout)
         deadline = moment(limit)
     step = "skipped" if run.action == "skip" else "held" if run.action == "hold" else run.step
     return {
@@ -208,6 +208,8 @@ def _summary(sight: Sight, plan: Plan) -> list[str]:
         at_once.append(f"{plan.budget.surge} extra at a time")
     if plan.budget.unavailable and any(run.planned == "delete-first" for run in plan.acting):
         at_once.append(f"{plan.budget.unavailable} missing at a time")
+    if any(run.planned == "in-place" for run in plan.acting):
+        at_once.append(f"{plan.budget.unavailable} restarting at a time, images brought beforehand")
     decide = "" if not canaries else f", {canaries} canar{'ies' if canaries > 1 else 'y'} then " + (
         "it goes on by itself" if plan.settings.promotion == "auto" or plan.kind == "birth" else "you decide")
     first = f"{count} server{'s' if count > 1 else ''}" + (", " + " and ".join(at_once) if at_once else "") + f", {plan.settings.order} first{decide}"

@@ -21,7 +21,7 @@ Key = tuple[str, int]
 
 @dataclass(slots=True)
 class PoolView:
-    """`looked`: server -> engine time of the last confirmed outcome; a slower observation never overwrites it."""
+    """`told`: server -> how far the verb under way has come. `looked`: server -> engine time of the last confirmed outcome; a slower observation never overwrites it."""
 
     pool: Pool
     observed: Observed | None = None
@@ -31,6 +31,7 @@ class PoolView:
     busy: set[str] = field(default_factory=set)
     looked: dict[str, float] = field(default_factory=dict)
     waits: Mapping[str, Wait] = field(default_factory=dict)
+    told: dict[str, str] = field(default_factory=dict)
     trouble: str = ""
     halt: str = ""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -78,6 +79,12 @@ class PoolView:
             rest.append(seen)
         self.observed = replace(self.observed, incarnations=tuple(rest))
         self._forget()
+
+    def shown_waits(self) -> Mapping[str, Wait]:
+        """The waits with how far each verb has come, for people."""
+        if not self.told:
+            return self.waits
+        return {**self.waits, **{name: replace(wait, reason=words) for name, words in self.told.items() if (wait := self.waits.get(name))}}
 
     def find(self, server: str, number: int) -> Seen | None:
         """The incarnation as last observed."""
