@@ -1,7 +1,8 @@
 """Finds drivers, probes and the TUI by entry-point name, so that `fleet` imports none of them.
 
-Groups: `anew.drivers`, `anew.probes` (both: a factory that takes Surroundings) and `anew.tui` (a function that takes the
-socket's path and text options, and returns an exit code). Nothing is imported before it is asked for: the scan of installed distributions
+Groups: `anew.drivers`, `anew.probes` (both: a factory that takes Surroundings), `anew.tui` (a function that takes the
+socket's path and text options, and returns an exit code) and `anew.connect` (a `Connector`: what a host shows of itself).
+Nothing is imported before it is asked for: the scan of installed distributions
 costs several starts of Python, so commands that need no entry point must not import this module.
 """
 
@@ -9,19 +10,36 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
+from fleet.core.desired import Desired
 from fleet.core.errors import Permanent
 from fleet.ports import DriverFactory, ProbeFactory
 
 DRIVERS = "anew.drivers"
 PROBES = "anew.probes"
 TUI = "anew.tui"
+CONNECT = "anew.connect"
 
-_WORD = {DRIVERS: "driver", PROBES: "health probe", TUI: "terminal UI"}
+_WORD = {DRIVERS: "driver", PROBES: "health probe", TUI: "terminal UI", CONNECT: "way to reach hosts"}
 _REMEDY = {
     "libvirt": "install libvirt's Python binding: apt install libvirt-dev pkg-config gcc, then pip install 'anew[libvirt]'",
 }
+
+
+class Connector(Protocol):
+    """Looks at a host's SSH identity without a daemon. Keys are "TYPE BASE64", times in seconds; `Any` is a way to a jump host."""
+
+    async def shown(self, host: str, port: int, deadline: float, jump: Any = None, identities: str = "") -> str:
+        """The host key shown at an address. Nothing is authenticated there; to a jump host it is, with its key, else with anew's
+        from the folder `identities` (STATE/identities).
+        """
+
+    def remote_of(self, name: str, desired: Desired) -> Any:
+        """What `jump` takes: a machine of the fleet file. Refused if it has no pinned host key."""
+
+    def fingerprint(self, key: str) -> str:
+        """ "ssh-ed25519 SHA256:…": what people compare. Refused if it is no public key."""
 
 
 def names(group: str) -> tuple[str, ...]:
@@ -42,6 +60,11 @@ def load_probe(name: str) -> ProbeFactory:
 def load_tui() -> Callable[[str, Mapping[str, str]], int]:
     """The function that opens the terminal UI on a socket's path, with its options by name."""
     return cast("Callable[[str, Mapping[str, str]], int]", _load(TUI, "app"))
+
+
+def load_connector() -> Connector:
+    """What can look at a host's SSH identity."""
+    return cast(Connector, _load(CONNECT, "ssh"))
 
 
 def _find(group: str, name: str) -> EntryPoint:

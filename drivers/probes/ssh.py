@@ -1,19 +1,20 @@
 """`ssh = "systemctl is-system-running"`: a command run on the server itself, over a session with its pinned
-host key.
+host key: a guest's is the one anew gave it, a machine's the one in the fleet file.
 
 Its output never decides, only its exit code does: what a server prints is its own word.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
-from drivers.identity import IdentityStore
 from drivers.probes.words import OUTPUT_CAP, Unreachable, host_port, took, words
-from drivers.ssh import Remote, SshSessions
-from fleet.core.desired import HealthCheck, Pool
+from drivers.remotes import Remote, remote_of
+from drivers.ssh import SshSessions
+from drivers.warm import shared
+from fleet.core.desired import Desired, HealthCheck, Pool
 from fleet.core.errors import AnewError
 from fleet.core.observed import Seen
 from fleet.ports import Clock, Surroundings
@@ -24,35 +25,38 @@ class SshProbe:
 
     kind = "ssh"
 
-    def __init__(self, sessions: SshSessions, clock: Clock) -> None:
+    def __init__(self, sessions: SshSessions, clock: Clock, desired: Desired | None = None) -> None:
         self._sessions = sessions
         self._clock = clock
+        self._desired = desired
 
     async def check(self, pool: Pool, check: HealthCheck, seen: Seen) -> tuple[bool, str]:
         command = str(check.options.get("command") or "true")
-        user = str(check.options.get("user") or pool.ssh_user)
         begun = self._clock.now()
         try:
-            host, port = host_port(seen.address)
-            answer = await self._sessions.run(
-                Remote(seen.server, host, port, user), command, check.deadline, OUTPUT_CAP
-            )
+            remote = self._remote(pool, seen, str(check.options.get("user") or ""))
+            answer = await self._sessions.run(remote, command, check.deadline, OUTPUT_CAP)
         except Unreachable as problem:
             passed, said = False, str(problem)
         except AnewError as problem:
             passed, said = False, problem.message
         else:
-            line = answer.output.decode("utf-8", "replace").strip().split("\n")[0][:120]
+            spoken = answer.output.strip() or answer.errors.strip()
+            line = spoken.decode("utf-8", "replace").split("\n")[0][:120]
             ended = f"exit {answer.status}" if answer.status is not None else "ended without an exit code"
             passed, said = answer.status == 0, f"{ended}: {line}" if line else ended
         return passed, words(f"ssh: {said} in {took(self._clock.now() - begun)}")
+
+    def _remote(self, pool: Pool, seen: Seen, user: str) -> Remote:
+        if self._desired is not None and seen.place in self._desired.machines:
+            machine = remote_of(seen.place, self._desired)
+            return replace(machine, user=user or machine.user)
+        host, port = host_port(seen.address)
+        return Remote(seen.server, host, port, user or pool.ssh_user)
 
 
 @asynccontextmanager
 async def make(around: Surroundings) -> AsyncIterator[SshProbe]:
     """The `anew.probes` entry point."""
-    sessions = SshSessions(IdentityStore(os.path.join(around.state_dir, "identities")))
-    try:
-        yield SshProbe(sessions, around.clock)
-    finally:
-        await sessions.close()
+    async with shared(around) as sessions:
+        yield SshProbe(sessions, around.clock, around.desired)

@@ -98,7 +98,8 @@ async def test_commands_share_one_warm_connection(store: IdentityStore, sessions
         assert (first.status, first.output) == (0, b"")
         assert all(one.status == 0 for one in rest)
         assert (await sessions.run(remote(port), "fail", 10)).status == 3
-        assert (await sessions.run(remote(port), "both", 10)).output in (b"out err", b"errout ")
+        both = await sessions.run(remote(port), "both", 10)
+        assert (both.output, both.errors) == (b"out ", b"err")
     assert seen.count("connection") == 1
     assert seen.count("auth root") == 1
 
