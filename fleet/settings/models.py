@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from fleet.core.desired import Amount
+from fleet.settings import hosts as h
 from fleet.settings import values as v
 
 
@@ -37,25 +38,25 @@ class HypervisorTable(Table):
 class BmcTable(Table):
     """`bmc = { … }`"""
 
-    url: v.BmcUrl = Field(description="its Redfish system: `https://10.0.0.9/redfish/v1/Systems/1`")
-    user: v.BmcUser | None = Field(default=None, description="who logs in there; needs `password_file`")
-    password_file: v.FilePath | None = Field(default=None, description="file that holds the password and nothing else")
-    ca: v.FilePath | None = Field(default=None, description="certificate authority that it must answer with; the system's own if left out")
+    url: h.BmcUrl = Field(description="its Redfish system: `https://10.0.0.9/redfish/v1/Systems/1`")
+    user: h.BmcUser | None = Field(default=None, description="who logs in there; needs `password_file`")
+    password_file: h.FilePath | None = Field(default=None, description="file that holds the password and nothing else")
+    ca: h.FilePath | None = Field(default=None, description="certificate authority that it must answer with; the system's own if left out")
 
 
 class MachineTable(Table):
     """`[machines.NAME]`: a host that is reached by SSH. Without `host_key` and `host_ca` nothing is ever sent to it."""
 
-    address: v.HostAddress = Field(description="host name or IP address")
+    address: h.HostAddress = Field(description="host name or IP address")
     port: v.Port = Field(default=22, description="where its SSH server listens")
     user: v.UserName = Field(default="root", description="who logs in; anyone but root needs a rule for `sudo` or a forced command")
     jump: v.NameValue | None = Field(default=None, description="another machine through which it is reached")
-    key: v.FilePath | None = Field(default=None, description="private key to log in with; anew's own if left out")
+    key: h.FilePath | None = Field(default=None, description="private key to log in with; anew's own if left out")
     agent: bool = Field(default=False, description="log in with the keys of the daemon's SSH agent instead")
-    host_key: v.HostKey | None = Field(default=None, description="the public key it must prove to have; `anew machine pin` writes it")
-    host_ca: v.HostKey | None = Field(default=None, description="the public key of an authority whose host certificates are good, too")
-    disk: v.Serial | None = Field(default=None, description="serial number of the disk that a first install may write")
-    console: v.FilePath | None = Field(default=None, description="file to which its serial console is written by something else")
+    host_key: h.HostKey | None = Field(default=None, description="the public key it must prove to have; `anew machine pin` writes it")
+    host_ca: h.HostKey | None = Field(default=None, description="the public key of an authority whose host certificates are good, too")
+    disk: h.Serial | None = Field(default=None, description="serial number of the disk that a first install may write")
+    console: h.FilePath | None = Field(default=None, description="file to which its serial console is written by something else")
     bmc: BmcTable | None = Field(default=None, description="its management controller")
 
 
@@ -64,7 +65,7 @@ class ImageTable(Table):
 
     path: v.PathValue | None = Field(default=None, description="folder with one folder per version, each with its image.toml")
     simulated: list[v.VersionValue] | None = Field(default=None, max_length=1000, description="versions that exist only in the simulated world")
-    mirror: v.MirrorUrl | None = Field(
+    mirror: h.MirrorUrl | None = Field(
         default=None, description="URL below which bare-metal hosts find the same files (`VERSION/FILE`); checked by digest")
 
 
@@ -171,6 +172,7 @@ class SimTable(Table):
     seed: v.Seed = Field(default=0, description="the same seed gives the same world")
     boot: v.AnyDuration = Field(default=2.0, description="how long a server takes to boot")
     jitter: v.Share = Field(default=0.3, description="share by which times vary, 0 to 1")
+    in_place: bool = Field(default=False, description="its servers are machines with two slots, as on bare metal")
     faults: dict[v.VersionValue, v.Fault] = Field(
         default={}, max_length=1000, description="version = `never-healthy`, `never-boots`, `dies-after 3s` or `writable-root`")
 

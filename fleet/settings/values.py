@@ -13,7 +13,7 @@ import re
 import string
 from collections.abc import Callable
 from typing import Annotated, Any
-from urllib.parse import SplitResult, parse_qs, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
@@ -29,11 +29,6 @@ LONGEST_POOL_NAME = 57
 
 _FAULT = re.compile(r"never-healthy|never-boots|writable-root|dies-after ([0-9a-z]{1,40})")
 _KEY_TYPE = re.compile(r"ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)|sk-(ssh-ed25519|ecdsa-sha2-nistp256)@openssh\.com")
-_KEY_FIELDS = {"ssh-ed25519": 2, "ssh-rsa": 3, "ecdsa-sha2-nistp256": 3, "ecdsa-sha2-nistp384": 3, "ecdsa-sha2-nistp521": 3}
-"""Types of keys that hosts have, and of how many length-prefixed fields each consists (RFC 4253 6.6, 5656 3.1, 8709 4)."""
-_ED25519_BYTES = 4 + len("ssh-ed25519") + 4 + 32
-_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
-_SYSTEM = re.compile(r"/redfish/v1/Systems/[A-Za-z0-9._-]{1,100}/?")
 _URI_QUERY = {"keyfile", "known_hosts", "mode", "socket"}
 """What a libvirt URI may carry. `no_verify` turns the host key check off, `command` and `netcat`
 run programs: they stay out."""
@@ -100,7 +95,8 @@ def _read_share(value: object) -> float:
     return float(value)
 
 
-def _matching(pattern: str, allowed: str) -> PlainValidator:
+def matching(pattern: str, allowed: str) -> PlainValidator:
+    """A reader of text that the whole pattern fits."""
     compiled = re.compile(pattern)
 
     def reader(value: object) -> str:
@@ -111,7 +107,7 @@ def _matching(pattern: str, allowed: str) -> PlainValidator:
     return PlainValidator(reader)
 
 
-def _text(value: object, allowed: str, longest: int = 4096) -> str:
+def read_text(value: object, allowed: str, longest: int = 4096) -> str:
     """A printable, non-empty line; anything else could not be shown or passed on as an argument."""
     if not isinstance(value, str) or not 0 < len(value) <= longest or not value.isprintable():
         raise refuse(allowed)
@@ -119,15 +115,15 @@ def _text(value: object, allowed: str, longest: int = 4096) -> str:
 
 
 def _read_path(value: object) -> str:
-    return _text(value, "the path of a folder, relative to this file or absolute")
+    return read_text(value, "the path of a folder, relative to this file or absolute")
 
 
 def _read_line(value: object) -> str:
-    return _text(value, "a line of printable text")
+    return read_text(value, "a line of printable text")
 
 
 def _read_argument(value: object) -> str:
-    text = _text(value, "an argument: printable text with {name}, {address} or {version} where wanted")
+    text = read_text(value, "an argument: printable text with {name}, {address} or {version} where wanted")
     try:
         fields = {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
     except ValueError:
@@ -139,14 +135,14 @@ def _read_argument(value: object) -> str:
 
 def _read_address(value: object) -> str:
     try:
-        return str(ipaddress.ip_address(_text(value, "an IP address", 64)))
+        return str(ipaddress.ip_address(read_text(value, "an IP address", 64)))
     except ValueError:
         raise refuse("an IP address") from None
 
 
 def _read_uri(value: object) -> str:
     allowed = "a libvirt URI such as qemu:///system or qemu+ssh://root@kvm1/system"
-    text = _text(value, allowed, 1024)
+    text = read_text(value, allowed, 1024)
     try:
         uri = urlsplit(text)
         port, query = uri.port, parse_qs(uri.query, keep_blank_values=True)
@@ -178,14 +174,15 @@ def _read_fault(value: object) -> str:
 
 
 def _read_public_key(value: object) -> str:
-    return _public_key(value, "a public key in OpenSSH form, such as the line of a file id_ed25519.pub")
+    return read_public_key(value, "a public key in OpenSSH form, such as the line of a file id_ed25519.pub")
 
 
-def _public_key(value: object, allowed: str) -> str:
+def read_public_key(value: object, allowed: str) -> str:
+    """"TYPE BASE64 REMARK" whose base64 part begins with the type it names; a remark may be missing."""
     if isinstance(value, str) and "PRIVATE KEY" in value:
         # The value is not repeated by the caller either: see validate.found_of.
         raise refuse(allowed, "This is a private key: take it out of this file, and think of it as known to others")
-    words = _text(value, allowed, 16_384).split()
+    words = read_text(value, allowed, 16_384).split()
     if len(words) < 2 or not _KEY_TYPE.fullmatch(words[0]):
         raise refuse(allowed)
     try:
@@ -198,88 +195,13 @@ def _public_key(value: object, allowed: str) -> str:
     return " ".join(words)
 
 
-def _read_host_key(value: object) -> str:
-    """"TYPE BASE64", without a remark. Read to its last byte: half a pasted key would match no host."""
-    allowed = 'a host\'s public key such as "ssh-ed25519 AAAA…", the line of its file ssh_host_ed25519_key.pub'
-    kind, base = _public_key(value, allowed).split()[:2]
-    blob, fields = base64.b64decode(base), 0
-    whole = kind != "ssh-ed25519" or len(blob) == _ED25519_BYTES
-    while blob:
-        length = int.from_bytes(blob[:4], "big")
-        if len(blob) < 4 + length:
-            raise refuse(allowed, "Its base64 part is cut off")
-        blob, fields = blob[4 + length:], fields + 1
-    if kind not in _KEY_FIELDS:
-        raise refuse(allowed, f"No host has a key of type {kind}")
-    if fields != _KEY_FIELDS[kind] or not whole:
-        raise refuse(allowed, f"Its base64 part holds no whole {kind} key")
-    return f"{kind} {base}"
-
-
-def _read_host(value: object) -> str:
-    allowed = "a host name such as rack1.example.org, or an IP address"
-    text = _text(value, allowed, 253)
-    try:
-        return str(ipaddress.ip_address(text))
-    except ValueError:
-        pass
-    if ":" in text:
-        raise refuse(allowed, "A port goes into the key port")
-    labels = text.split(".")
-    if not all(_LABEL.fullmatch(label) for label in labels) or labels[-1].isdecimal():
-        raise refuse(allowed, "The user goes into the key user" if "@" in text else "")
-    return text.lower()
-
-
-def _read_file(value: object) -> str:
-    allowed = "the path of a file, relative to this file or absolute"
-    text = _text(value, allowed)
-    if text.startswith("~"):
-        raise refuse(allowed, "~ is not expanded: the daemon may run as another user")
-    return text
-
-
-def _web_address(value: object, allowed: str, schemes: tuple[str, ...]) -> SplitResult:
-    text = _text(value, allowed, 1024)
-    try:
-        url = urlsplit(text)
-        port = url.port
-    except ValueError:
-        raise refuse(allowed) from None
-    if not text.isascii() or " " in text or url.scheme not in schemes or not url.hostname or port == 0 or "?" in text or "#" in text:
-        raise refuse(allowed)
-    if "@" in url.netloc:
-        raise refuse(allowed, "A user or password has no place in a URL of this file")
-    return url
-
-
-def _read_mirror(value: object) -> str:
-    return _web_address(value, "a URL such as http://10.0.0.1/images/web", ("http",)).geturl().rstrip("/")
-
-
-def _read_bmc_url(value: object) -> str:
-    allowed = "a Redfish system such as https://10.0.0.9/redfish/v1/Systems/1"
-    url = _web_address(value, allowed, ("http", "https"))
-    if not _SYSTEM.fullmatch(url.path):
-        raise refuse(allowed, "Its path is /redfish/v1/Systems/ and the system's name")
-    if url.scheme == "http" and not _is_loopback(url.hostname or ""):
-        raise refuse(allowed, "Without TLS the password could be read on the way: http only to this machine itself")
-    return url.geturl().rstrip("/")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 _WHOLE_DURATION = WithJsonSchema({
     "type": "string", "pattern": f"^(?=.){grammar.DURATION_PATTERN}$", "examples": ["10s", "5m", "1h30m"]})
 _SIZE_SCHEMA = WithJsonSchema({"type": "string", "pattern": f"^{grammar.SIZE_PATTERN}$", "examples": ["64MiB", "1GiB"]})
 
 
-def _pattern(pattern: str) -> WithJsonSchema:
+def pattern_schema(pattern: str) -> WithJsonSchema:
+    """For editors: text that the whole pattern fits."""
     return WithJsonSchema({"type": "string", "pattern": f"^({pattern})$"})
 
 
@@ -287,7 +209,7 @@ def _whole(least: int, most: int) -> WithJsonSchema:
     return WithJsonSchema({"type": "integer", "minimum": least, "maximum": most})
 
 
-_STRING = WithJsonSchema({"type": "string", "minLength": 1})
+STRING = WithJsonSchema({"type": "string", "minLength": 1})
 
 AmountValue = Annotated[Amount, _by_grammar(grammar.parse_amount), WithJsonSchema({"anyOf": [
     {"type": "integer", "minimum": 0, "maximum": grammar.LARGEST_AMOUNT},
@@ -306,34 +228,23 @@ LongDuration = Annotated[float, _duration_between("0s", "3650d"), _WHOLE_DURATIO
 Age = Annotated[float, _duration_between("1s", "3650d"), _WHOLE_DURATION]
 Memory = Annotated[int, _size_between("16MiB", "64TiB"), _SIZE_SCHEMA]
 DiskSize = Annotated[int, _size_between("1MiB", "1024TiB"), _SIZE_SCHEMA]
-NameValue = Annotated[str, _by_grammar(grammar.parse_name), _pattern(grammar.NAME_PATTERN)]
+NameValue = Annotated[str, _by_grammar(grammar.parse_name), pattern_schema(grammar.NAME_PATTERN)]
 DiskName = Annotated[
-    str, _by_grammar(lambda value: grammar.parse_name(value, longest=20)), _pattern(r"[a-z0-9]([-a-z0-9]{0,18}[a-z0-9])?")]
+    str, _by_grammar(lambda value: grammar.parse_name(value, longest=20)), pattern_schema(r"[a-z0-9]([-a-z0-9]{0,18}[a-z0-9])?")]
 """At most 20 characters: a virtio disk's serial number, by which a guest finds it, holds no more."""
 VersionValue = Annotated[
-    str, _matching(VERSION_PATTERN, "a version of letters, digits and . _ + -, such as 1 or 2024.06"), _pattern(VERSION_PATTERN)]
+    str, matching(VERSION_PATTERN, "a version of letters, digits and . _ + -, such as 1 or 2024.06"), pattern_schema(VERSION_PATTERN)]
 DeviceName = Annotated[
-    str, _matching(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", "the name of a network or bridge"), _pattern(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")]
-UserName = Annotated[str, _matching(USER_PATTERN, "a user name such as root"), _pattern(USER_PATTERN)]
+    str, matching(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", "the name of a network or bridge"), pattern_schema(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")]
+UserName = Annotated[str, matching(USER_PATTERN, "a user name such as root"), pattern_schema(USER_PATTERN)]
 Member = Annotated[
-    str, _matching(rf"(user|group):{USER_PATTERN}", '"user:NAME" or "group:NAME"'), _pattern(f"(user|group):{USER_PATTERN}")]
+    str, matching(rf"(user|group):{USER_PATTERN}", '"user:NAME" or "group:NAME"'), pattern_schema(f"(user|group):{USER_PATTERN}")]
 UrlPath = Annotated[
-    str, _matching(r"/[!-~]{0,1023}", "a path that begins with a slash, such as /healthz"), _pattern(r"/[!-~]{0,1023}")]
-HostAddress = Annotated[str, PlainValidator(_read_host), _STRING]
-HostKey = Annotated[str, PlainValidator(_read_host_key), _STRING]
-FilePath = Annotated[str, PlainValidator(_read_file), _STRING]
-MirrorUrl = Annotated[str, PlainValidator(_read_mirror), _pattern("http://.*")]
-BmcUrl = Annotated[str, PlainValidator(_read_bmc_url), _pattern("https?://.*")]
-BmcUser = Annotated[
-    str, _matching(r"[!-9;-~]{1,64}", "a user name of the controller"), _pattern(r"[!-9;-~]{1,64}")]
-"""Without a colon, which ends the name in HTTP's basic authentication (RFC 7617 2)."""
-Serial = Annotated[
-    str, _matching(r"[A-Za-z0-9][A-Za-z0-9_.:+-]{0,63}", "a disk's serial number, as `lsblk -o NAME,SERIAL` shows it"),
-    _pattern(r"[A-Za-z0-9][A-Za-z0-9_.:+-]{0,63}")]
-PathValue = Annotated[str, PlainValidator(_read_path), _STRING]
-Line = Annotated[str, PlainValidator(_read_line), _STRING]
-Argument = Annotated[str, PlainValidator(_read_argument), _STRING]
-Address = Annotated[str, PlainValidator(_read_address), _STRING]
-Uri = Annotated[str, PlainValidator(_read_uri), _pattern(r"(qemu|qemu\+ssh|test)://.*")]
-Fault = Annotated[str, PlainValidator(_read_fault), _pattern(FAULT_PATTERN)]
-PublicKey = Annotated[str, PlainValidator(_read_public_key), _STRING]
+    str, matching(r"/[!-~]{0,1023}", "a path that begins with a slash, such as /healthz"), pattern_schema(r"/[!-~]{0,1023}")]
+PathValue = Annotated[str, PlainValidator(_read_path), STRING]
+Line = Annotated[str, PlainValidator(_read_line), STRING]
+Argument = Annotated[str, PlainValidator(_read_argument), STRING]
+Address = Annotated[str, PlainValidator(_read_address), STRING]
+Uri = Annotated[str, PlainValidator(_read_uri), pattern_schema(r"(qemu|qemu\+ssh|test)://.*")]
+Fault = Annotated[str, PlainValidator(_read_fault), pattern_schema(FAULT_PATTERN)]
+PublicKey = Annotated[str, PlainValidator(_read_public_key), STRING]

@@ -117,22 +117,22 @@ def test_fleets_of_thousands_of_machines_load(tmp_path: Path) -> None:
 CASES: list[tuple[str, str, str, str]] = [
     # name, what is replaced in GOOD, by what, the one line that the operator reads
     ("unknown machine", '"rack2"]', '"rak2"]',
-     'FILE:29: pools.web.machines[1]: found "rak2", allowed a machine of this file (gate, rack1, rack2). Did you mean "rack2"?'),
+     'FILE:28: pools.web.machines[1]: found "rak2", allowed a machine of this file (gate, rack1, rack2). Did you mean "rack2"?'),
     ("machine that nothing resembles", '"rack2"]', '"zz9"]',
-     ('FILE:29: pools.web.machines[1]: found "zz9", allowed a machine of this file (gate, rack1, rack2). '
+     ('FILE:28: pools.web.machines[1]: found "zz9", allowed a machine of this file (gate, rack1, rack2). '
      "Describe it in [machines.zz9]")),
-    ("machine twice", '"rack2"]', '"rack1"]', 'FILE:29: pools.web.machines[1]: found "rack1" twice, allowed each machine once'),
+    ("machine twice", '"rack2"]', '"rack1"]', 'FILE:28: pools.web.machines[1]: found "rack1" twice, allowed each machine once'),
     ("no machines", 'machines = ["rack1", "rack2"]\n', "",
-     'FILE:27: pools.web.machines: found none, allowed at least one for driver = "baremetal", such as ["rack1"]'),
+     'FILE:26: pools.web.machines: found none, allowed at least one for driver = "baremetal", such as ["rack1"]'),
     ("another number", 'image = "web"\nmode', 'servers = 3\nimage = "web"\nmode',
-     "FILE:30: pools.web.servers: found 3, allowed 2, the number of its machines. It may be left out"),
+     "FILE:29: pools.web.servers: found 3, allowed 2, the number of its machines. It may be left out"),
     ("not even a number", 'image = "web"\nmode', 'servers = 0\nimage = "web"\nmode',
-     "FILE:30: pools.web.servers: found 0, allowed an integer from 1 to 10000"),
-    ("servers missing elsewhere", "servers = 3\n", "", "FILE:39: pools.app.servers: found nothing, allowed an integer from 1 to 10000"),
+     "FILE:29: pools.web.servers: found 0, allowed an integer from 1 to 10000"),
+    ("servers missing elsewhere", "servers = 3\n", "", "FILE:38: pools.app.servers: found nothing, allowed an integer from 1 to 10000"),
     ("machines elsewhere", "servers = 3", 'servers = 3\nmachines = ["gate"]',
-     'FILE:42: pools.app.machines: found machines, allowed none for driver = "sim". They are for driver = "baremetal"'),
+     'FILE:41: pools.app.machines: found machines, allowed none for driver = "sim". They are for driver = "baremetal"'),
     ("misspelt driver", '"baremetal"', '"bare-metal"',
-     'FILE:28: pools.web.driver: found "bare-metal", allowed "libvirt", "baremetal" or "sim". Did you mean "baremetal"?'),
+     'FILE:27: pools.web.driver: found "bare-metal", allowed "libvirt", "baremetal" or "sim". Did you mean "baremetal"?'),
     ("jump to nowhere", 'jump = "gate"', 'jump = "gat"',
      'FILE:15: machines.rack1.jump: found "gat", allowed a machine of this file. Did you mean "gate"?'),
     ("jump to itself", 'jump = "gate"', 'jump = "rack1"',
@@ -186,37 +186,37 @@ CASES: list[tuple[str, str, str, str]] = [
     ("mirror of another kind", "http://10.0.0.1:8080", "ftp://10.0.0.1",
      'FILE:5: images.web.mirror: found "ftp://10.0.0.1/web/", allowed a URL such as http://10.0.0.1/images/web'),
     ("mirror of nothing", 'simulated = ["1", "2"]', 'simulated = ["1", "2"]\nmirror = "http://10.0.0.1/app"',
-     'FILE:45: images.app.mirror: found a mirror of a simulated family, allowed a mirror beside a "path"'),
+     'FILE:44: images.app.mirror: found a mirror of a simulated family, allowed a mirror beside a "path"'),
     ("a device as serial", '"WD-WCC4N7"', '"/dev/sda"',
      ('FILE:18: machines.rack1.disk: found "/dev/sda", allowed a disk\'s serial number, as `lsblk -o NAME,SERIAL` shows it')),
     ("surge", 'promotion = "auto"', "max_surge = 1",
-     ('FILE:37: pools.web.rollout.max_surge: found 1, allowed 0 for driver = "baremetal". The two slots of a machine never run '
+     ('FILE:36: pools.web.rollout.max_surge: found 1, allowed 0 for driver = "baremetal". The two slots of a machine never run '
      "side by side, so no server can be created first")),
     ("no budget", 'promotion = "auto"', "max_unavailable = 0",
-     ("FILE:37: pools.web.rollout.max_unavailable: found 0, and max_surge is 0 where it is left out, allowed at least one of "
+     ("FILE:36: pools.web.rollout.max_unavailable: found 0, and max_surge is 0 where it is left out, allowed at least one of "
      "max_unavailable and max_surge above 0. With both at 0 no server could ever be replaced")),
     ("too many canaries", 'promotion = "auto"', "canaries = 3",
-     "FILE:37: pools.web.rollout.canaries: found 3, allowed at most 2, the number of servers"),
+     "FILE:36: pools.web.rollout.canaries: found 3, allowed at most 2, the number of servers"),
     ("longer than the default deadline", 'promotion = "auto"', 'min_healthy_time = "15m"',
-     "FILE:37: pools.web.rollout.min_healthy_time: found 15m, allowed less than healthy_deadline, which is 15m"),
+     "FILE:36: pools.web.rollout.min_healthy_time: found 15m, allowed less than healthy_deadline, which is 15m"),
     ("data", 'mode = "manual"', 'data = [{ name = "state", size = "1GiB" }]',
-     ('FILE:31: pools.web.data: found a value, allowed no data disks for driver = "baremetal". The data partition is the '
+     ('FILE:30: pools.web.data: found a value, allowed no data disks for driver = "baremetal". The data partition is the '
      "machine's own and no rollout touches it; take the key out")),
     ("network", 'mode = "manual"', 'network = { bridge = "br0" }',
-     ('FILE:31: pools.web.network: found a value, allowed no network for driver = "baremetal". A machine has its own address, in '
+     ('FILE:30: pools.web.network: found a value, allowed no network for driver = "baremetal". A machine has its own address, in '
      "[machines.NAME]; take the key out")),
     ("hypervisors", 'mode = "manual"', "hypervisors = []",
-     ('FILE:31: pools.web.hypervisors: found a value, allowed no hypervisors for driver = "baremetal". Its servers are its '
+     ('FILE:30: pools.web.hypervisors: found a value, allowed no hypervisors for driver = "baremetal". Its servers are its '
      "machines; take the key out")),
     ("memory", 'mode = "manual"', 'memory = "1GiB"',
-     'FILE:31: pools.web.memory: found a value, allowed no memory for driver = "baremetal". A machine has what it has; take the key out'),
+     'FILE:30: pools.web.memory: found a value, allowed no memory for driver = "baremetal". A machine has what it has; take the key out'),
     ("no checks", '[[pools.web.health]]\nhttp = { port = 80, path = "/healthz" }\n', "",
-     ('FILE:27: pools.web.health: found no checks, allowed at least one of tcp, http, ssh, command, such as tcp = { port = 22, '
+     ('FILE:26: pools.web.health: found no checks, allowed at least one of tcp, http, ssh, command, such as tcp = { port = 22, '
      'expect = "SSH-" }. A server passes only by a look from outside: an image that never answers would pass otherwise')),
     ("guest agent", 'http = { port = 80, path = "/healthz" }', "agent = true",
-     ('FILE:34: pools.web.health[0].agent: found the guest agent, allowed tcp, http, ssh or command for driver = "baremetal"')),
+     ('FILE:33: pools.web.health[0].agent: found the guest agent, allowed tcp, http, ssh or command for driver = "baremetal"')),
     ("simulated family", 'image = "web"\nmode', 'image = "app"\nmode',
-     'FILE:30: pools.web.image: found the simulated family "app", allowed a family with a "path" for driver = "baremetal"'),
+     'FILE:29: pools.web.image: found the simulated family "app", allowed a family with a "path" for driver = "baremetal"'),
 ]
 
 
@@ -229,10 +229,10 @@ def test_one_mistake_is_told_once_in_these_words(tmp_path: Path, old: str, new: 
 def test_a_machine_is_in_one_pool_and_its_name_is_no_numbered_server_s(tmp_path: Path) -> None:
     second = '[pools.two]\ndriver = "baremetal"\nimage = "web"\nhealth = [{ tcp = { port = 22 } }]\nmachines = ["gate", "rack1"]\n'
     assert lines_of(tmp_path, GOOD + second) == [
-        'FILE:49: pools.two.machines[1]: found "rack1", which pool web has, allowed a machine that is in no other pool']
+        'FILE:48: pools.two.machines[1]: found "rack1", which pool web has, allowed a machine that is in no other pool']
     named = GOOD.replace("[machines.gate]", '[machines.app-3]\naddress = "10.0.0.3"\n[machines.gate]').replace('"rack2"]', '"app-3"]')
     assert lines_of(tmp_path, named) == [
-        'FILE:31: pools.web.machines[1]: found "app-3", which is also a server of pool app, allowed a name that no other server '
+        'FILE:30: pools.web.machines[1]: found "app-3", which is also a server of pool app, allowed a name that no other server '
         "has. Give the machine another name, in [machines.NAME]"]
     assert read(tmp_path, named.replace("app-3", "app-4")).pools["web"].machines == ("rack1", "app-4")
     assert read(tmp_path, named.replace("app-3", "app-03")).pools["web"].machines == ("rack1", "app-03")
