@@ -31,8 +31,9 @@ PATHS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({
     "clear": ("stopping",),
 })
 """in-place: one machine, two slots; preparing writes the idle one while the server serves, so it may run ahead; booting ends the
-old incarnation and tries the new one. fall-back: the machine boots the old slot again, or did so by itself. put-back: the failed one is stopped, the old one comes back (only a re-birth has something to prepare). keep-old: the old one never stopped; it is admitted again
-before the new one goes. clear: there is nothing to go back to."""
+old incarnation and tries the new one. put-back: the failed one is stopped, the old one comes back (only a re-birth has something
+to prepare). fall-back: the machine boots the old slot again, or did so by itself. keep-old: the old one never stopped; it is
+admitted again before the new one goes. clear: there is nothing to go back to."""
 
 ENDS: Final[Mapping[str, str]] = MappingProxyType({
     "birth": "serving", "create-first": "serving", "delete-first": "serving", "in-place": "serving",

@@ -310,6 +310,8 @@ def _keep_or_bury(sight: Sight, seen: Seen, notes: list[Draft], actions: list[Ac
         if available and known.admitted is not None:
             actions.append(_house_action(seen, "retiring", "retire", "a stray incarnation, not in service"))
         return
+    if sight.pool.in_place and seen.state != "stopped":
+        return  # the slot of a trial that failed: nothing to go back to, and nothing to remove before it is written again
     until = known.retained.get(seen.number)
     if until is None:
         notes.append(Draft("incarnation-retained", pool=sight.pool.name, server=seen.server, data={

@@ -13,7 +13,6 @@ from fleet.core.lifecycle import TAKES_DOWN
 from fleet.core.sight import Sight
 from fleet.core.state import Rollout, Run
 
-
 AHEAD = 8
 """So many machines are prepared at once, while they serve: their images are brought and written to the idle slot."""
 

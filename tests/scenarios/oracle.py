@@ -190,6 +190,8 @@ class Oracle:
             return  # an intent of an earlier daemon is taken up again: the step was begun then
         self.intents.add(data["op"])
         first = event.server not in self.begun
+        if data["path"] == "in-place" and data["step"] == "preparing" and self.state != "paused":
+            return  # nothing is taken away by it
         self.begun.add(event.server)
         turned = self.state == "rolling-back" or self.kind == "rollback" or data["path"] in BACKWARD
         if first and not turned and not self.promoted and event.server not in self.canaries:
@@ -203,4 +205,6 @@ class Oracle:
         """A step that no pause may begin: standing still would have cost nothing. What an abort finishes may be begun."""
         if data["path"] == "delete-first":
             return data["step"] in ("preparing", "draining", "stopping")
+        if data["path"] == "in-place":
+            return data["step"] in ("preparing", "draining") or (data["step"] == "booting" and not self.pool.hooks.drain)
         return not (self.aborting and data["step"] in ("draining", "retiring"))

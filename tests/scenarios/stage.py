@@ -84,7 +84,24 @@ class WatchedSim(SimDriver):
         await super().bury(pool, server, number, op)
 
     async def birth(self, pool: Pool, order: Birth, op: Operation) -> Seen:
-        return await super().birth(pool, order, op)
+        async with self._instead(pool, order.server, order.number, op):
+            return await super().birth(pool, order, op)
+
+    async def revive(self, pool: Pool, server: str, number: int, op: Operation) -> Seen:
+        async with self._instead(pool, server, number, op):
+            return await super().revive(pool, server, number, op)
+
+    @asynccontextmanager
+    async def _instead(self, pool: Pool, server: str, number: int, op: Operation) -> AsyncIterator[None]:
+        """On a machine with two slots the boot of one incarnation takes the other out of service."""
+        self._world_now(pool)
+        running = [life.number for life in self.oracle.lives(server) if life.state == "running" and life.number != number]
+        for other in running if pool.in_place else ():
+            self.oracle.retiring(server, other, op.id, self._clock.now())
+        try:
+            yield
+        finally:
+            self.oracle.done(server, op.id)
 
 
 class StillActor(Actor):

@@ -1,7 +1,7 @@
 """A story: a short scenario file, played on the stage, told as a trace that reads like one.
 
 A scenario is TOML: `title`, `rules` (of rollout.md), `versions`, `faults` by version, `servers`, further keys of the pool
-and of its `rollout`, `before` (the version the pool runs when the story begins; left out: it is empty), `settle` (real seconds
+and of its `rollout`, `in_place` (servers are machines with two slots), `before` (the version the pool runs when the story begins; left out: it is empty), `settle` (real seconds
 to wait for a hook before time jumps), and the script:
 
     ana: start 2            a command, given by ana (the words of `_COMMANDS`)
@@ -80,9 +80,10 @@ def _fleet(data: Mapping[str, Any]) -> str:
     rollout = {**ROLLOUT, **data.get("rollout", {})}
     hooks = data.get("hooks", {})
     jitter = data.get("jitter", 0.0)
+    slots = ", in_place = true" if data.get("in_place") else ""
     return "\n".join([
         "[fleet]", 'name = "story"', "[images.web]", f"simulated = {json.dumps(data['versions'])}", "[pools.web]", *_lines(pool),
-        f'sim = {{ seed = 1, boot = "2s", jitter = {jitter}, faults = {{ {faults} }} }}', "[pools.web.rollout]", *_lines(rollout),
+        f'sim = {{ seed = 1, boot = "2s", jitter = {jitter}{slots}, faults = {{ {faults} }} }}', "[pools.web.rollout]", *_lines(rollout),
         *(["[pools.web.hooks]", *_lines(hooks)] if hooks else [])]) + "\n"
 
 
