@@ -1,0 +1,131 @@
+#!/bin/bash
+# The part of build.sh that needs root rights: files of an image belong to root and to system users.
+# Usage: compose.sh tree WORK      WORK/base.tar, WORK/kernel, WORK/ca.pem  ->  WORK/tree, WORK/packages
+#        compose.sh root WORK TREE DEST EPOCH VERSION IMAGE-ID FLAVOUR   ->  DEST/rootfs.img
+set -euo pipefail
+export LC_ALL=C TZ=UTC
+umask 022
+here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source=../../lib.sh
+. "$here/../../lib.sh"
+
+# keep_modules FROM TO : the modules that an image of this lab can use; the rest would be the larger part of it.
+keep_modules() {
+  local module file
+  while read -r module; do
+    case $module in '' | '#'*) continue ;; esac
+    for file in $(modprobe -d "$1" -S "$release" --show-depends "$module" 2>/dev/null | awk '$1 == "insmod" {print $2}'); do
+      install -D -m 644 "$file" "$2/lib/modules/$release/${file#*/"$release"/}"
+    done
+  done < <(cat "$here/modules" "$here/modules.root"; cut -d' ' -f1 "$here/watchdogs")
+  cp "$1/lib/modules/$release"/modules.{builtin,builtin.modinfo,order} "$2/lib/modules/$release/"
+  depmod -b "$2" "$release"
+}
+
+# trim : what a host that is never changed from within has no use for.
+trim() {
+  rm -rf "$tree"/usr/share/{perl,perl5,doc,man,locale,zoneinfo,bash-completion,info,lintian,i18n,grub,initramfs-tools,debconf,keyrings} \
+    "$tree"/usr/lib/x86_64-linux-gnu/{perl,perl-base,gconv} "$tree"/usr/lib/grub "$tree"/usr/lib/apt "$tree"/usr/lib/udev/hwdb.{bin,d} \
+    "$tree"/var/cache/* "$tree"/var/lib/{apt,dpkg} "$tree"/var/log/* "$tree"/etc/{apt,cron.d,cron.daily,grub.d,kernel} "$tree"/boot "$tree"/media "$tree"/mnt
+  rm -f "$tree"/usr/bin/{grub-mk*,grub-fstest,grub-render*,grub-syslinux*,grub-menu*,grub-mount,grub-glue*,grub-file,grub-kbdcomp,perl*,apt*,dpkg*} \
+    "$tree"/etc/ssh/ssh_host_* "$tree"/etc/hostname "$tree"/etc/resolv.conf
+}
+
+configure() {
+  local unit units=$tree/etc/systemd/system
+  cp -r "$here"/root/. "$tree/"
+  chmod -R go-w "$tree"/usr/lib/anew "$tree"/etc
+  mkdir -p "$tree"/{data,efi,boot} "$tree/usr/lib/anew/boot"
+  cp "$work/ca.pem" "$tree/usr/lib/anew/"
+  install -m 755 "$helper" "$tree/usr/bin/anew-host"
+  cp "$work"/boot/* "$here/layout.sfdisk" "$here/grub.cfg" "$tree/usr/lib/anew/boot/"
+  cp "$work/packages" "$tree/usr/lib/anew/packages"
+  : >"$tree/etc/machine-id"
+  printf '127.0.0.1 localhost\n' >"$tree/etc/hosts"
+  sed -i 's/^root:[^:]*:/root:*:/' "$tree/etc/shadow"
+  while read -r unit; do ln -sfn /dev/null "$units/$unit"; done <"$here/masked"
+  mkdir -p "$units/multi-user.target.wants"
+  for unit in anew-give-back anew-web; do ln -sfn "../$unit.service" "$units/multi-user.target.wants/$unit.service"; done
+  for unit in systemd-networkd; do ln -sfn "/lib/systemd/system/$unit.service" "$units/multi-user.target.wants/$unit.service"; done
+  ln -sfn /lib/systemd/system/multi-user.target "$units/default.target"
+}
+
+initrd() {
+  local dir=$work/initrd module file
+  mkdir -p "$dir"/{bin,proc,sys,dev,run,sysroot,modules}
+  cp "$(find "$tree" -path '*bin/busybox' -type f -print -quit)" "$dir/bin/busybox"
+  install -m 755 "$here/initrd-init" "$dir/init"
+  while read -r module; do
+    for file in $(modprobe -d "$tree" -S "$release" --show-depends "$module" 2>/dev/null | awk '$1 == "insmod" {print $2}'); do
+      [ -e "$dir/modules/${file##*/}" ] || { cp "$file" "$dir/modules/" && basename "$file" .ko >>"$dir/modules/order"; }
+    done
+  done <"$here/modules"
+  # Only those that this kernel has. watchdog.ko is what the others stand on.
+  while read -r module parameter; do
+    file=$(find "$tree/lib/modules/$release" -name "$module.ko" -print -quit)
+    [ -n "$file" ] && cp "$file" "$dir/modules/" && echo "$module $parameter" >>"$dir/modules/watchdogs"
+  done <"$here/watchdogs" || true
+  find "$tree/lib/modules/$release" -name watchdog.ko -exec cp {} "$dir/modules/" \;
+  grep -q . "$dir/modules/watchdogs" || die "this kernel has no watchdog that the initramfs could arm"
+  find "$dir" -exec touch -h -d @1793491200 {} +
+  (cd "$dir" && find . | sort | cpio -o -H newc -R 0:0 --reproducible --quiet) | lz4 -l -9 -q >"$tree/boot/initrd.img"
+}
+
+make_tree() {
+  local release
+  mkdir "$tree"
+  tar -C "$tree" --exclude='./dev/*' -xf "$work/base.tar"
+  { dpkg-query --admindir="$tree/var/lib/dpkg" -W -f '${Package} ${Version}\n'; cat "$work/kernel-package"; } | sort >"$work/packages"
+  trim
+  release=$(basename "$work"/kernel/lib/modules/*)
+  depmod -b "$work/kernel" "$release"
+  keep_modules "$work/kernel" "$tree"
+  configure
+  cp "$work/kernel/boot/vmlinuz-$release" "$tree/boot/vmlinuz"
+  initrd
+}
+
+# A flavour differs from the good image in one thing.
+spoil() {
+  local root=$1 flavour=$2 program
+  case $flavour in
+    good) ;;
+    no-sshd) rm -f "$root/usr/sbin/sshd" ;;
+    panic | hang)
+      for program in "$root/usr/lib/systemd/systemd" "$root/usr/lib/anew/fast-init"; do
+        rm -f "$program"
+        install -m 755 "$here/flavours/$flavour" "$program"
+      done
+      ;;
+    dies-after:*)
+      rm -f "$root/usr/lib/anew/web"
+      sed "s/@seconds@/${flavour#*:}/" "$here/flavours/dies-after" >"$root/usr/lib/anew/web"
+      chmod 755 "$root/usr/lib/anew/web"
+      ;;
+    *) die "no such flavour: $flavour" ;;
+  esac
+}
+
+# Stored, not packed: GRUB and an emulated processor read it faster so. The bundle is what is packed.
+make_root() {
+  local from=$1 dest=$2 epoch=$3 version=$4 id=$5 flavour=$6 root=$work/root
+  cp -al "$from" "$root"
+  rm -f "$root/usr/lib/os-release"
+  printf '%s\n' "$version" >"$root/usr/lib/anew/version"
+  printf '%s\n' "$id" >"$root/usr/lib/anew/image-id"
+  sed '/^IMAGE_/d' "$from/usr/lib/os-release" >"$root/usr/lib/os-release"
+  printf 'IMAGE_ID=metal\nIMAGE_VERSION=%s\n' "$version" >>"$root/usr/lib/os-release"
+  spoil "$root" "$flavour"
+  mksquashfs "$root" "$dest/rootfs.img" -noappend -no-progress -quiet -no-xattrs -comp gzip -noI -noD -noF -noX \
+    -mkfs-time "$epoch" -all-time "$epoch" >/dev/null
+  chmod 644 "$dest/rootfs.img"
+  rm -rf "$root"
+}
+
+need depmod modprobe lz4 cpio mksquashfs dpkg-query
+verb=$1 work=$2 tree=$2/tree helper=${ANEW_HELPER:-$repo/drivers/baremetal/anew-host}
+shift 2
+case $verb in
+  tree) make_tree ;;
+  root) make_root "$@" ;;
+esac
