@@ -52,7 +52,7 @@ async def upload(host: Host, words: tuple[str, ...], stream: Stream) -> None:
         return
     _room(host, size, held)
     if offset != (held.size if held else 0):
-        raise Fail("wrong-state", f"the part has {held.size if held else 0} bytes, not {offset}")
+        raise Fail("not-ready", f"{held.size if held else 0} bytes of it are here, so it does not go on at {offset}")
     held = host.disk.bundles.setdefault(sha, Bytes())
     boot = host.boot_id
     while held.size < size and (more := await stream.read(min(PIECE, size - held.size))):

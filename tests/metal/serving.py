@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SCRIPT_CAP = 1024 * 1024
 BLOCK = 64 * 1024
+CARRIED = ("observe", "have", "lastwords", "writers", "lock", "layout")
 
 
 class Channel:
@@ -69,17 +70,22 @@ async def _run(host: Host, process: asyncssh.SSHServerProcess[bytes]) -> int:
         words = words[3:]
         if not sudo and host.user != "root":
             host.strange.append(process.command or "")
-        if _asks_password(host, sudo, process):
+        if sudo and host.evil.sudo_password:
+            process.stderr.write(b"sudo: a password is required\n")
             return 1
         if not await _took_script(channel, words):
             return 0
+        if words[0] not in CARRIED:
+            channel.write(f"anew-host 1\nerror no-helper {words[0]} needs /usr/bin/anew-host on the host itself\n".encode())
+            return 3
     elif words[0] == "anew-host":
         words = words[1:]
         if host.evil.no_helper:
             process.stderr.write(b"bash: line 1: anew-host: command not found\n")
             return 127
-        if _asks_password(host, host.access == "sudo", process):
-            return 1
+        if host.access == "sudo" and host.evil.sudo_password:
+            channel.write(b"anew-host 1\nerror failed anew is not root and sudo does not run /usr/bin/anew-host for it without a password\n")
+            return 5
     elif host.access == "forced":
         words = ["", *words]
     else:
@@ -87,13 +93,6 @@ async def _run(host: Host, process: asyncssh.SSHServerProcess[bytes]) -> int:
     verb = words[0] if words else ""
     host.calls.append(Call(verb, tuple(words[1:]), host.boot_id))
     return await _wicked(host, verb, words, channel, process)
-
-
-def _asks_password(host: Host, sudo: bool, process: asyncssh.SSHServerProcess[bytes]) -> bool:
-    if not sudo or not host.evil.sudo_password:
-        return False
-    process.stderr.write(b"sudo: a password is required\n")
-    return True
 
 
 async def _took_script(channel: Channel, words: list[str]) -> bool:

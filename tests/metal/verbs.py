@@ -198,18 +198,31 @@ async def _install(talk: Talk) -> None:
 async def _arm(talk: Talk) -> None:
     host, (number, digest, born, rollout) = talk.host, talk.words
     _ab(host)
-    slot = other(str(host.booted))
+    slot, running = other(str(host.booted)), host.disk.records.get(str(host.booted))
     record = host.disk.records.get(slot)
-    if record is not None and record.state == "armed" and (record.op, record.digest) == (talk.op, digest):
+    if running is not None and (running.op, running.number) == (talk.op, int(number)):
         return
-    if record is None or (record.state, record.digest) != ("staged", digest):
-        raise Fail("wrong-state", "the idle slot does not hold that image staged")
+    if record is not None and record.state == "armed" and (record.op, record.digest, record.armed_boot) == (talk.op, digest, host.boot_id):
+        return
+    if record is None or (record.state, record.digest) != ("staged", digest) or host.trial:
+        raise Fail("wrong-state", "the idle slot does not hold that image staged, or the booted one is on trial")
+    _name_booted(host)
     record.state, record.number, record.born, record.rollout = "armed", int(number), born, rollout
     record.op, record.armed_boot = talk.op, host.boot_id
     host.disk.env.first(slot)
 
 
+def _name_booted(host: Host) -> None:
+    """What ran before the first rollout is incarnation 0, and is told from a blank slot by its record."""
+    slot, content = str(host.booted), host.content
+    if content is not None and slot not in host.disk.records:
+        host.disk.records[slot] = Record("-", content.version, content.image_id, "blessed", "-", "-", number=0)
+
+
 async def _activate(talk: Talk) -> None:
+    running = talk.host.disk.records.get(str(talk.host.booted))
+    if running is not None and running.number == int(talk.words[0]):
+        return
     record = _idle(talk, int(talk.words[0]))
     if record.state not in ("kept", "blessed"):
         raise Fail("wrong-state", f"incarnation {record.number} is {record.state}, not kept")
@@ -217,22 +230,25 @@ async def _activate(talk: Talk) -> None:
 
 
 async def _reboot(talk: Talk) -> None:
-    if talk.words[0] != talk.host.shown_boot_id():
-        raise Fail("wrong-state", "this is another boot already")
-    talk.host.reboot_soon()
+    if talk.words[0] == talk.host.shown_boot_id():
+        talk.host.reboot_soon()
+    else:
+        talk.say(f"boot_id {talk.host.shown_boot_id()}")
 
 
 async def _bless(talk: Talk) -> None:
     host, number = talk.host, int(talk.words[0])
     _ab(host)
-    slot = str(host.booted)
+    slot = other(other(str(host.booted)))
+    if not host.trial and number == 0:
+        _name_booted(host)
     record = host.disk.records.get(slot)
-    if (record.number if record is not None else 0) != number:
+    if record is None or record.number != number or record.state not in ("armed", "kept", "blessed"):
         raise Fail("wrong-state", f"the booted slot is not incarnation {number}")
-    host.disk.env.keep(other(other(slot)))
-    if record is not None:
-        record.state = "blessed"
-        host.disk.blessed.add(record.image_id)
+    host.disk.env.order = [slot, other(slot)]
+    host.disk.env.keep(slot)
+    record.state = "blessed"
+    host.disk.blessed.add(record.image_id)
     beside = host.disk.records.get(other(slot))
     if beside is not None and beside.state == "blessed":
         beside.state = "kept"
@@ -246,11 +262,16 @@ async def _reject(talk: Talk) -> None:
 
 
 async def _forget(talk: Talk) -> None:
-    _ab(talk.host)
-    slot = other(str(talk.host.booted))
-    record = talk.host.disk.records.get(slot)
-    if record is not None and record.number == int(talk.words[0]):
-        del talk.host.disk.records[slot]
+    host, number = talk.host, int(talk.words[0])
+    _ab(host)
+    running = host.disk.records.get(str(host.booted))
+    if running is not None and running.number == number:
+        raise Fail("wrong-state", f"incarnation {number} runs")
+    if other(str(host.booted)) in host.disk.records:
+        record = _idle(talk, number)
+        if record.state == "armed" and record.armed_boot == host.boot_id:
+            host.disk.env.bad(other(str(host.booted)))
+        del host.disk.records[other(str(host.booted))]
 
 
 async def _repair(talk: Talk) -> None:
@@ -259,9 +280,11 @@ async def _repair(talk: Talk) -> None:
         raise Fail("no-backend", "there is no boot environment here")
     if env.condition != "ok":
         env.condition = "ok"
-        env.good = {slot: slot == host.booted for slot in ("A", "B")}
-        env.tried = {"A": False, "B": False}
-        env.order = [host.booted, other(host.booted)]
+        idle = other(host.booted)
+        beside = host.disk.records.get(idle)
+        env.good = {host.booted: True, idle: host.trial or (beside is not None and beside.state in ("kept", "blessed"))}
+        env.tried = {host.booted: host.trial, idle: False}
+        env.order = [idle, host.booted] if host.trial else [host.booted, idle]
 
 
 async def _lock(talk: Talk) -> None:
