@@ -9,16 +9,18 @@ MAKEFLAGS += --no-print-directory
 bin := .venv/bin
 fleet := config/fleets/lab.toml
 images := .cache/lab/images
+disks := .cache/lab/disks
 lab_image := vagrant/images/lab/build.sh --out $(images)/web
+metal_image := vagrant/images/metal/build.sh --out $(images)/metal
 as_libvirt := vagrant/provision/as-libvirt
 # What pytest is given; "make test ARGS=tests/core" runs a part. -v undoes the -q of pyproject.toml: the closing line is whole.
 ARGS ?=
 
-.PHONY: help setup images images-bad image-debian libvirt lab run demo test check stories bench docs lock lab-down clean
+.PHONY: help setup images images-bad image-debian lab-metal libvirt lab run demo test check stories bench docs lock lab-down clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
-	@echo 'also: setup, stories (accept the golden traces as they are now), lab (images and libvirt, no servers), lab-down (removes what was made), bench, docs, lock, clean'
+	@echo 'also: setup, stories (accept the golden traces as they are now), lab (images and libvirt, no servers), lab-metal (images and disks for bare metal), lab-down (removes what was made), bench, docs, lock, clean'
 
 setup:
 	@vagrant/provision/setup.sh
@@ -35,6 +37,16 @@ images-bad: images
 image-debian: setup
 	@vagrant/images/debian/build.sh --out $(images)/debian
 
+# Images for bare metal, good and bad, and disks that boot version 1: what real machines of the tests start from.
+lab-metal: setup
+	@$(metal_image) --version 1
+	@$(metal_image) --version 2
+	@$(metal_image) --version 3-panic --flavour panic
+	@$(metal_image) --version 3-no-sshd --flavour no-sshd
+	@$(metal_image) --version 3-hang --flavour hang
+	@$(metal_image) --version 3-dies --flavour dies-after:20
+	@vagrant/images/metal/lab-disks.sh --image $(images)/metal/1 --out $(disks)
+
 libvirt: setup
 	@vagrant/provision/libvirt.sh start
 
@@ -49,7 +61,7 @@ demo:
 	@$(bin)/anew demo
 
 # libvirt is stopped again only if it was started here, and silently: pytest has the last word.
-test: images-bad image-debian
+test: images-bad image-debian lab-metal
 	@started=0; vagrant/provision/libvirt.sh status >/dev/null 2>&1 || started=1; \
 	vagrant/provision/libvirt.sh start; \
 	code=0; $(as_libvirt) $(bin)/python -m pytest -v $(ARGS) || code=$$?; \
@@ -86,7 +98,7 @@ lab-down:
 	  $(as_libvirt) vagrant/provision/lab-down.sh lab; \
 	fi
 	@vagrant/provision/libvirt.sh stop
-	@rm -rf $(images)
+	@rm -rf $(images) $(disks)
 
 # All that make has made in this folder. Servers of the lab are not forgotten by it: lab-down comes first.
 clean: lab-down
