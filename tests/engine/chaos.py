@@ -57,6 +57,7 @@ class Play:
     orders: tuple[Order, ...] = ()
     cure: str = "rollback"
     patient: bool = False
+    in_place: bool = False
 
     @property
     def fleet(self) -> str:
@@ -74,7 +75,7 @@ servers = {self.servers}
 image = "web"
 mode = "manual"
 {data}
-sim = {{ seed = {self.seed}, boot = "2s", jitter = {self.jitter}, faults = {{ {broken} }} }}
+sim = {{ seed = {self.seed}, boot = "2s", jitter = {self.jitter}, in_place = {str(self.in_place).lower()}, faults = {{ {broken} }} }}
 [pools.web.rollout]
 max_surge = {_amount(self.surge)}
 max_unavailable = {_amount(self.unavailable)}

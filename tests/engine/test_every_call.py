@@ -16,6 +16,9 @@ from tests.scenarios.stage import staged
 PLAYS = {
     "create-first": Play(servers=2, surge="1", unavailable="0", promotion="auto", cure="resume"),
     "with data": Play(servers=2, surge="0", unavailable="1", promotion="auto", data=True, cure="resume"),
+    "in place": Play(servers=2, surge="0", unavailable="1", promotion="auto", in_place=True, cure="resume"),
+    "in place, rolled back": Play(servers=2, surge="0", unavailable="1", canaries="0", in_place=True, cure="rollback",
+                                  orders=(Order(8.0, "rollback"),)),
     "rolled back": Play(servers=2, surge="0", unavailable="1", canaries="0", cure="rollback", orders=(Order(8.0, "rollback"),)),
 }
 VERBS: dict[str, tuple[Outcome, ...]] = {

@@ -24,6 +24,10 @@ STORIES: dict[str, tuple[Play, Person, str]] = {
     "create-first": (Play(servers=2, surge="1", unavailable="0", jitter=0.0), onward, ""),
     "delete-first": (Play(servers=2, surge="0", unavailable="1", canaries="0", jitter=0.0), onward, ""),
     "with data": (Play(servers=2, surge="0", unavailable="1", data=True, jitter=0.0), onward, ""),
+    "in place": (Play(servers=2, surge="0", unavailable="1", canaries="0", in_place=True, jitter=0.0), onward, ""),
+    "in place, a sick canary": (Play(servers=2, surge="0", unavailable="1", in_place=True, fault="never-boots", jitter=0.0), back, ""),
+    "in place, rolled back after the end": (
+        Play(servers=2, surge="0", unavailable="1", canaries="0", in_place=True, jitter=0.0), onward, "rollback.start"),
     "a sick canary, rolled back": (Play(servers=2, surge="0", unavailable="1", fault="never-boots", jitter=0.0), back, ""),
     "rolled back in the middle": (Play(servers=2, surge="1", unavailable="0", jitter=0.0), back, ""),
     "rolled back after the end": (Play(servers=2, surge="0", unavailable="1", canaries="0", jitter=0.0), onward, "rollback.start"),

@@ -27,14 +27,15 @@ def verb_faults(draw: st.DrawFn) -> VerbFault:
 @st.composite
 def plays(draw: st.DrawFn, calm: bool = False) -> Play:
     servers = draw(st.integers(1, 8))
-    data = draw(st.booleans())
-    surge = "0" if data else draw(AMOUNTS)
+    kind = draw(st.sampled_from(["", "", "data", "in-place"]))
+    data = kind == "data"
+    surge = "0" if kind else draw(AMOUNTS)
     unavailable = draw(AMOUNTS.filter(lambda text: surge != "0" or text not in ("0", "0%")))
     numbered = st.builds(lambda word, number: f"{word} {number}", st.sampled_from(["hold", "release"] if calm else ["hold", "release", "kill"]),
                          st.integers(1, servers))
     orders = st.builds(Order, TIMES, st.one_of(COMMANDS, numbered))
     return Play(
-        servers=servers, surge=surge, unavailable=unavailable, data=data,
+        servers=servers, surge=surge, unavailable=unavailable, data=data, in_place=kind == "in-place",
         canaries=draw(st.sampled_from(["0", "1", "25%"])), promotion=draw(st.sampled_from(["manual", "auto"])),
         order=draw(st.sampled_from(["oldest", "name", "newest"])), max_failures=draw(st.integers(0, 2)),
         on_failure=draw(st.sampled_from(["pause", "rollback"])),
