@@ -10,7 +10,6 @@ Rules
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -143,9 +142,7 @@ class Births:
     async def _reboot(self, errand: _Errand, facts: HostFacts, what: str) -> HostFacts:
         host, op = errand.host, errand.op
         op.tell(f"rebooting into {what}")
-        host.told_to_reboot = op.id
-        with contextlib.suppress(Transient):  # the answer may be lost with the connection
-            await host.ask(words.reboot(op, facts.boot_id))
+        await host.reboot(op, facts.boot_id)
         return await self._back(errand, facts.boot_id, what)
 
     async def _back(self, errand: _Errand, boot_id: str, what: str) -> HostFacts:
@@ -159,7 +156,7 @@ class Births:
                     return facts
                 if self._clock.now() >= again:
                     again = self._clock.now() + SAY_AGAIN
-                    await host.ask(words.reboot(op, boot_id))
+                    await host.reboot(op, boot_id)
                 silence = "it answers, and has not rebooted"
             except Transient as problem:
                 silence = problem.message

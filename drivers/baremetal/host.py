@@ -26,7 +26,7 @@ from drivers.remotes import Remote, remote_of
 from drivers.ssh import Answer
 from fleet.core.desired import Desired, Machine
 from fleet.core.errors import AnewError, Permanent, Transient
-from fleet.ports import Clock
+from fleet.ports import Clock, Operation
 
 LOOK: Final = 35.0
 """Seconds for one attempt: 25 for a host that boots to shake hands, 10 for it to look around."""
@@ -40,6 +40,8 @@ class Sessions(Protocol):
     """What is needed of `drivers.ssh.SshSessions`."""
 
     async def run(self, remote: Remote, command: str, deadline: float, cap: int = ..., input: bytes = b"") -> Answer: ...
+
+    def drop(self, remote: Remote) -> None: ...
 
 
 class Host:
@@ -84,6 +86,15 @@ class Host:
         frame = await self._asked(remote, what, what.carried(remote.user), deadline, _helper())
         self._carry = True
         return frame
+
+    async def reboot(self, op: Operation, boot_id: str) -> None:
+        """Tell it to reboot if it still runs that boot. Its answer may be lost with the connection, which ends here too."""
+        self.told_to_reboot = op.id
+        try:
+            await self.ask(words.reboot(op, boot_id))
+        except Transient:
+            pass
+        self._sessions.drop(self.remote)
 
     async def look(self) -> HostFacts:
         """What the machine shows now, not before. Waits for its turn, and for the spacing after a failed attempt."""

@@ -1,7 +1,7 @@
 """What a host answers, read as a stranger's: docs/host-protocol.md, *What it prints*.
 
 Rules
-- A whole answer is at most 1 MiB, a line 512 bytes, a raw section 256 KiB, and there are at most 4,000 lines; what goes
+- A whole answer is at most 1 MiB, a value 512 bytes, a raw section 256 KiB, and there are at most 4,000 lines; what goes
   beyond is no answer.
 - An answer without its last line was not given: Transient, and what was done is found by looking.
 - What a person's shell prints before the helper's first line is skipped, up to 64 lines. After it nothing is.
@@ -20,12 +20,13 @@ from fleet.core.printable import printable
 
 BANNER: Final = b"anew-host 1"
 ANSWER_CAP: Final = 1024 * 1024
-LINE_CAP: Final = 512
+VALUE_CAP: Final = 512
+LINE_CAP: Final = VALUE_CAP + 33
 SECTION_CAP: Final = 256 * 1024
 LINES_CAP: Final = 4000
 PREAMBLE: Final = 64
 
-_PAIR: Final = re.compile(rb"([a-z_.A-Z]{1,32}) (.*)", re.DOTALL)
+_PAIR: Final = re.compile(rb"([a-z_.A-Z]{1,32})(?: (.*))?", re.DOTALL)
 _SECTION: Final = re.compile(rb"--- ([a-z]{1,16}) ([0-9]{1,9})")
 _ERROR: Final = re.compile(rb"error ([a-z-]{1,32})(?: (.*))?", re.DOTALL)
 _OTHER: Final = re.compile(rb"anew-host ([0-9]{1,9})")
@@ -86,7 +87,7 @@ def parse(output: bytes, where: str, *, words: str = "") -> Frame:
             raise Transient("its answer breaks off before its last line, so it was not given; it is asked again", where=where)
         line, at = output[at:end].rstrip(b"\r"), end + 1
         if len(line) > LINE_CAP:
-            raise Permanent(f"it answers with a line of {len(line)} bytes, and 512 are allowed; see docs/host-protocol.md", where=where)
+            raise Permanent(f"it answers with a line of {len(line)} bytes, and values may have 512; see docs/host-protocol.md", where=where)
         if line == b"ok":
             return Frame(tuple(pairs), sections)
         if error := _ERROR.fullmatch(line):
@@ -100,7 +101,7 @@ def parse(output: bytes, where: str, *, words: str = "") -> Frame:
             sections[name], at = output[at : at + size], at + size
             at += output[at : at + 1] == b"\n"
         elif pair := _PAIR.fullmatch(line):
-            pairs.append((_text(pair[1]), _text(pair[2])))
+            pairs.append((_text(pair[1]), _text(pair[2] or b"")))
         else:
             raise Permanent(f"it answers with a line that is none of the protocol: {_text(line)[:80]!a}", where=where)
     raise Permanent(f"it answers with more than {LINES_CAP} lines; whatever answers there is not anew-host", where=where)
@@ -123,7 +124,7 @@ def _after_banner(output: bytes, where: str, words: str) -> int:
 
 def _silence(output: bytes, words: str) -> str:
     """A sentence for what came instead of an answer."""
-    said = printable(words or _text(output[:LINE_CAP]), 120)
+    said = printable(_text(words.encode()) or _text(output[:LINE_CAP]), 120)
     if "password is required" in said or "a terminal is required" in said:
         return "sudo asks for a password there; allow /usr/bin/anew-host with NOPASSWD in sudoers"
     if "not found" in said or "No such file" in said:
@@ -159,7 +160,8 @@ def _meaning(frame: Frame, where: str, epoch: int) -> AnewError:
 
 
 def _text(raw: bytes) -> str:
-    return printable(raw.decode("utf-8", "replace"), LINE_CAP)
+    """One line, every character of which can be shown."""
+    return "".join(char for char in printable(raw.decode("utf-8", "replace"), VALUE_CAP) if char.isprintable())
 
 
 __all__ = ["ANSWER_CAP", "Frame", "NoHelper", "parse", "require"]
