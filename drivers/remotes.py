@@ -1,4 +1,4 @@
-"""Whom anew speaks SSH with, and how: one value made from the fleet file, with nothing of a connection in it.
+"""Whom anew speaks SSH with, and what comes back: values, with nothing of a connection in them.
 
 Rules
 - A machine without a pinned host key and without a host CA is never spoken to: `remote_of` refuses it.
@@ -41,6 +41,18 @@ class Remote:
         return f"{self.server} ({self.user}@{self.host}:{self.port})"
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`status`: the exit code, None if a signal, the cap or a closed channel ended it. `output`: standard output as it came;
+    `errors`: the first 4 KiB of standard error. `cut`: one of both had more than the cap.
+    """
+
+    status: int | None
+    output: bytes
+    cut: bool = False
+    errors: bytes = b""
+
+
 def remote_of(name: str, desired: Desired) -> Remote:
     """The machine `name` of the fleet file. Refused if it is not there, has no pinned host key, or its jump hosts go round."""
     way = [_machine(name, desired.machines)]
@@ -74,4 +86,4 @@ def _remote(machine: Machine, jump: Remote | None) -> Remote:
     )
 
 
-__all__ = ["Remote", "remote_of"]
+__all__ = ["Answer", "Remote", "remote_of"]

@@ -32,7 +32,7 @@ import asyncssh
 
 from drivers.identity import IdentityStore
 from drivers.refusals import Refusals
-from drivers.remotes import Remote, remote_of
+from drivers.remotes import Answer, Remote, remote_of
 from fleet.core.errors import AnewError, Permanent, Refused, Transient
 
 HANDSHAKES = 48
@@ -62,18 +62,6 @@ class Identities(Protocol):
     def host_public(self, server: str) -> str: ...
 
     def client_private_path(self) -> str: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """`status`: the exit code, None if a signal, the cap or a closed channel ended it. `output`: standard output as it came;
-    `errors`: the first 4 KiB of standard error. `cut`: one of both had more than the cap.
-    """
-
-    status: int | None
-    output: bytes
-    cut: bool = False
-    errors: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +219,22 @@ class SshSessions:
             return await _shown(remote, through.connection if through else None)
         raise AssertionError("the block above returns or raises")
 
+    def key_of(self, remote: Remote) -> str:
+        """The path of the private key that is offered, "" if the agent's are. Permanent if others may read the file."""
+        path = "" if remote.agent else remote.key or self._identities.client_private_path()
+        if path:
+            _private(path)
+        return path
+
+    def pins_of(self, remote: Remote) -> tuple[str, ...]:
+        """The public host keys "TYPE BASE64" that count; none if only its host CA does."""
+        return remote.pins or (() if remote.authorities else (self._identities.host_public(remote.server),))
+
+    def drop(self, remote: Remote) -> None:
+        """Its connection ends at once: it was told to reboot, and a dead connection looks like a slow host."""
+        if (session := self._sessions.get(remote)) is not None:
+            session.drop()
+
     def expect(self, remotes: int) -> None:
         """So many will be spoken to, and as many may stay warm (`drivers.warm.room` sees to the descriptors)."""
         self._warm = max(self._warm, remotes)
@@ -314,9 +318,8 @@ class SshSessions:
     def _trust(self, remote: Remote) -> _Trust:
         trust = self._trusted.get(remote)
         if trust is None:
-            ours = remote.pins or (() if remote.authorities else (self._identities.host_public(remote.server),))
             try:
-                keys = tuple(asyncssh.import_public_key(key) for key in ours)
+                keys = tuple(asyncssh.import_public_key(key) for key in self.pins_of(remote))
                 authorities = tuple(asyncssh.import_public_key(key) for key in remote.authorities)
             except asyncssh.KeyImportError as problem:
                 place = "`host_key` and `host_ca` in the fleet file" if remote.pins or remote.authorities else "the identities folder"

@@ -25,6 +25,7 @@ NUMBER: Final = r"[0-9]{1,15}"
 OP: Final = r"[0-9a-f]{16}"
 SHA: Final = r"[0-9a-f]{64}"
 DIGEST: Final = r"sha256:[0-9a-f]{64}"
+URL: Final = r"http://[A-Za-z0-9][A-Za-z0-9._:@/=%+-]{0,380}"
 VERSION: Final = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}"
 BOOT_ID: Final = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
@@ -70,6 +71,16 @@ def have(sha: str) -> Words:
 def upload(op: Operation, sha: str, size: int, offset: int) -> Words:
     """Standard input is the bundle's next bytes."""
     return _acting(op, "upload", _of(SHA, sha, "a sha256"), _whole(size), _whole(offset))
+
+
+def patch(op: Operation, old: str, new: str, size: int, delta: str) -> Words:
+    """Make bundle `new` of `size` bytes from bundle `old` ("" for none: plain zstd) and the uploaded `delta`."""
+    return _acting(op, "patch", _of(SHA, old, "a sha256") if old else "-", _of(SHA, new, "a sha256"), _whole(size), _of(SHA, delta, "a sha256"))
+
+
+def pull(op: Operation, sha: str, size: int, url: str) -> Words:
+    """The host fetches the bundle itself, over http, and checks it."""
+    return _acting(op, "pull", _of(SHA, sha, "a sha256"), _whole(size), _of(URL, url, "an http address"))
 
 
 def install(op: Operation, sha: str, digest: str, version: str) -> Words:
@@ -135,6 +146,6 @@ def _whole(value: int) -> str:
 
 
 __all__ = [
-    "Words", "activate", "arm", "bless", "forget", "have", "install", "last_words", "lock", "observe", "reboot", "reject", "repair",
+    "Words", "activate", "arm", "bless", "forget", "have", "install", "last_words", "lock", "observe", "patch", "pull", "reboot", "reject", "repair",
     "upload", "writers",
 ]
