@@ -140,7 +140,7 @@ def _slots(frame: Frame) -> dict[str, Slot]:
             _of(_IMAGE_ID, said.get("image_id", "")),
             float(_number(said.get("born", ""))),
             _of(re.compile(words.OP), said.get("op", "")),
-            _of(re.compile(words.OP), said.get("rollout", "")),
+            _of(re.compile(words.ROLLOUT), said.get("rollout", "")),
             _of(re.compile(words.BOOT_ID), said.get("armed_boot", "")),
             _of(re.compile(words.SHA), said.get("bundle", "")),
         )

@@ -23,6 +23,7 @@ SHORT: Final = 30.0
 WORD: Final = r"[A-Za-z0-9._:@/=%+-]+"
 NUMBER: Final = r"[0-9]{1,15}"
 OP: Final = r"[0-9a-f]{16}"
+ROLLOUT: Final = r"[0-9a-f]{8}(?:[0-9a-f]{8})?"
 SHA: Final = r"[0-9a-f]{64}"
 DIGEST: Final = r"sha256:[0-9a-f]{64}"
 URL: Final = r"http://[A-Za-z0-9][A-Za-z0-9._:@/=%+-]{0,380}"
@@ -90,7 +91,7 @@ def install(op: Operation, sha: str, digest: str, version: str) -> Words:
 
 def arm(op: Operation, number: int, digest: str, born: float, rollout: str) -> Words:
     """The idle slot becomes an incarnation and is tried at the next boot, once."""
-    of_rollout = _of(OP, rollout, "a rollout's id") if rollout else "-"
+    of_rollout = _of(ROLLOUT, rollout, "a rollout's id") if rollout else "-"
     return _acting(op, "arm", _whole(number), _of(DIGEST, digest, "a digest"), _whole(int(born)), of_rollout)
 
 

@@ -28,7 +28,7 @@ GRAMMAR: Final = {
     "DIGEST": r"sha256:[0-9a-f]{64}",
     "WHOLE": r"[0-9]{1,15}",
     "VERSION": r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}",
-    "ROLLOUT": r"[0-9a-f]{16}|-",
+    "ROLLOUT": r"[0-9a-f]{8}([0-9a-f]{8})?|-",
     "BOOT_ID": r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}",
     "URL": r"http://[A-Za-z0-9._:@/%+-]+",
     "MODE": r"read-only|writable",
