@@ -16,8 +16,11 @@ _TABLE = dict.fromkeys(_DROPPED)
 
 def printable(text: str, cap: int = 200) -> str:
     """One line of at most `cap` characters; newlines and tabs become spaces."""
-    cut = text[: cap * 4].translate(_TABLE)
-    cut = "".join(" " if char in "\n\t" else char for char in cut if not "\ud800" <= char <= "\udfff").strip()
+    cut = text[: cap * 4]
+    if not (cut.isascii() and cut.isprintable()):  # nearly all is, and a fleet's answers have thousands of lines
+        cut = cut.translate(_TABLE)
+        cut = "".join(" " if char in "\n\t" else char for char in cut if not "\ud800" <= char <= "\udfff")
+    cut = cut.strip()
     return cut if len(cut) <= cap else cut[: cap - 1] + "…"
 
 
