@@ -12,8 +12,10 @@ from typing import Final, Literal, TypeVar
 
 from drivers.baremetal import births, bmc, console, sight, upload, words
 from drivers.baremetal.births import Births, bundle_of, path_of
+from drivers.baremetal.bulk import Bulk
 from drivers.baremetal.facts import HostFacts
-from drivers.baremetal.host import SPACING, Host, Sessions, Spawn
+from drivers.baremetal.host import SPACING, Host, Spawn
+from drivers.ssh import SshSessions
 from fleet.core.desired import Pool
 from fleet.core.errors import AnewError, Refused, Transient
 from fleet.core.observed import Facts, Image, Observed, Seen
@@ -34,13 +36,16 @@ class BaremetalDriver:
     name = "baremetal"
     surge = False
 
-    def __init__(self, around: Surroundings, sessions: Sessions, spawn: Spawn) -> None:
+    def __init__(self, around: Surroundings, sessions: SshSessions, spawn: Spawn) -> None:
         self._clock = around.clock
         self._glance = float(around.options.get("baremetal.glance", GLANCE))
         spacing = float(around.options.get("baremetal.spacing", SPACING))
         self.hosts: Mapping[str, Host] = {
             name: Host(machine, around.desired, sessions, around.clock, spawn, spacing) for name, machine in around.desired.machines.items()
         }
+        self._desired = around.desired
+        self._small = int(around.options.get("baremetal.small", upload.SMALL))
+        self._bulk = Bulk(around.state_dir, around.clock, sessions)
         self._power: births.Cycle = around.options.get("baremetal.cycle", bmc.cycle)
         self._births = Births(around.clock, self._bring, self._power, spacing)
 
@@ -163,7 +168,16 @@ class BaremetalDriver:
 
     async def _bring(self, host: Host, image: Image, op: Operation) -> None:
         bundle = bundle_of(image)
-        await upload.upload(host, path_of(image), bundle.sha256, bundle.size, op)
+        if bundle.size <= self._small:
+            await upload.upload(host, path_of(image), bundle.sha256, bundle.size, op)
+            return
+        have = host.facts.bundles if host.facts else ()
+        await self._bulk.bring(host.remote, path_of(image), bundle.sha256, bundle.size, host.ask, op, have, op.tell, self._mirror(image))
+
+    def _mirror(self, image: Image) -> str:
+        """Where the host finds the same file by itself, "" if nowhere."""
+        source = self._desired.images.get(image.ref.family)
+        return f"{source.mirror.rstrip('/')}/{image.ref.version}/{image.root}" if source is not None and source.mirror else ""
 
     def _of(self, pool: Pool, server: str) -> Host:
         if server not in pool.machines:

@@ -22,8 +22,7 @@ from drivers.baremetal.facts import HostFacts
 from drivers.baremetal.protocol import Frame
 from drivers.baremetal.words import Words
 from drivers.refusals import obstacle
-from drivers.remotes import Remote, remote_of
-from drivers.ssh import Answer
+from drivers.remotes import Answer, Remote, remote_of
 from fleet.core.desired import Desired, Machine
 from fleet.core.errors import AnewError, Permanent, Transient
 from fleet.ports import Clock, Operation

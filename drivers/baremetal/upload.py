@@ -21,7 +21,15 @@ SMALL: Final = 16 * 1024 * 1024
 
 async def upload(host: Host, path: str, sha: str, size: int, op: Operation) -> None:
     """Bring the file at `path`; the host hashes it at the end. Permanent if it is not what the manifest says."""
-    offset = await _there(host, sha)
+    try:
+        await _send(host, path, sha, size, await _there(host, sha), op)
+    except Permanent as problem:
+        if problem.code != "bad-bytes":
+            raise
+        await _send(host, path, sha, size, await _there(host, sha), op)  # what it had before was of something else
+
+
+async def _send(host: Host, path: str, sha: str, size: int, offset: int, op: Operation) -> None:
     while offset < size:
         chunk = await asyncio.to_thread(_read, path, offset, min(CHUNK, size - offset))
         await host.ask(words.upload(op, sha, size, offset), given=chunk)
