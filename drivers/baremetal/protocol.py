@@ -90,9 +90,9 @@ def parse(output: bytes, where: str, *, words: str = "") -> Frame:
             raise Permanent(f"it answers with a line of {len(line)} bytes, and values may have 512; see docs/host-protocol.md", where=where)
         if line == b"ok":
             return Frame(tuple(pairs), sections)
-        if error := _ERROR.fullmatch(line):
+        if line.startswith(b"error ") and (error := _ERROR.fullmatch(line)):
             return Frame(tuple(pairs), sections, _text(error[1]), _text(error[2] or b""))
-        if section := _SECTION.fullmatch(line):
+        if line.startswith(b"--- ") and (section := _SECTION.fullmatch(line)):
             name, size = _text(section[1]), int(section[2])
             if size > SECTION_CAP:
                 raise Permanent(f"it answers with a section of {size} bytes, and 256 KiB are allowed", where=where)
@@ -161,7 +161,8 @@ def _meaning(frame: Frame, where: str, epoch: int) -> AnewError:
 
 def _text(raw: bytes) -> str:
     """One line, every character of which can be shown."""
-    return "".join(char for char in printable(raw.decode("utf-8", "replace"), VALUE_CAP) if char.isprintable())
+    text = printable(raw.decode("utf-8", "replace"), VALUE_CAP)
+    return text if text.isprintable() else "".join(char for char in text if char.isprintable())
 
 
 __all__ = ["ANSWER_CAP", "Frame", "NoHelper", "parse", "require"]
