@@ -135,6 +135,11 @@ def command_request(body: bytes) -> dict[str, Any]:
     return found
 
 
+def check_request(body: bytes) -> dict[str, Any]:
+    """A checked MachineCheckRequest."""
+    return _object(parse_body(body), "", {"machines": _names})
+
+
 def whole_query(query: Mapping[str, str], key: str, default: int, most: int = MAX_SEQ) -> int:
     """A whole number of the query string, from 0 to `most`."""
     given = query.get(key)

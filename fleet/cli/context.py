@@ -77,15 +77,15 @@ class Context:
         else:
             self.say(str(answer.get("message") or "done"))
 
-    def confirm(self, question: str, expected: str, *, shown: bool = True) -> None:
-        """Have the question answered with exactly `expected`; --yes answers it.
+    def confirm(self, question: str, expected: str, *, shown: bool = True, instead: str = "--yes answers it") -> None:
+        """Have the question answered with exactly `expected`; --yes answers it, where the command has it (`instead` names what does).
 
         Invalid without a terminal, Refused for any other answer. `shown` puts the expected word into the prompt.
         """
         if getattr(self.options, "yes", False):
             return
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
-            raise Invalid("this asks a question and there is no terminal to ask on; --yes answers it", code="no-terminal")
+            raise Invalid(f"this asks a question and there is no terminal to ask on; {instead}", code="no-terminal")
         prompt = f"{printable(question)} type {expected}: " if shown else f"{printable(question)} "
         print(prompt, end="", file=sys.stderr, flush=True)
         if sys.stdin.readline().strip() != expected:

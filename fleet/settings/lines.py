@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from dataclasses import dataclass
 
 from fleet.settings.problems import Key
 
@@ -20,13 +21,26 @@ _STRING = re.compile(
 _SCALAR = re.compile(r"[^,\]}#\n]*")
 
 
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Where a key and its value stand, as offsets into the text. `inline`: within braces, where no line of its own is possible."""
+
+    key_start: int
+    key_end: int
+    value_start: int
+    value_end: int
+    inline: bool
+
+
 class Lines:
     """The line of each key path of one text."""
 
     def __init__(self, text: str = "") -> None:
         self._at: dict[Key, int] = {}
+        self._pairs: dict[Key, Pair] = {}
         if text:
-            self._at = _Scanner(text).scan()
+            scanner = _Scanner(text)
+            self._at, self._pairs = scanner.scan(), scanner.pairs
 
     def of(self, key: Key) -> int:
         """The line (from 1) where `key` is written, else where the nearest table around it begins, else 1."""
@@ -36,6 +50,10 @@ class Lines:
                 return line
         return 1
 
+    def pair(self, key: Key) -> Pair | None:
+        """Where exactly this key is written with a value, if it is."""
+        return self._pairs.get(key)
+
 
 class _Scanner:
     def __init__(self, text: str) -> None:
@@ -44,6 +62,7 @@ class _Scanner:
         self.counted = 0
         self.line = 1
         self.found: dict[Key, int] = {}
+        self.pairs: dict[Key, Pair] = {}
         self.arrays: dict[Key, int] = {}
 
     def scan(self) -> dict[Key, int]:
@@ -94,14 +113,21 @@ class _Scanner:
         """A name that means an array of tables means its last element."""
         return (*key, self.arrays[key]) if key in self.arrays else key
 
-    def _pair(self, table: Key) -> None:
-        line = self._here()
+    def _pair(self, table: Key, inline: bool = False) -> None:
+        line, start = self._here(), self.pos
         key: Key = (*table, *self._key())
+        end = self.pos
         self.found.setdefault(key, line)
         self._note(key, line)
         self._skip(_BLANK)
         self.pos += 1  # the equals sign
+        self._skip(_GAP)
+        value = self.pos
         self._value(key)
+        last = self.pos
+        while last > value and self.text[last - 1].isspace():
+            last -= 1
+        self.pairs[key] = Pair(start, end, value, last, inline)
 
     def _key(self) -> list[str]:
         names: list[str] = []
@@ -146,5 +172,5 @@ class _Scanner:
                 self._value((*key, index))
                 index += 1
             else:
-                self._pair(key)
+                self._pair(key, inline=True)
         self.pos += 1
