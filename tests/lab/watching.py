@@ -27,6 +27,10 @@ NEXT = 1.0
 """Seconds after which a look that hangs does not hold up the next one."""
 
 
+Door = int | tuple[str, int]
+"""Where somebody answers: a port of 127.0.0.1, or an address and a port."""
+
+
 def banner(port: int, patience: float = PATIENCE) -> bytes:
     """What answers on a loopback port says first; empty if nobody is behind it."""
     try:
@@ -40,25 +44,26 @@ def banner(port: int, patience: float = PATIENCE) -> bytes:
 class Look:
     """One connection: when it began and what came of it. `why` is "" if it answered."""
 
-    port: int
+    port: Door
     began: float
     ended: float
     why: str
 
 
 class Availability:
-    """Counts the distinct servers that answer, at every moment. `ports`: port -> the server it belongs to.
+    """Counts the distinct servers that answer, at every moment. `ports`: port (on 127.0.0.1), or address and port -> the server.
 
     A look that hangs (begun while its guest had no network yet) holds up no other: after a second the next one begins, and
     a port is what its latest begun look says that has an outcome.
     """
 
-    def __init__(self, ports: Mapping[int, str]) -> None:
+    def __init__(self, ports: Mapping[Door, str], pace: float = PACE) -> None:
         self._ports = ports
+        self._pace = pace
         self._selector = selectors.DefaultSelector()
-        self._under_way: dict[int, list[tuple[float, socket.socket]]] = {port: [] for port in ports}
+        self._under_way: dict[Door, list[tuple[float, socket.socket]]] = {port: [] for port in ports}
         self._due = dict.fromkeys(ports, 0.0)
-        self._last: dict[int, Look] = {}
+        self._last: dict[Door, Look] = {}
         self._ended = threading.Event()
         self._begun = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -91,20 +96,20 @@ class Availability:
                 for _, one in looks:
                     one.close()
 
-    def _begin(self, port: int) -> None:
+    def _begin(self, port: Door) -> None:
         now, looks = time.monotonic(), self._under_way[port]
         if now < self._due[port] or (looks and now - looks[-1][0] < NEXT):
             return
-        self._due[port] = now + PACE
+        self._due[port] = now + self._pace
         one = socket.socket()
         one.setblocking(False)
         looks.append((now, one))
-        if one.connect_ex(("127.0.0.1", port)) not in (0, errno.EINPROGRESS):
+        if one.connect_ex(("127.0.0.1", port) if isinstance(port, int) else port) not in (0, errno.EINPROGRESS):
             self._end(port, now, one, "cannot connect")
             return
         self._selector.register(one, selectors.EVENT_READ, (port, now, one))
 
-    def _read(self, port: int, began: float, one: socket.socket) -> None:
+    def _read(self, port: Door, began: float, one: socket.socket) -> None:
         try:
             said = one.recv(64)
         except OSError as error:
@@ -112,7 +117,7 @@ class Availability:
             return
         self._end(port, began, one, "" if said.startswith(b"SSH-") else f"accepted, then said {said!r}")
 
-    def _end(self, port: int, began: float, one: socket.socket, why: str) -> None:
+    def _end(self, port: Door, began: float, one: socket.socket, why: str) -> None:
         with contextlib.suppress(KeyError):
             self._selector.unregister(one)
         one.close()

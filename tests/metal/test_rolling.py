@@ -1,0 +1,75 @@
+"""The main job on real machines: forward one at a time, back by one command and a reboot, forward again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab.daemonlab import figures
+from tests.lab.watching import Availability
+from tests.metal.conftest import MakeMachine
+from tests.metal.machines import SSH_PORT
+from tests.metal.metallab import MetalLab
+
+pytestmark = pytest.mark.lab
+
+
+@pytest.fixture(scope="module")
+def lab(make_machine: MakeMachine, metal_images: Path) -> Iterator[MetalLab]:
+    """Two machines on version 1."""
+    lab = MetalLab([make_machine(31), make_machine(32)], metal_images)
+    try:
+        lab.boot()
+        yield lab
+    finally:
+        lab.close()
+
+
+def watched(lab: MetalLab) -> Availability:
+    """One look a second: every look at a booting machine costs it a fork of sshd."""
+    return Availability({(machine.address, SSH_PORT): name for name, machine in lab.machines.items()}, pace=1.0)
+
+
+def fingerprint(lab: MetalLab, name: str) -> str:
+    """What must outlive every version: the host key in use, and a file that a service wrote under /var."""
+    return lab.machines[name].said("ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub; cat /etc/machine-id; cat /var/lib/kept")
+
+
+def test_forward_back_and_forward_again(lab: MetalLab) -> None:
+    for machine in lab.machines.values():
+        machine.said("mkdir -p /var/lib; echo precious > /var/lib/kept; sync")
+    before = {name: fingerprint(lab, name) for name in lab.machines}
+
+    plan = lab.anew("plan", "metal", "--to", "2", "--json").data
+    assert {row["order"] for row in plan["servers"]} == {"in-place"}
+    with Availability({(machine.address, SSH_PORT): name for name, machine in lab.machines.items()}, pace=1.0) as watch:
+        forward = lab.roll(lab.pool, "2")
+    figures(forward, lab, fewest_answering=watch.fewest, looks=watch.looks)
+    assert forward["state"] == "done"
+    assert watch.fewest == 1, watch.told()
+    for name, machine in lab.machines.items():
+        assert lab.told(name)["version"] == "2"
+        assert lab.told(name)["trial"] == "no"
+        assert lab.told(name)["root"].startswith("read-only")
+        assert machine.ssh("touch /usr/probe").returncode != 0
+        assert "Read-only file system" in machine.ssh("touch /usr/probe").stderr
+        assert fingerprint(lab, name) == before[name]
+        assert lab.rows(lab.pool)[name]["root"] == "read-only"
+
+    with watched(lab) as watch:
+        done = lab.anew("rollback", "metal", "--yes", "--wait", "--json")
+    assert done.code == 3, lab.trouble(done)
+    figures(lab.rollout(lab.pool), lab, fewest_answering=watch.fewest, looks=watch.looks)
+    assert watch.fewest == 1, watch.told()
+    assert {lab.told(name)["version"] for name in lab.machines} == {"1"}
+    uploads = [event for event in lab.journal() if event["rollout"] == done.data["id"] and event["data"].get("verb") == "stage"]
+    assert uploads == [], "a rollback brings nothing to a machine"
+    assert {name: fingerprint(lab, name) for name in lab.machines} == before
+
+    lab.client.command("image.unreject", pool="metal", version="2")
+    again = lab.roll(lab.pool, "2")
+    figures(again, lab)
+    assert {lab.told(name)["version"] for name in lab.machines} == {"2"}
+    assert {name: fingerprint(lab, name) for name in lab.machines} == before
