@@ -466,9 +466,12 @@ async def _run(connection: asyncssh.SSHClientConnection, command: str, cap: int,
         lambda: spoken, command, encoding=None, window=2 * OUTPUT_CAP, request_pty=False
     )
     try:
-        if given:
-            channel.write(given)
-        channel.write_eof()
+        try:
+            if given:
+                channel.write(given)
+            channel.write_eof()
+        except BrokenPipeError:
+            pass  # it answers without reading what it is given, or it is gone: both are heard below
         return await spoken.ended
     finally:
         channel.abort()

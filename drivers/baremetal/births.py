@@ -10,6 +10,7 @@ Rules
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -48,7 +49,7 @@ def bundle_of(image: Image) -> Bundle:
 
 @dataclass(slots=True)
 class _Errand:
-    """One verb under way. `ends`: engine time. `noted`: what a person should read of it afterwards."""
+    """One verb under way. `ends`: engine time. `noted`: what a person should read of it afterwards. `cycled`: its patience is over."""
 
     host: Host
     op: Operation
@@ -148,31 +149,32 @@ class Births:
     async def _back(self, errand: _Errand, boot_id: str, what: str) -> HostFacts:
         """Wait until it runs another boot than `boot_id`."""
         host, op, begun = errand.host, errand.op, self._clock.now()
-        again = begun + SAY_AGAIN
+        again, patience = begun + SAY_AGAIN, begun + PATIENCE * (errand.ends - begun)
         while True:
             try:
-                facts = await host.look()
+                async with asyncio.timeout(max(0.01, (errand.ends if errand.cycled else patience) - self._clock.now())):
+                    facts = await host.look()
                 if facts.boot_id != boot_id:
                     return facts
                 if self._clock.now() >= again:
                     again = self._clock.now() + SAY_AGAIN
                     await host.reboot(op, boot_id)
                 silence = "it answers, and has not rebooted"
-            except Transient as problem:
-                silence = problem.message
+            except (Transient, TimeoutError) as problem:
+                silence = problem.message if isinstance(problem, Transient) else "no answer"
             now = self._clock.now()
             if now >= errand.ends:
                 raise Permanent(f"it was told to boot {what} and has not come back in {now - begun:.0f} s ({silence}); "
                                 "look at its console, or `anew recover` it", where=host.name, code="silent")
-            if now >= begun + PATIENCE * (errand.ends - begun):
+            if now >= patience and not errand.cycled:
+                errand.cycled = True
                 await self._power_cycle(errand)
             op.tell(f"booting {what} for {now - begun:.0f} s")
             await self._clock.sleep(min(self._spacing, max(0.01, errand.ends - now)))
 
     async def _power_cycle(self, errand: _Errand) -> None:
-        if errand.cycled or errand.host.machine.bmc is None:
+        if errand.host.machine.bmc is None:
             return
-        errand.cycled = True
         try:
             said = await self._cycle(errand.host.machine, False, min(CYCLE, self._left(errand)))
         except AnewError as problem:
