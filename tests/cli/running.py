@@ -51,7 +51,7 @@ def call(*arguments: str) -> int:
         return left.code if isinstance(left.code, int) else 1
 
 
-def at_terminal(served: Served, typed: str, *arguments: str, prompt: str = "type ", **more: str) -> tuple[int, str]:
+def at_terminal(served: Served | None, typed: str, *arguments: str, prompt: str = "type ", **more: str) -> tuple[int, str]:
     """A command at a terminal: waits for the prompt, types, returns (exit code, everything that was shown)."""
     pid, master = pty.fork()
     if pid == 0:
