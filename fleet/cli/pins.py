@@ -89,8 +89,11 @@ def _wanted(given: str | None) -> str:
 
 
 def _shown(connector: Connector, address: str, port: int, jump: str | None, path: str) -> str:
-    way = connector.remote_of(jump, _desired(path)) if jump else None
-    return asyncio.run(connector.shown(address, port, LOOK_SECONDS, way, os.path.join(find_state()[0], "identities") if jump else ""))
+    if not jump:
+        return asyncio.run(connector.shown(address, port, LOOK_SECONDS))
+    state = find_state()[0]
+    os.makedirs(state, mode=0o700, exist_ok=True)  # anew's own key may be made here, and the daemon takes no folder that others can read
+    return asyncio.run(connector.shown(address, port, LOOK_SECONDS, connector.remote_of(jump, _desired(path)), os.path.join(state, "identities")))
 
 
 def _trust(context: Context, connector: Connector, name: str, where: str, key: str, wanted: str) -> None:
