@@ -40,6 +40,7 @@ configure() {
   install -m 755 "$helper" "$tree/usr/bin/anew-host"
   cp "$work"/boot/* "$here/layout.sfdisk" "$here/grub.cfg" "$tree/usr/lib/anew/boot/"
   cp "$work/packages" "$tree/usr/lib/anew/packages"
+  sed -e 's/^bootloader=grub$/bootloader=noop/' -e '/^grubenv=/d' "$tree/etc/rauc/system.conf" >"$tree/usr/lib/anew/rauc-sdboot.conf"
   : >"$tree/etc/machine-id"
   printf '127.0.0.1 localhost\n' >"$tree/etc/hosts"
   sed -i 's/^root:[^:]*:/root:*:/' "$tree/etc/shadow"

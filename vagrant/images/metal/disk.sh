@@ -3,7 +3,8 @@
 # Usage: disk.sh --image DIR --out FILE --name NAME --authorized-key FILE --host-key FILE [--boot grub|sdboot] [--extra WORDS]
 #                [--ca FILE] [--server UUID] [--slot-size 192MiB] [--esp-size 64MiB] [--size 1GiB]
 #   The disk boots under BIOS and UEFI (grub), or under UEFI only (sdboot). --extra: words for the kernel's command line, kept in
-#   the boot environment. --ca: who signed the bundle; the lab's own authority if not told. No root rights are needed.
+#   the boot environment. --ca: who signed the bundle; the lab's own authority if not told. --host-key none --server none: a disk
+#   that many hosts are copied from; each makes its own host key at its first boot. No root rights are needed.
 set -euo pipefail
 export LC_ALL=C TZ=UTC MTOOLS_SKIP_CHECK=1
 umask 022
@@ -35,7 +36,7 @@ done
 [[ $boot =~ ^(grub|sdboot)$ ]] || die "--boot \"$boot\" is neither grub nor sdboot"
 [[ $extra =~ ^[A-Za-z0-9\ ._=/,:-]*$ ]] || die "--extra \"$extra\": words of letters, digits and . _ = / , : - only"
 [ -n "$out" ] || die "--out FILE is missing"
-for file in "$image/image.toml" "$image/root.raucb" "$login" "$host_key" "$ca"; do [ -s "$file" ] || die "there is no \"$file\""; done
+for file in "$image/image.toml" "$image/root.raucb" "$login" "$host_key" "$ca"; do [ "$file" = none ] || [ -s "$file" ] || die "there is no \"$file\""; done
 need sfdisk mkfs.fat mke2fs mmd mcopy grub-editenv rauc unsquashfs ssh-keygen
 work=$(mktemp -d "${TMPDIR:-/tmp}/anew-disk.XXXXXX")
 trap 'rm -rf "$work"' EXIT
@@ -101,13 +102,15 @@ fill_data() {
     "$digest" "$(cat "$work/files/usr/lib/anew/version")" "$id" "$born" "$(sha "$image/root.raucb")" >"$data/anew/slots/A"
   : >"$data/anew/blessed/$id"
   [ -n "$server" ] || server=$(cat /proc/sys/kernel/random/uuid)
-  echo "$server" >"$data/anew/server"
+  [ "$server" = none ] || echo "$server" >"$data/anew/server"
   echo 0 >"$data/anew/epoch"
   echo "$name" >"$data/state/etc/hostname"
   cp "$login" "$data/state/etc/ssh/authorized_keys/root"
-  cp "$host_key" "$data/state/etc/ssh/ssh_host_ed25519_key"
-  chmod 600 "$data/state/etc/ssh/ssh_host_ed25519_key"
-  ssh-keygen -y -f "$host_key" >"$data/state/etc/ssh/ssh_host_ed25519_key.pub"
+  if [ "$host_key" != none ]; then
+    cp "$host_key" "$data/state/etc/ssh/ssh_host_ed25519_key"
+    chmod 600 "$data/state/etc/ssh/ssh_host_ed25519_key"
+    ssh-keygen -y -f "$host_key" >"$data/state/etc/ssh/ssh_host_ed25519_key.pub"
+  fi
   chmod 700 "$data/state" "$data/anew"
   read -r start sectors < <(place_of data)
   truncate -s $((sectors * 512)) "$work/data.img"
