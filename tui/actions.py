@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tui import fields, offers, phrases
+from tui import fields, offers, phrases, roots
 from tui.fields import Raw
 from tui.shapes import Pool, Rollout, Server
 
@@ -32,6 +32,8 @@ def act(desk: Desk, action: str) -> None:
             rollback(desk, at.screen, at.pool, at.server, at.rollout)
         case "hold" if at.server is not None:
             hold(desk, at.server)
+        case "root" if at.server is not None:
+            roots.change(desk, at.server)
         case "remark":
             remark(desk)
         case "console" if at.server is not None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from tui import actions
+from tui import actions, roots
 from tui.keys import Situation, why_not
 from tui.phrases import offered
 from tui.shapes import Rollout
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from tui.desk import Desk
 
 POOL_VERBS = ("plan", "rollback", "pause", "resume", "abort", "promote")
-SERVER_VERBS = ("hold", "release", "rollback")
+SERVER_VERBS = ("hold", "release", "rollback", "root")
 PLACES = ("fleet", "servers", "images", "rollout", "plan", "events", "help")
-VERBS = ("plan", "rollback", "hold", "release", "pause", "resume", "abort", "promote", "remark", "quit")
+VERBS = ("plan", "rollback", "hold", "release", "pause", "resume", "abort", "promote", "root", "remark", "quit")
 
 
 def complete(model: ViewModel, typed: str) -> list[str]:
@@ -94,7 +94,7 @@ def _verb(desk: Desk, verb: str, rest: str) -> None:
     server = model.servers.get(name) if name else at.server
     pool = model.pools.get(name) or (model.pools.get(server.pool) if server is not None else None) or at.pool
     rollout = model.rollout_of(pool.name) if pool is not None else at.rollout
-    screen = "servers" if (name in model.servers or (not name and verb in ("hold", "release"))) else "rollout"
+    screen = "servers" if (name in model.servers or (not name and verb in ("hold", "release", "root"))) else "rollout"
     about = Situation(screen, at.live, at.stale_words, at.role, at.daemon_read_only, at.armed, pool, server, rollout)
     _do(desk, verb, about, rollout, words.strip())
 
@@ -120,6 +120,8 @@ def _do(desk: Desk, verb: str, at: Situation, rollout: Rollout | None, words: st
                 actions.promote(desk, rollout)
             case "rollback":
                 actions.rollback(desk, at.screen, at.pool, server, rollout)
+            case "root" if server is not None:
+                roots.change(desk, server)
             case "hold" if server is not None and words:
                 actions.send(desk, command="server.hold", pool=server.pool, server=server.name, why=words)
             case "hold" | "release" if server is not None:

@@ -154,6 +154,8 @@ KEYS: tuple[Key, ...] = (
         (reachable, a_server), long="the serial console of this server, live"),
     Key(("H",), "hold", {"servers": "hold", "server": "hold"}, (*CHANGES, a_server, armed),
         long="hold: skipped by everything; asks why. Again: release"),
+    Key(("o",), "root", {"servers": "root", "server": "root"}, (*CHANGES, a_server, armed), footer=False,
+        long="lock the root read-only, or unlock it; shows what writes there, then asks"),
     Key(("A",), "arm", {"*": "arm"}, CHANGES, long="arm for ten minutes: changes are possible; again: read-only"),
     Key(("space",), "mark", {"servers": "mark"}, label="space", long="mark this server for a plan"),
     Key(("v",), "mark-range", {"servers": "mark to here"}, footer=False, long="mark from the last mark to here"),

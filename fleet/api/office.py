@@ -10,7 +10,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -77,6 +77,15 @@ class Office(Protocol):
 
     async def leftovers(self) -> list[dict[str, Any]]:
         """Findings."""
+
+    async def machines(self) -> list[dict[str, Any]]:
+        """MachineRows, as last seen."""
+
+    async def machine_check(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        """MachineChecks of these machines, of all if none is named: looks now."""
+
+    async def roots(self, name: str) -> list[dict[str, Any]]:
+        """RootRows of a server, or of a pool's servers: looks now, inside."""
 
     async def plan(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         """PlanRequest -> PlanFrame."""

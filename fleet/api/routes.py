@@ -94,6 +94,18 @@ async def _leftovers(ask: Ask) -> Answer:
     return {"findings": await ask.office.leftovers()}
 
 
+async def _roots(ask: Ask) -> Answer:
+    return {"roots": await ask.office.roots(ask.names[0])}
+
+
+async def _machines(ask: Ask) -> Answer:
+    return {"machines": await ask.office.machines()}
+
+
+async def _machine_check(ask: Ask) -> Answer:
+    return {"checks": await ask.office.machine_check(schema.check_request(ask.body).get("machines", []))}
+
+
 async def _journal(ask: Ask) -> Answer:
     since = schema.whole_query(ask.query, "since", 0)
     return await ask.office.journal(since, schema.whole_query(ask.query, "limit", PAGE, MAX_PAGE))
@@ -128,11 +140,14 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/servers/NAME/console", "observer", 0, _console),
     Route("GET", "/v1/foreign", "observer", 0, _foreign),
     Route("GET", "/v1/leftovers", "observer", 0, _leftovers),
+    Route("GET", "/v1/roots/NAME", "observer", 0, _roots),
+    Route("GET", "/v1/machines", "observer", 0, _machines),
     Route("GET", "/v1/journal", "observer", 0, _journal, frozenset({"since", "limit"})),
     Route("GET", "/v1/journal/verify", "observer", 0, _verify),
     Route("GET", "/v1/events", "observer", 0, _events, frozenset({"since"})),
     Route("GET", "/v1/info", "observer", 0, _info),
     Route("POST", "/v1/plan", "observer", MAX_REQUEST, _plan),
+    Route("POST", "/v1/machines/check", "observer", MAX_REQUEST, _machine_check),
     Route("POST", "/v1/commands", "operator", MAX_REQUEST, _command),
 )
 

@@ -13,11 +13,14 @@ Paths (method, path, least role):
   GET  /v1/servers/NAME/console            observer   raw bytes: the past (<= 64 KiB), then live
   GET  /v1/foreign                         observer   {"foreign": [ForeignRow, ...]}
   GET  /v1/leftovers                       observer   {"findings": [Finding, ...]}
+  GET  /v1/roots/NAME                      observer   {"roots": [RootRow, ...]} of a server or a pool; looks now
+  GET  /v1/machines                        observer   {"machines": [MachineRow, ...]} as last seen
   GET  /v1/journal?since=SEQ&limit=N       observer   {"events": [EventRow, ...], "tip": SEQ}
   GET  /v1/journal/verify                  observer   {"ok": bool, "message": str, "rows": int, "tip": str}
   GET  /v1/events?since=SEQ                observer   NDJSON stream of Frame (below); a blank line every 10 s as a sign of life
   GET  /v1/info                            observer   {"paths", "settings", "versions", "pid", "started_at", "you"}
   POST /v1/plan                            observer   PlanRequest -> PlanFrame
+  POST /v1/machines/check                  observer   MachineCheckRequest -> {"checks": [MachineCheck, ...]}; looks now
   POST /v1/commands                        operator   CommandRequest -> CommandAnswer
 
 Errors: HTTP 4xx/5xx with {"error": ErrorBody}; status 403 for a role, 409 for a stale plan or generation, 404 for an
@@ -231,16 +234,19 @@ class CommandRequest(TypedDict, total=False):
 COMMANDS = (
     "rollout.start", "rollout.pause", "rollout.resume", "rollout.promote", "rollout.abort", "rollback.start",
     "server.hold", "server.release", "server.adopt", "root.set", "image.add", "image.reject", "image.unreject",
-    "remark", "settings.reload", "doctor.fix",
+    "remark", "settings.reload", "doctor.fix", "machine.install", "machine.recover",
 )
 """rollback.start with `rollout` turns a running rollout around; with `pool` (and `server`) it starts one."""
 
 
 class CommandAnswer(TypedDict, total=False):
+    """`op`: of what goes on after the answer; the event that ends it carries the same in its data."""
+
     ok: bool
     seq: int
     message: str
     rollout: str
+    op: str
 
 
 class EventRow(TypedDict):
@@ -289,6 +295,59 @@ class Finding(TypedDict):
     note: str
     fix: str
     pool: str
+
+
+class RootRow(TypedDict):
+    """The root of a server, looked at now. `observed`: read-only, overlay, writable or unknown, as seen inside.
+
+    `why_not`: why it cannot be locked or unlocked in place, "" if it can. `writers`: what is open for writing there, a line each.
+    """
+
+    name: str
+    pool: str
+    wished: str
+    observed: str
+    why_not: str
+    writers: list[str]
+
+
+class MachineRow(TypedDict):
+    """A machine of the fleet file, as last seen. `pin` and `authority`: SHA256 fingerprints, "" for none. `reach`: "ok" or a sentence.
+
+    `state` is a server state of cli.md, "" for a machine that is in no pool. `bmc`: whether a management controller is configured.
+    """
+
+    name: str
+    address: str
+    port: int
+    user: str
+    jump: str
+    pool: str
+    pin: str
+    authority: str
+    disk: str
+    bmc: bool
+    console: bool
+    reach: str
+    backend: str
+    version: str
+    root: str
+    state: str
+
+
+class MachineCheckRequest(TypedDict, total=False):
+    """Which machines to look at; left out or empty: all."""
+
+    machines: list[str]
+
+
+class MachineCheck(TypedDict):
+    """What a look just found. `ok`: reachable, and ready for a rollout if it is in a pool. `told`: what the machine said of itself."""
+
+    name: str
+    ok: bool
+    sentence: str
+    told: dict[str, str]
 
 
 class Frame(TypedDict, total=False):

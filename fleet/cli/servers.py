@@ -59,9 +59,45 @@ def root(context: Context) -> None:
         _show_root(context, frame, servers, pools)
         return
     what = {"pool": options.name} if pools else {"server": options.name}
+    rows: list[dict[str, Any]] = context.client.get(f"/v1/roots/{options.name}")["roots"]
+    able = [row for row in rows if not row["why_not"]]
+    if options.dry_run and context.as_json:
+        context.data({"mode": options.mode, "roots": rows})
+        return
+    if not context.as_json:
+        _tell_roots(context, rows, options.mode)
+    if options.dry_run:
+        context.say("nothing was changed")
+        return
     if options.mode == "writable":
+        if able and not options.why:
+            raise Invalid("say why the root is made writable, for the colleagues who find it", where="--why", code="usage")
         context.confirm(f"Break glass: a writable root taints {options.name} and makes it due for replacement.", options.name)
+    elif able:
+        context.confirm(f"Remount {_servers(able)} read-only, now and after each boot?", "y" if len(able) == 1 else str(len(able)))
     context.answer(context.client.command("root.set", mode=options.mode, why=options.why, **what))
+
+
+WRITERS_SHOWN = 20
+
+
+def _servers(rows: list[dict[str, Any]]) -> str:
+    return str(rows[0]["name"]) if len(rows) == 1 else f"{len(rows)} servers"
+
+
+def _tell_roots(context: Context, rows: list[dict[str, Any]], mode: str) -> None:
+    """What is there now, before anything is asked: the root as seen inside, and what is open for writing on it."""
+    for row in rows:
+        if row["why_not"]:
+            context.say(f"{row['name']}: {row['why_not']}")
+            continue
+        context.say(f"{row['name']}: root is {row['observed']}, as seen inside; asked for: {mode}")
+        for line in row["writers"][:WRITERS_SHOWN]:
+            context.say(f"  open for writing: {line}")
+        if len(row["writers"]) > WRITERS_SHOWN:
+            context.say(f"  and {len(row['writers']) - WRITERS_SHOWN} more")
+        if not row["writers"]:
+            context.say("  nothing is open for writing there")
 
 
 def _show_root(context: Context, frame: dict[str, Any], servers: list[dict[str, Any]], pools: list[dict[str, Any]]) -> None:

@@ -71,6 +71,9 @@ _YES = Option("--yes", action="store_true", help="answer the question with yes")
 _WATCH = Option("--watch", action="store_true", help="then open the terminal UI on it, if there is a terminal")
 _WAIT = Option("--wait", action="store_true", help="wait for the end; the exit code says how it ended")
 _WHY = Option("--why", metavar="TEXT", default="", help="the reason, for the journal and for the others")
+_MACHINE = Option("machine", metavar="NAME", help="a machine's name")
+_TRUST = Option("--fingerprint", metavar="SHA256:…",
+                help="the key's fingerprint as you know it from elsewhere: compared, instead of the question")
 _SELECT = (
     Option("--to", metavar="VERSION", help="the version to go to; left out: the channel's newest"),
     Option("--servers", metavar="A,B", help="only these servers"),
@@ -110,7 +113,27 @@ COMMANDS = (
     Word("root", "how root is mounted, as seen inside; or set the mode", "servers:root",
          [Option("name", metavar="POOL|SERVER", help="a pool or a server"),
           Option("mode", metavar="MODE", nargs="?", choices=("read-only", "ephemeral", "writable"),
-                 help="read-only, ephemeral or writable (break glass); left out: only look"), _WHY, _YES]),
+                 help="read-only, ephemeral or writable (break glass); left out: only look"),
+          Option("--dry-run", action="store_true", help="say what writes there and what would be done, and change nothing"), _WHY, _YES]),
+    Word("machine", "machines that are only reached over SSH", words=[
+        Word("list", "the machines of the fleet file: pinned key, pool, what was seen last", "machine:list_all"),
+        Word("check", "look at them now; ends with 1 if one is not reachable or not ready", "machine:check",
+             [Option("machines", metavar="NAME", nargs="*", help="only these machines")]),
+        Word("add", "show a host's key, ask whether to trust it, and write the machine into the fleet file", "pins:add",
+             [_MACHINE, Option("address", metavar="ADDRESS", help="host name or IP address"),
+              Option("--port", metavar="PORT", type=int, help="where its SSH server listens: 22"),
+              Option("--user", metavar="USER", help="who logs in: root"),
+              Option("--key", metavar="FILE", help="private key to log in with; left out: anew's own"),
+              Option("--jump", metavar="NAME", help="another machine through which it is reached"),
+              Option("--disk", metavar="SERIAL", help="serial number of the disk that a first install may write"),
+              Option("--console", metavar="FILE", help="file to which its serial console is written by something else"), _TRUST]),
+        Word("pin", "the same for a machine of the fleet file: shows the old key and the new one", "pins:pin", [_MACHINE, _TRUST]),
+        Word("install", "first install onto a blank disk, of a machine booted from a live system", "machine:install",
+             [_MACHINE, Option("--to", metavar="VERSION", help="the version; left out: the pool's"),
+              Option("--disk", metavar="SERIAL", help="the disk's serial number, typed here instead of at the question")]),
+        Word("recover", "have a management controller cycle a machine's power", "machine:recover",
+             [_MACHINE, Option("--pxe", action="store_true", help="and boot once from the network"), _YES]),
+    ]),
     Word("image", "the catalogue of images", words=[
         Word("list", "all images", "image:list_all"),
         Word("add", "catalogue an image folder", "image:add", [Option("path", metavar="PATH", help="the folder with image.toml")]),

@@ -19,8 +19,9 @@ from fleet.core.planner import reject_note, rollback_notes
 from fleet.core.printable import printable
 from fleet.core.proposal import Plan, differences
 from fleet.core.state import Rollout
-from fleet.engine import machines
+from fleet.engine import machines, roots
 from fleet.engine.loop import Engine
+from fleet.engine.metal import Orders
 from fleet.engine.plans import draw_plan, find_server, find_view, first_look, unknown
 from fleet.engine.starts import started
 from fleet.engine.view import PoolView
@@ -40,6 +41,7 @@ class Inbox:
         self._find_request = find_request
         self._reload = reload
         self._read_only = read_only
+        self._orders = Orders()
         self._answers: OrderedDict[str, tuple[tuple[str, str], asyncio.Future[Answer]]] = OrderedDict()
         self._drawn: OrderedDict[str, Plan] = OrderedDict()
 
@@ -90,7 +92,8 @@ class Inbox:
             "rollout.promote": self._promote, "rollout.abort": self._abort, "server.hold": self._hold, "server.release": self._release,
             "remark": self._remark, "settings.reload": self._settings_reload, "image.reject": self._reject,
             "image.unreject": self._unreject, "image.add": self._image_add, "server.adopt": self._adopt,
-            "doctor.fix": self._fix, "root.set": self._root,
+            "doctor.fix": self._fix, "root.set": self._root, "machine.install": self._machine_install,
+            "machine.recover": self._machine_recover,
         }
 
     # --- rollouts
@@ -266,7 +269,13 @@ class Inbox:
         return await machines.fix(self._engine(), actor, request)
 
     async def _root(self, actor: str, request: Request) -> Answer:
-        return await machines.root(self._engine(), actor, request)
+        return await roots.set_root(self._engine(), actor, request)
+
+    async def _machine_install(self, actor: str, request: Request) -> Answer:
+        return await self._orders.install(self._engine(), actor, request)
+
+    async def _machine_recover(self, actor: str, request: Request) -> Answer:
+        return await self._orders.recover(self._engine(), actor, request)
 
 
 _STARTS, _MOVES = ("rollout-started",), ("rollout-moved",)
@@ -274,7 +283,7 @@ _WRITES: Mapping[str, tuple[str, ...]] = {
     "rollout.start": _STARTS, "rollback.start": _STARTS + _MOVES, "rollout.pause": _MOVES, "rollout.resume": _MOVES, "rollout.promote": _MOVES,
     "rollout.abort": _MOVES, "server.hold": ("server-held",), "server.release": ("server-released",), "server.adopt": ("server-adopted",),
     "remark": ("remark",), "image.reject": ("image-rejected",), "image.unreject": ("image-unrejected",), "image.add": ("warning",),
-    "root.set": ("root-set",),
+    "root.set": ("root-set",), "machine.install": ("machine-ordered",), "machine.recover": ("machine-ordered",),
 }
 """The event that carries a command's request id: what the journal can still tell after a restart."""
 

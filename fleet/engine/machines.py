@@ -1,4 +1,4 @@
-"""Adoption, doctor and root mode: what is done to machines outside a rollout, one at a time and only when told."""
+"""Adoption and doctor: what is done to machines outside a rollout, one at a time and only when told."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fleet.core.errors import Invalid, Permanent, Refused
 from fleet.core.events import Draft
 from fleet.core.observed import Foreign, Leftover
 from fleet.engine.loop import Engine
-from fleet.engine.plans import find_server, find_view
+from fleet.engine.plans import find_view
 from fleet.engine.view import PoolView
 from fleet.ports import Adopter, Operation
 
@@ -220,29 +220,3 @@ async def _sweep_all(engine: Engine, view: PoolView) -> None:
             await _sweep(engine, view, left)
         except Refused as error:
             log.info("kept %s %s: %s", left.kind, left.key, error)
-
-
-async def root(engine: Engine, actor: str, request: Request) -> dict[str, Any]:
-    """Heal servers whose root is not what the pool promises: they are marked, and the next rollout replaces them."""
-    server, mode = str(request.get("server", "")), str(request.get("mode", ""))
-    view = find_server(engine, server) if server else find_view(engine, str(request.get("pool", "")))
-    pool = view.pool
-    if mode == "writable":
-        raise Refused("this release makes no writable roots; a server is changed by replacing it", where=server or pool.name)
-    if mode != pool.root:
-        raise Refused(f'the root mode of pool {pool.name} is "{pool.root}", set by pools.{pool.name}.root in {engine.desired.path}; '
-                      "change it there, `anew reload`, and roll out", where=f"pools.{pool.name}.root")
-    names = (server,) if server else pool.server_names
-    sight = engine.sight(view)
-    wrong = []
-    for name in names:
-        seen = sight.serving(name)
-        facts = sight.facts.get((name, seen.number)) if seen else None
-        if facts is not None and pool.root == "read-only" and facts.root == "writable":
-            wrong.append(name)
-    drafts = [Draft("server-tainted", actor=actor, pool=pool.name, server=name, data={"why": "its root is writable"}) for name in wrong]
-    drafts.append(Draft("root-set", actor=actor, pool=pool.name, server=server, request=str(request.get("request", "")), data={"mode": mode, "why": f"{len(wrong)} to replace"}))
-    async with view.lock:
-        events = await engine.record.write(*drafts)
-    message = f"{', '.join(wrong)}: root is writable inside; the next rollout replaces it" if wrong else f"nothing to do: {len(names)} servers are {mode} as promised or not yet looked into"
-    return {"ok": True, "seq": events[-1].seq, "message": message}

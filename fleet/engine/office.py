@@ -6,7 +6,7 @@ Implements fleet.api.office.Office (which it cannot name: api stands above engin
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any, Literal, Protocol, cast
 
@@ -14,7 +14,7 @@ from fleet.core.desired import Access
 from fleet.core.errors import Invalid, Refused
 from fleet.core.observed import Image
 from fleet.core.state import Rollout
-from fleet.engine import machines, present
+from fleet.engine import machines, metal, present, roots
 from fleet.engine.inbox import Inbox
 from fleet.engine.loop import Engine
 from fleet.engine.plans import draw_plan, find_server, first_look, unknown
@@ -181,6 +181,18 @@ class EngineOffice:
     async def leftovers(self) -> list[Row]:
         """Findings of doctor."""
         return machines.findings(self._engine())
+
+    async def machines(self) -> list[Row]:
+        """MachineRows, as last seen."""
+        return metal.rows(self._engine())
+
+    async def machine_check(self, names: Sequence[str]) -> list[Row]:
+        """MachineChecks: a look now."""
+        return await metal.check(self._engine(), names)
+
+    async def roots(self, name: str) -> list[Row]:
+        """RootRows."""
+        return await roots.report(self._engine(), name)
 
     async def plan(self, request: Mapping[str, Any]) -> Row:
         """PlanFrame."""

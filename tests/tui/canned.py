@@ -34,6 +34,7 @@ class CannedDaemon:
         self.console_bytes: list[bytes] = [b"[    0.000000] Linux version 6.1.0\r\n", b"web login: "]
         self.refuse: tuple[int, Row] | None = None
         self.answer: Row = {}
+        self.root: Row = {}
         self.swallow = 0
         self.rollouts: dict[str, Row] = {}
         self._streams: set[asyncio.Queue[bytes | None]] = set()
@@ -46,6 +47,7 @@ class CannedDaemon:
         app.router.add_get("/v1/journal", self._journal)
         app.router.add_get("/v1/images", self._images)
         app.router.add_get("/v1/servers/{name}", self._server)
+        app.router.add_get("/v1/roots/{name}", self._roots)
         app.router.add_get("/v1/rollouts/{id}", self._rollout)
         app.router.add_get("/v1/servers/{name}/console", self._console)
         app.router.add_post("/v1/plan", self._plan)
@@ -114,6 +116,11 @@ class CannedDaemon:
                     return web.json_response(row)
         error = {"code": "unknown", "message": "There is no such server.", "where": "", "exit_code": 2}
         return web.json_response({"error": error}, status=404)
+
+    async def _roots(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        row = {"name": name, "pool": "web", "wished": "read-only", "observed": "read-only", "why_not": "", "writers": [], **self.root}
+        return web.json_response({"roots": [row]})
 
     async def _rollout(self, request: web.Request) -> web.Response:
         return web.json_response(self.rollouts.get(request.match_info["id"], {}))

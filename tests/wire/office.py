@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -47,6 +47,16 @@ def rollout_row(state: str = "rolling", **fields: Any) -> dict[str, Any]:
         "servers": [run("web-1", "serving", "+", "", True), run("web-2", "booting", "b", "7s, typical 6s"),
                     run("web-3", "waiting", ".", "extra 1 of 1 used by web-2")],
         "approvals": [],
+    }
+    return row | fields
+
+
+def machine_row(name: str, **fields: Any) -> dict[str, Any]:
+    """A MachineRow."""
+    row: dict[str, Any] = {
+        "name": name, "address": f"{name}.example.org", "port": 22, "user": "anew", "jump": "", "pool": "metal",
+        "pin": "SHA256:" + "aB3" * 14 + "x", "authority": "", "disk": "WD-1", "bmc": True, "console": False, "reach": "ok", "backend": "rauc",
+        "version": "1", "root": "read-only", "state": "serving",
     }
     return row | fields
 
@@ -93,9 +103,16 @@ class CannedOffice:
         self.foreign_rows: list[dict[str, Any]] = [
             {"place": "hv1", "name": "old-web", "uuid": UUID + "9", "state": "running", "note": ""}]
         self.findings: list[dict[str, Any]] = []
+        self.machine_rows = [machine_row("rack1"), machine_row("rack2", pin="", reach="no host key is pinned", version="", backend="")]
+        self.machine_checks: list[dict[str, Any]] = [
+            {"name": "rack1", "ok": True, "sentence": "ready, rauc, slot A, version 1", "told": {"reach": "ok"}},
+            {"name": "rack2", "ok": False, "sentence": "no host key is pinned", "told": {}}]
         self.pool_servers = [server_row("web-1", version="2", age_seconds=311.0), server_row("web-2"),
                              server_row("web-3", healthy=False, state="failed", health_words="tcp 22: refused",
                                         reason="boots without network")]
+        self.root_rows: list[dict[str, Any]] = [
+            {"name": row["name"], "pool": "web", "wished": "read-only", "observed": "read-only", "why_not": "its root comes from the image", "writers": []}
+            for row in self.pool_servers]
         self.empty = False
         self.journal_ok = True
         self.fleet_path = "/etc/anew/fleet.toml"
@@ -166,6 +183,17 @@ class CannedOffice:
 
     async def leftovers(self) -> list[dict[str, Any]]:
         return self.findings
+
+    async def machines(self) -> list[dict[str, Any]]:
+        return self.machine_rows
+
+    async def machine_check(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        self.asked.append(f"check {', '.join(names)}")
+        return [row for row in self.machine_checks if not names or row["name"] in names]
+
+    async def roots(self, name: str) -> list[dict[str, Any]]:
+        self.asked.append(f"roots {name}")
+        return [row for row in self.root_rows if name in (row["name"], row["pool"])]
 
     async def plan(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         self.asked.append(f"plan {dict(request)}")
