@@ -6,7 +6,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 . "$here/../lib.sh"
 
 # Only what is ours in the cache: ANEW_CACHE may name a folder that others use too.
-for made in debs lab debian metal lock-tools; do
+for made in debs lab debian metal vagrant bench lock-tools; do
   rm -rf "${cache:?}/$made" 2>/dev/null || as_root rm -rf "${cache:?}/$made"
 done
 [ ! -d "$cache" ] || rmdir --ignore-fail-on-non-empty "$cache"
