@@ -112,7 +112,7 @@ class OpenSsh:
 
     def _common(self, remote: Remote) -> list[str]:
         key = self._credentials.key_of(remote)
-        who = ["-i", _path(key), "-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none"] if key else []
+        who = ["-o", f'IdentityFile="{_path(key)}"', "-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none"] if key else []
         proxy = ["-o", f"ProxyCommand={self._way(remote.jump, remote)}"] if remote.jump is not None else ["-o", "ProxyCommand=none", "-o", "ProxyJump=none"]
         options = [word for option in _OPTIONS for word in ("-o", option)]
         known = ["-o", f"UserKnownHostsFile={self._known_hosts(remote)}", "-o", f"HostKeyAlias={remote.host}"]
@@ -121,7 +121,7 @@ class OpenSsh:
     def _way(self, jump: Remote, target: Remote) -> str:
         """A shell's line, as ProxyCommand needs one: every word quoted, and `%` doubled, since ssh expands it before the shell."""
         argv = [*self._common(jump), "-W", f"[{target.host}]:{target.port}", "--", jump.host]
-        return "exec " + " ".join(shlex.quote(word).replace("%", "%%") for word in argv)
+        return " ".join(shlex.quote(word).replace("%", "%%") for word in argv)
 
     def _known_hosts(self, remote: Remote) -> str:
         """The name, within our folder, of a file with the remote's pins. Named by its content: it is never changed."""
@@ -141,10 +141,11 @@ class OpenSsh:
             return
         words = ended.errors.decode("utf-8", "replace")
         if any(mark in words for mark in _OTHER_KEY):
-            raise Permanent("its SSH host key is not the pinned one. Nothing was sent to it. `anew machine check` tells which key it shows",
+            whose = f"its SSH host key, or that of its jump host {remote.jump.server}," if remote.jump else "its SSH host key"
+            raise Permanent(f"{whose} is not the pinned one. Nothing was sent to it. `anew machine check` tells which key is shown",
                             where=str(remote), code="host-key")
         if "Permission denied (" in words or "Too many authentication failures" in words:
-            raise self._credentials.refusals.refused(remote)
+            raise self._credentials.refusals.refused(_who_refused(remote, words))
         why = next((said for mark, said in _BROKEN if mark in words), "the connection broke")
         raise Transient(f"{why}, at byte {ended.reached}", retry_after=5.0, where=str(remote), code="broken")
 
@@ -155,6 +156,16 @@ _BROKEN: Final = (
     ("No route", "there is no route to it"), ("Could not resolve", "its name cannot be resolved"), ("Broken pipe", "the connection broke"),
     ("Connection closed", "it closed the connection"), ("stdio forwarding failed", "its jump host cannot reach it"),
 )
+
+
+def _who_refused(remote: Remote, words: str) -> Remote:
+    """The jump host whose refusal it is, else the remote. ssh says "user@host: Permission denied"."""
+    jump = remote.jump
+    while jump is not None:
+        if f"{jump.user}@{jump.host}: Permission denied" in words and (jump.user, jump.host) != (remote.user, remote.host):
+            return jump
+        jump = jump.jump
+    return remote
 
 
 async def _watched(child: asyncio.subprocess.Process, file: int, size: int, pulse: Callable[[int], None], where: str) -> Ended:
