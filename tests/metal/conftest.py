@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.metal.machines import IMAGES, Machine, NotMade
+from tests.metal.metallab import MetalLab
 
 MakeMachine = Callable[..., Machine]
 
@@ -19,6 +20,20 @@ def metal_images() -> Path:
     if not (IMAGES / "3-dies" / "image.toml").exists():
         pytest.fail(f"{IMAGES} lacks images; run: make lab-metal")
     return IMAGES
+
+
+@pytest.fixture(scope="session")
+def metal_lab(metal_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MetalLab]:
+    """Two machines with a daemon over them, which several modules share, since boots take time; `bring` says what a test starts from."""
+    with contextlib.ExitStack() as ends:
+        try:
+            machines = [ends.enter_context(Machine(number, tmp_path_factory.mktemp(f"rack{number}"))) for number in (1, 2)]
+        except NotMade as wrong:
+            pytest.fail(str(wrong))
+        lab = MetalLab(machines, metal_images)
+        ends.callback(lab.close)
+        lab.boot()
+        yield lab
 
 
 @pytest.fixture(scope="module")

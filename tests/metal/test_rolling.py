@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from tests.lab.daemonlab import figures
 from tests.lab.watching import Availability
-from tests.metal.conftest import MakeMachine
 from tests.metal.machines import SSH_PORT
 from tests.metal.metallab import MetalLab
 
 pytestmark = pytest.mark.lab
-
-
-@pytest.fixture(scope="module")
-def lab(make_machine: MakeMachine, metal_images: Path) -> Iterator[MetalLab]:
-    """Two machines on version 1."""
-    lab = MetalLab([make_machine(31), make_machine(32)], metal_images)
-    try:
-        lab.boot()
-        yield lab
-    finally:
-        lab.close()
 
 
 def watched(lab: MetalLab) -> Availability:
@@ -37,14 +22,17 @@ def fingerprint(lab: MetalLab, name: str) -> str:
     return lab.machines[name].said("ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub; cat /etc/machine-id; cat /var/lib/kept")
 
 
-def test_forward_back_and_forward_again(lab: MetalLab) -> None:
+def test_forward_back_and_forward_again(metal_lab: MetalLab) -> None:
+    lab = metal_lab
+    lab.bring("1")
     for machine in lab.machines.values():
         machine.said("mkdir -p /var/lib; echo precious > /var/lib/kept; sync")
     before = {name: fingerprint(lab, name) for name in lab.machines}
 
-    plan = lab.anew("plan", "metal", "--to", "2", "--json").data
-    assert {row["order"] for row in plan["servers"]} == {"in-place"}
-    with Availability({(machine.address, SSH_PORT): name for name, machine in lab.machines.items()}, pace=1.0) as watch:
+    plan = lab.anew("plan", "metal", "--to", "2", "--json")
+    assert plan.code == 0, lab.trouble(plan)
+    assert {row["order"] for row in plan.data["servers"]} == {"in-place"}
+    with watched(lab) as watch:
         forward = lab.roll(lab.pool, "2")
     figures(forward, lab, fewest_answering=watch.fewest, looks=watch.looks)
     assert forward["state"] == "done"

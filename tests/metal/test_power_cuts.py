@@ -1,0 +1,121 @@
+"""The power is cut (kill -9 of QEMU) where it hurts: the machine always comes back, and the rollout ends right once it is resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.lab.daemonlab import figures
+from tests.metal.machines import Machine
+from tests.metal.metallab import COMEBACK, MetalLab, until
+
+pytestmark = pytest.mark.lab
+
+
+def slot_state(lab: MetalLab, name: str, slot: str) -> str:
+    """The state in a slot's record, asked of the machine; "" while it does not answer."""
+    done = lab.machines[name].ssh("cat /data/anew/slots/" + slot, timeout=60)
+    return next((word.removeprefix("state=") for word in done.stdout.split() if word.startswith("state=")), "")
+
+
+def idle_slot(lab: MetalLab, name: str) -> str:
+    return {"A": "B", "B": "A"}[lab.told(name)["booted"]]
+
+
+def cut(machine: Machine) -> None:
+    machine.kill9()
+    machine.start()
+
+
+def to_the_end(lab: MetalLab, version: str) -> None:
+    """Wait for the rollout to end or to need a person, who resumes it; at most three times."""
+    for _ in range(4):
+        row = lab.until_state("done", "paused")
+        if row["state"] == "done":
+            break
+        lab.well(COMEBACK)
+        done = lab.anew("rollout", "resume", "metal")
+        assert done.code == 0, lab.trouble(done)
+    figures(lab.rollout(lab.pool), lab)
+    assert lab.rollout(lab.pool)["state"] == "done", lab.trouble()
+    lab.well()
+    for name in lab.machines:
+        told = lab.told(name)
+        assert (told["version"], told["trial"], told["env"]) == (version, "no", "ok")
+        booted = told[f"slot.{told['booted']}"]
+        assert "state=blessed" in booted and f"version={version}" in booted
+
+
+def other(version: str) -> str:
+    return {"1": "2", "2": "1"}[version]
+
+
+@pytest.fixture
+def lab(metal_lab: MetalLab) -> MetalLab:
+    """All machines well and on one version; which one does not matter here."""
+    lab = metal_lab
+    versions = set(lab.pool_row(lab.pool)["versions"]) if lab.daemon and lab.daemon.poll() is None else set()
+    lab.bring(versions.pop() if len(versions) == 1 and versions <= {"1", "2"} else "1")
+    return lab
+
+
+def version_of(lab: MetalLab) -> str:
+    (version,) = set(lab.pool_row(lab.pool)["versions"])
+    return str(version)
+
+
+def strike(lab: MetalLab, moment: Callable[[MetalLab, str, str], bool], what: str) -> str:
+    """Start a rollout to the other version and cut the canary's power at the moment. The version aimed at."""
+    to = other(version_of(lab))
+    name = sorted(lab.machines)[0]
+    slot = idle_slot(lab, name)
+    lab.begin(to, "--order", "name", "--max-failures", "1")
+    until(lambda: moment(lab, name, slot), 240.0, what)
+    cut(lab.machines[name])
+    return to
+
+
+def test_while_the_slot_is_written(lab: MetalLab) -> None:
+    to = strike(lab, lambda lab, name, slot: slot_state(lab, name, slot) == "writing", "the slot is being written")
+    to_the_end(lab, to)
+
+
+def test_between_install_and_reboot(lab: MetalLab) -> None:
+    to = strike(lab, lambda lab, name, slot: slot_state(lab, name, slot) in ("staged", "armed"), "the slot is written")
+    to_the_end(lab, to)
+
+
+def test_in_the_trial(lab: MetalLab) -> None:
+    to = strike(lab, lambda lab, name, slot: bool(lab.machines[name].ssh("test -e /run/anew-trial && echo yes", timeout=60).stdout.strip()), "it is on trial")
+    to_the_end(lab, to)
+
+
+def test_just_before_the_bless(lab: MetalLab) -> None:
+    """The journal has the intent to admit, and nothing else."""
+    def admitting(lab: MetalLab, name: str, slot: str) -> bool:
+        return any(event["type"] == "step-begun" and event["server"] == name and event["data"].get("step") == "admitting"
+                   for event in lab.journal()[-30:] if event["rollout"] == lab.rollout(lab.pool)["id"])
+
+    to = strike(lab, admitting, "it is about to be admitted")
+    to_the_end(lab, to)
+
+
+@pytest.mark.parametrize("size", [0, 500], ids=["empty", "torn"])
+def test_a_boot_environment_that_a_power_cut_left_is_found_repaired_and_said(lab: MetalLab, size: int) -> None:
+    to = other(version_of(lab))
+    name = sorted(lab.machines)[0]
+    machine = lab.machines[name]
+    machine.kill9()
+    for path in ("grub/grubenv", "grub/grubenv.spare"):
+        machine.damage_file(path, size)
+    machine.start()
+    machine.wait_up()
+    lab.well(COMEBACK)
+    assert lab.told(name)["env"] in ("empty", "torn")
+    said = lab.anew("machine", "check", name)
+    assert "boot environment" in said.out, said
+    row = lab.roll(lab.pool, to)
+    assert row["state"] == "done"
+    assert lab.told(name)["env"] == "ok"
+    to_the_end(lab, to)
