@@ -66,8 +66,8 @@ class Slots:
 
     @property
     def _preparing(self) -> int:
-        """Machines being prepared ahead, those of this decision included."""
-        return sum(run.phase not in ("done", "failed") for run in self._ahead.values())
+        """Machines being prepared ahead, those of this decision included. One that has fallen silent meanwhile keeps nobody waiting."""
+        return sum(run.phase not in ("done", "failed") and not self._sight.unreachable(name) for name, run in self._ahead.items())
 
     def _full_for(self, run: Run) -> bool:
         """Who stands before the gate, untouched, makes way for a server that is missing: each would wait for the other."""

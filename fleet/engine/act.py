@@ -180,9 +180,9 @@ class Actor:
         events = await self.record.write(done, *outcome.after)
         number = outcome.seen.number if outcome.seen else action.number
         seen = None if outcome.gone else outcome.seen or view.find(action.server, number)
+        if action.path in ("in-place", "fall-back") and action.verb in ("birth", "revive"):
+            view.end_others(events[-1].at, action.server, number)  # the boot that began one incarnation ended the other
         view.confirm(events[-1].at, action.server, number, seen)
-        if action.path in ("in-place", "fall-back"):  # the boot that began one incarnation ended the other
-            view.look.set()
 
     async def _failed(self, view: PoolView, action: Action, error: str) -> None:
         words = await self.last_words(view, action.server, action.number) if action.verb in ("birth", "revive") else ""

@@ -80,6 +80,14 @@ class PoolView:
         self.observed = replace(self.observed, incarnations=tuple(rest))
         self._forget()
 
+    def end_others(self, at: float, server: str, number: int) -> None:
+        """A machine runs one incarnation: it booted this one, so no other runs. One look at a whole pool for each boot would be most of
+        the work of rolling a large one.
+        """
+        for other in list(self.observed.by_server.get(server, {}).values()) if self.observed else ():
+            if other.number != number and other.state == "running":
+                self.confirm(at, server, other.number, replace(other, state="stopped"))
+
     def shown_waits(self) -> Mapping[str, Wait]:
         """The waits with how far each verb has come, for people."""
         if not self.told:
