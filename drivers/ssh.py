@@ -175,6 +175,7 @@ class _Spoken(asyncssh.SSHClientSession[bytes]):
             self._end(Answer(self._status, bytes(self._output), False, bytes(self._errors)))
         elif not self.ended.done():
             self.ended.set_exception(exc)
+            self.ended.exception()  # heard: the channel may be lost before anybody waits for its end
 
     def _end(self, answer: Answer) -> None:
         if not self.ended.done():

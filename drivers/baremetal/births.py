@@ -143,13 +143,13 @@ class Births:
     async def _reboot(self, errand: _Errand, facts: HostFacts, what: str) -> HostFacts:
         host, op = errand.host, errand.op
         op.tell(f"rebooting into {what}")
-        await host.reboot(op, facts.boot_id)
-        return await self._back(errand, facts.boot_id, what)
+        heard = await host.reboot(op, facts.boot_id)
+        return await self._back(errand, facts.boot_id, what, heard)
 
-    async def _back(self, errand: _Errand, boot_id: str, what: str) -> HostFacts:
-        """Wait until it runs another boot than `boot_id`."""
+    async def _back(self, errand: _Errand, boot_id: str, what: str, heard: bool = False) -> HostFacts:
+        """Wait until it runs another boot than `boot_id`. Not `heard`: it may not know yet that it is to reboot."""
         host, op, begun = errand.host, errand.op, self._clock.now()
-        again, patience = begun + SAY_AGAIN, begun + PATIENCE * (errand.ends - begun)
+        again, patience = begun + (SAY_AGAIN if heard else 0.0), begun + PATIENCE * (errand.ends - begun)
         while True:
             try:
                 async with asyncio.timeout(max(0.01, (errand.ends if errand.cycled else patience) - self._clock.now())):

@@ -2,7 +2,7 @@
 
 Rules
 - One attempt to look at a time, whoever asks; all who ask meanwhile get its answer. An attempt has 35 s, since each one
-  costs a booting host a fork and a key exchange; after one that failed the next begins 5 s later, not sooner.
+  costs a booting host a fork and a key exchange; after one that failed, and after a word to reboot, the next begins 5 s later.
 - A look that must be *fresh* (after something was done) never takes the answer of an attempt begun before.
 - A machine without helper gets it carried: only verbs that A/B slots have no part in.
 - What is asked is `words`, what comes back is parsed by `protocol`. Only `Transient`, `Permanent`, `Refused` leave.
@@ -86,14 +86,21 @@ class Host:
         self._carry = True
         return frame
 
-    async def reboot(self, op: Operation, boot_id: str) -> None:
-        """Tell it to reboot if it still runs that boot. Its answer may be lost with the connection, which ends here too."""
+    async def reboot(self, op: Operation, boot_id: str) -> bool:
+        """Tell it to reboot if it still runs that boot; True if it said that it will. The connection ends here in any case.
+
+        Nobody looks for 5 s: it would only get into the way of a system that goes down.
+        """
         self.told_to_reboot = op.id
         try:
             await self.ask(words.reboot(op, boot_id))
         except Transient:
-            pass
-        self._sessions.drop(self.remote)
+            return False
+        finally:
+            self._sessions.drop(self.remote)
+            self.trouble = Transient("it was told to reboot, and has not been seen since", where=self.name)
+            self._not_before = self._clock.now() + self._spacing
+        return True
 
     async def look(self) -> HostFacts:
         """What the machine shows now, not before. Waits for its turn, and for the spacing after a failed attempt."""
