@@ -6,6 +6,8 @@ rauc_words() { timeout 6 rauc -c "$CONF" status --detailed --output-format=json;
 rauc_load() {
   timeout 20 rauc -c "$CONF" status --detailed --output-format=shell >"$TMP" 2>/dev/null ||
     fail not-ready "rauc does not answer yet; its service may still be starting"
+  # Just after its start the service answers, and does not know yet what runs.
+  [ "$(rauc_value SYSTEM_BOOTED_BOOTNAME)" = "$BOOTED" ] || fail not-ready "rauc does not know yet that slot $BOOTED runs"
 }
 
 rauc_value() { sed -n "s/^RAUC_$1='\\(.*\\)'\$/\\1/p" "$TMP" | head -n 1; }
@@ -28,6 +30,14 @@ rauc_mark() {
 rauc_check_bundle() {
   grep -q '^activate-installed=false$' "$CONF" ||
     fail no-backend "system.conf lacks activate-installed=false: an install would make the slot the one that boots"
+  # RAUC can mark nothing in a torn environment, and an install must mark its slot bad before it writes.
+  case $(env_state) in
+    ok | -) ;;
+    *)
+      rauc_repair
+      say repaired env
+      ;;
+  esac
   rauc_load
   rauc -c "$CONF" info --output-format=shell "$bundle" >"$TMP" 2>/dev/null ||
     fail bad-bytes "the bundle's signature does not hold against this host's keyring"
@@ -72,8 +82,11 @@ rauc_run() {
   }
 }
 
+# need_env : without it there is no try to spend, so what is tried would boot for ever.
+need_env() { case $(env_state) in ok | -) ;; *) fail wrong-state "the boot environment is $(env_state): repair it first" ;; esac; }
+
 rauc_can_arm() {
-  [ "$(env_state)" = ok ] || fail wrong-state "the boot environment is $(env_state): repair it first"
+  need_env
   rauc_load
   [ "$(rauc_value "SLOT_BOOT_STATUS_$(rauc_index "$BOOTED")")" = good ] ||
     fail not-ready "the booted slot's own try is not given back yet"
