@@ -130,6 +130,9 @@ class Machines(Protocol):
     async def check(self, name: str) -> Mapping[str, str]:
         """One machine, looked at now: `reach` ("ok" or a sentence), and what it told (backend, booted, version, root, …), printable."""
 
+    def told(self, name: str) -> Mapping[str, str]:
+        """What `check` would say, from the last look at the machine, without looking; {} if there was none."""
+
     async def install(self, name: str, pool: Pool, image: Image, disk: str, op: Operation) -> str:
         """First install: write the layout and the image to the blank disk with that serial number, of a host booted from a live system.
 

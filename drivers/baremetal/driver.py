@@ -128,6 +128,11 @@ class BaremetalDriver:
             return {"reach": str(problem)}
         return _told(facts, sight.note_of(facts, self._clock.now()))
 
+    def told(self, name: str) -> Mapping[str, str]:
+        """See Machines."""
+        host = self.hosts.get(name)
+        return _told(host.facts, "") if host is not None and host.facts is not None else {}
+
     async def recover(self, pool: Pool, server: str, how: Literal["cycle", "pxe"], op: Operation) -> str:
         """See Power."""
         return await self._power(self._of(pool, server).machine, how == "pxe", op.deadline)

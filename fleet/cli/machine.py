@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fleet.cli.context import Context
 
 INTERRUPTED = 130
-SHOWN = 12
+SHOWN = 8
 """Characters of a fingerprint in a table; --json and `machine pin` have all of it."""
 OUTCOMES = ("machine-installed", "machine-recovered", "machine-failed")
 
@@ -28,7 +28,7 @@ def list_all(context: Context) -> None:
     if not rows:
         context.say("the fleet file has no machines; `anew machine add NAME ADDRESS` writes one")
         return
-    context.rows(("machine", "address", "pool", "pinned key", "image", "boots by", "root", "reach"), [_listed(row) for row in rows])
+    context.rows(("machine", "address", "pool", "key", "image", "backend", "root", "reach"), [_listed(row) for row in rows])
     lines = [f"! {row['name']}: {row['reach']}" for row in rows if _troubled(row) and (row["pin"] or row["authority"])]
     unpinned = [row["name"] for row in rows if not (row["pin"] or row["authority"])]
     if unpinned:
@@ -42,7 +42,7 @@ def list_all(context: Context) -> None:
 
 def _listed(row: dict[str, Any]) -> list[Any]:
     known = row["pin"] or row["authority"]
-    pin = (known.removeprefix("SHA256:")[:SHOWN] + "…" if row["pin"] else "by authority", "") if known else ("none", "red")
+    pin = (known.removeprefix("SHA256:")[:SHOWN] + "…" if row["pin"] else "by CA", "") if known else ("none", "red")
     address = row["address"] if row["port"] == 22 else f"[{row['address']}]:{row['port']}" if ":" in row["address"] else f"{row['address']}:{row['port']}"
     reach = ("ok", "green") if row["reach"] == "ok" else ("no", "red") if _troubled(row) else "-"
     root = (row["root"], "red") if row["root"] == "writable" else row["root"]

@@ -144,15 +144,15 @@ def _judge(sight: Sight, ask: Ask, name: str) -> Run:
 
 
 def _why(sight: Sight, ask: Ask, serving: Seen) -> str:
-    age = span(sight.now - serving.born_at)
+    age = f"{span(sight.now - serving.born_at)} old" if serving.born_at else "of unknown age"
     tainted = sight.known(serving.server).tainted
     if ask.kind == "rollback":
         return f"runs {serving.version}"
     if tainted:
         return f"tainted: {tainted[-1]}"
     if not sight.healthy(serving.server, serving.number):
-        return f"not healthy, {age} old"
-    return f"{age} old"
+        return f"not healthy, {age}"
+    return age
 
 
 def _target(sight: Sight, ask: Ask, name: str) -> Target:

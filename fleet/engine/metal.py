@@ -82,17 +82,12 @@ def _row(engine: Engine, machine: Machine) -> Row:
     sight = engine.sight(view)
     serving = sight.serving(machine.name)
     facts = sight.facts.get((machine.name, serving.number)) if serving else None
-    told = _told(engine, machine.name)
+    driver = _driver(engine)
+    told = driver.told(machine.name) if driver is not None else {}
     return {
         **row, "reach": view.observed.unreachable.get(machine.name, "ok"), "backend": told.get("backend", ""),
         "version": serving.version if serving else "", "root": facts.root if facts else "unknown", "state": server_state(sight, machine.name),
     }
-
-
-def _told(engine: Engine, name: str) -> Mapping[str, str]:
-    """What the driver keeps of its last look, if it offers that."""
-    tell = getattr(_driver(engine), "told", None)
-    return cast(Mapping[str, str], tell(name)) if tell is not None else {}
 
 
 async def check(engine: Engine, names: Sequence[str]) -> list[Row]:
@@ -177,6 +172,8 @@ class Orders:
             raise Refused("it runs an image that anew installed; roll out to it instead", where=name, code="wrong-state")
         image = self._image(engine, view, str(request.get("version", "")))
         driver = cast(Machines, engine.drivers[view.pool.driver])
+        if not hasattr(driver, "install"):
+            raise Refused(f"driver {view.pool.driver} has no first install", where=name)
         return await self._order(
             engine, view, actor, request, f"first install of {image.ref} on disk {disk} of {name}", "machine-installed",
             {"disk": disk, "digest": image.ref.digest, "version": image.ref.version}, INSTALL_SECONDS,

@@ -34,8 +34,8 @@ def server_row(sight: Sight, name: str, waits: Mapping[str, Wait]) -> Row:
     return {
         "name": name, "pool": sight.pool.name, "uuid": serving.uuid if serving else "",
         "incarnation": serving.number if serving else None, "version": serving.version if serving else None,
-        "digest": serving.digest if serving else None, "born_at": moment(serving.born_at) if serving else None,
-        "age_seconds": round(sight.now - serving.born_at, 1) if serving else None,
+        "digest": serving.digest if serving else None, "born_at": moment(serving.born_at) if serving and serving.born_at else None,
+        "age_seconds": round(sight.now - serving.born_at, 1) if serving and serving.born_at else None,
         "state": server_state(sight, name), "healthy": sight.available(name), "health_words": health.words if health else "",
         "root": facts.root if facts else "unknown", "address": serving.address if serving else "", "hypervisor": sight.place(name),
         "held": known.held, "tainted": list(known.tainted), "retained": retained_rows(sight, name),
@@ -84,7 +84,7 @@ def pool_row(sight: Sight, newest: Image | None, trouble: str) -> Row:
         versions[seen.version] = versions.get(seen.version, 0) + 1
         facts = sight.facts.get((seen.server, seen.number))
         roots |= {facts.root} - {"unknown"} if facts else set()
-    oldest = min((seen.born_at for seen in serving), default=None)
+    oldest = min((seen.born_at for seen in serving if seen.born_at), default=None)  # 0.0: a machine from before anew, of unknown age
     unreachable = dict(sight.observed.unreachable) if sight.observed else {}
     if trouble and not unreachable:
         unreachable = {pool.driver: trouble}
@@ -209,10 +209,12 @@ def _summary(sight: Sight, plan: Plan) -> list[str]:
     if plan.budget.unavailable and any(run.planned == "delete-first" for run in plan.acting):
         at_once.append(f"{plan.budget.unavailable} missing at a time")
     if any(run.planned == "in-place" for run in plan.acting):
-        at_once.append(f"{plan.budget.unavailable} restarting at a time, images brought beforehand")
+        at_once.append(f"{plan.budget.unavailable} restart{'s' if plan.budget.unavailable > 1 else ''} at a time")
     decide = "" if not canaries else f", {canaries} canar{'ies' if canaries > 1 else 'y'} then " + (
         "it goes on by itself" if plan.settings.promotion == "auto" or plan.kind == "birth" else "you decide")
     first = f"{count} server{'s' if count > 1 else ''}" + (", " + " and ".join(at_once) if at_once else "") + f", {plan.settings.order} first{decide}"
     floor = max(0, size - max(plan.worst_loss, len(sight.missing)))
     back = "" if plan.kind == "birth" else " · rollback at any time" if plan.kind == "rollout" else " · from retained incarnations where they exist"
-    return [first, f"at no moment fewer than {floor} of {size} serve · about {span(plan.estimate)}{back}"]
+    ahead = ["the image is brought to the idle slots beforehand, while the servers serve on"] if any(
+        run.planned == "in-place" and run.target and run.target.kind == "birth" for run in plan.acting) else []
+    return [first, *ahead, f"at no moment fewer than {floor} of {size} serve · about {span(plan.estimate)}{back}"]

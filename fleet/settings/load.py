@@ -32,7 +32,7 @@ MOST_TABLES = 1000
 MOST_MACHINES = 10_000
 MOST_DOTS = 200
 """In one line: keys of very many parts take a parser quadratic time."""
-STAND_INS: Mapping[str, Any] = {"driver": "sim", "servers": 1, "image": "stand-in"}
+STAND_INS: Mapping[str, Any] = {"driver": "sim", "image": "stand-in"}
 
 T = TypeVar("T", bound=BaseModel)
 _POSITION = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")

@@ -246,6 +246,11 @@ def test_a_loop_of_jumps_is_told_at_each_machine_that_is_on_it(tmp_path: Path) -
         "FILE:25: machines.rack2.jump: found rack2 through gate through rack2"]
 
 
+def test_a_mistake_elsewhere_in_the_pool_is_told_alone(tmp_path: Path) -> None:
+    told = lines_of(tmp_path, GOOD.replace("port = 80,", "port = 0,").replace('promotion = "auto"', "max_surge = 1"))
+    assert [line.split(": ")[1] for line in told] == ["pools.web.health[0].http.port", "pools.web.rollout.max_surge"]
+
+
 def test_hostile_names_and_values_stay_on_one_printable_line(tmp_path: Path) -> None:
     text = GOOD + '["machines"."\\u001b[2J"]\naddress = "\\u202e\\n"\njump = "\\u0007"\nhost_key = "ssh-ed25519 \\u0000"\n'
     told = lines_of(tmp_path, text.replace('"rack2"]', '"rack2", "\\u001b]0;x\\u0007"]'))
