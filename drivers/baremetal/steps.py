@@ -61,7 +61,9 @@ def birth(facts: HostFacts, number: int, image: ImageRef, bundle: Bundle, where:
 
 def stage(facts: HostFacts, image: ImageRef, bundle: Bundle, where: str) -> Step:
     """The next step towards the image in the idle slot."""
-    idle = facts.idle
+    running, idle = facts.running, facts.idle
+    if facts.trial and running is not None and running.digest == image.digest:
+        return DONE  # it is being tried already
     waits = idle is not None and idle.state == "armed" and idle.digest == image.digest and not sight.came_back(idle, facts)
     if waits or _staged(idle, image):
         return DONE

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -124,7 +125,7 @@ async def test_a_verb_struck_at_any_command_ends_as_if_it_was_not(tmp_path: Path
                 await before(h)
                 line.calls, line.at = 0, at
                 op, boots = h.op(), h.host.boots
-                await through(line, lambda: verb(h, op))
+                await through(line, partial(verb, h, op))
                 met = line.calls >= at
                 line.at = 0
                 assert await h.states() == wanted, f"{fault} at command {at}: {line.lines}"
