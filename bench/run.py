@@ -45,7 +45,7 @@ class Figure:
         return value >= self.goal if self.at_least else value <= self.goal
 
 
-PARTS: tuple[str, ...] = ("cli", "journal", "orchestration", "tui", "hypervisor")
+PARTS: tuple[str, ...] = ("cli", "journal", "orchestration", "tui", "hypervisor", "facts")
 FIGURES: tuple[Figure, ...] = (
     Figure("`anew --help`, CPU time", "cli", ("help_ratio",), "x `python -c pass`", 3.5),
     Figure("`anew status`, CPU time", "cli", ("status_ratio",), "x `python -c pass`", 3.5),
@@ -67,6 +67,18 @@ FIGURES: tuple[Figure, ...] = (
     Figure("replace to running, read-only root, 1 GiB image", "hypervisor", ("large_root", "read_only_seconds"), "s"),
     Figure("qcow2 overlay against read-only root, 1 GiB image", "hypervisor", ("large_root", "overlay_to_read_only"), "x"),
     Figure("full copy against read-only root, 1 GiB image", "hypervisor", ("large_root", "full_copy_to_read_only"), "x"),
+    Figure("facts of 256 hosts against a bare asyncssh loop, cold", "facts", ("hosts_256", "driver_to_bare_cold"), "x its CPU", 1.3),
+    Figure("facts of 256 hosts against a bare asyncssh loop, warm", "facts", ("hosts_256", "driver_to_bare_warm"), "x its CPU", 1.5),
+    Figure("CPU of `ansible -m raw` for the same facts, cold", "facts", ("hosts_256", "ansible_to_driver_cold"), "x anew's", 20.0, at_least=True),
+    Figure("CPU of `ansible -m raw` for the same facts, warm", "facts", ("hosts_256", "ansible_to_driver_warm"), "x anew's", 20.0, at_least=True),
+    Figure("CPU of ssh with ControlMaster, cold", "facts", ("hosts_256", "controlmaster_to_driver_cold"), "x anew's", 4.0, at_least=True),
+    Figure("CPU of ssh with ControlMaster, warm", "facts", ("hosts_256", "controlmaster_to_driver_warm"), "x anew's", 4.0, at_least=True),
+    Figure("CPU of clush, cold", "facts", ("hosts_256", "clush_to_driver_cold"), "x anew's"),
+    Figure("CPU of clush, warm", "facts", ("hosts_256", "clush_to_driver_warm"), "x anew's"),
+    Figure("CPU of pyinfra, cold", "facts", ("hosts_256", "pyinfra_to_driver_cold"), "x anew's"),
+    Figure("CPU of pyinfra, warm", "facts", ("hosts_256", "pyinfra_to_driver_warm"), "x anew's"),
+    Figure("facts of one host, 256 of them, cold", "facts", ("hosts_256", "cpu_ms_per_host", "driver", "cold"), "ms of CPU"),
+    Figure("facts of one host, 256 of them, warm", "facts", ("hosts_256", "cpu_ms_per_host", "driver", "warm"), "ms of CPU"),
 )
 
 
