@@ -219,7 +219,7 @@ def _told(facts: HostFacts, note: str) -> Mapping[str, str]:
     told = {
         "reach": "ok", "backend": facts.backend, "booted": facts.booted or "-", "version": facts.version or "-", "image": facts.image_id or "-",
         "os": facts.os, "root": facts.root, "data": facts.data, "free": f"{facts.data_free // 2**20} MiB", "trial": "yes" if facts.trial else "no",
-        "env": facts.env, "epoch": str(facts.epoch), "server": facts.server or "-", **slots, "note": note,
+        "env": "-" if facts.env == "none" else facts.env, "epoch": str(facts.epoch), "server": facts.server or "-", **slots, "note": note,
     }
     return {key: printable(value) for key, value in told.items() if value}
 

@@ -11,13 +11,11 @@ Rules
 from __future__ import annotations
 
 import asyncio
-import importlib.resources
 from collections.abc import Callable, Coroutine
-from functools import lru_cache
 from typing import Any, Final, Protocol
 
+from drivers.baremetal import carried, protocol, words
 from drivers.baremetal import facts as reading
-from drivers.baremetal import protocol, words
 from drivers.baremetal.facts import HostFacts
 from drivers.baremetal.protocol import Frame
 from drivers.baremetal.words import Words
@@ -77,12 +75,12 @@ class Host:
         remote = self.remote
         try:
             if self._carry and what.verb in CARRIED:
-                return await self._asked(remote, what, what.carried(remote.user), deadline, _helper())
+                return await self._asked(remote, what, what.carried(remote.user), deadline, carried.program())
             return await self._asked(remote, what, what.line, deadline, given)
         except Permanent as missing:
             if missing.code != "no-helper" or what.verb not in CARRIED or self._carry:
                 raise
-        frame = await self._asked(remote, what, what.carried(remote.user), deadline, _helper())
+        frame = await self._asked(remote, what, what.carried(remote.user), deadline, carried.program())
         self._carry = True
         return frame
 
@@ -160,12 +158,6 @@ class Host:
                 raise Permanent("it has no anew-host; install /usr/bin/anew-host there", where=self.name, code="no-helper") from None
             raise
         return protocol.require(frame, self.name, epoch=self.facts.epoch if self.facts else 0)
-
-
-@lru_cache(maxsize=1)
-def _helper() -> bytes:
-    """The helper's text, carried to a machine that has none."""
-    return importlib.resources.files("drivers.baremetal").joinpath(words.HELPER).read_bytes()
 
 
 __all__ = ["Host", "Sessions", "Spawn"]
