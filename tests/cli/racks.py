@@ -79,10 +79,15 @@ class Racks:
             self._ready.set()
             await self._end.wait()
 
+    def tables(self) -> str:
+        """`[machines.NAME]` of every host, its host key pinned."""
+        return "".join(f'[machines.{host.name}]\naddress = "{host.address}"\nport = {host.port}\nuser = "{host.user}"\nhost_key = "{host.host_key}"\n'
+                       for host in self.world)
+
     def write(self, change: Callable[[str], str] = str) -> None:
         """The fleet file of these hosts, changed by `change`."""
         machines = ", ".join(f'"{host.name}"' for host in self.world)
-        self.file.write_text(change(HEAD + self.world.toml() + POOL.format(machines=machines, port=self.world.service_port)))
+        self.file.write_text(change(HEAD + self.tables() + POOL.format(machines=machines, port=self.world.service_port)))
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
         """Do something to the hosts, in their thread."""
