@@ -67,14 +67,16 @@ class Bulk:
         Raises Permanent if the file here is not the manifest's, or the host key not the pinned one; else what the host said.
         """
         bringing = _Bringing(self, remote, image_file, sha256, size, call, op, tell)
-        if sha256 in have or await bringing.there() == size:
+        if sha256 in have or (offset := await bringing.there()) == size:
             return
-        if mirror and await self._pulled(bringing, mirror):
-            return
+        if mirror:
+            if await self._pulled(bringing, mirror):
+                return
+            offset = await bringing.there()
         if self._sending.locked():
             tell("waits until other hosts have theirs")
         async with self._sending:
-            await bringing.send(have, self._packs)
+            await bringing.send(have, offset)
 
     async def _pulled(self, bringing: _Bringing, url: str) -> bool:
         async with self._pulling:
@@ -105,10 +107,10 @@ class _Bringing:
             return False
         return True
 
-    async def send(self, have: Collection[str], packs: Packs) -> None:
-        """By the shortest way that the host goes along with."""
-        checking = asyncio.create_task(packs.check(self._path, self._sha256, self._size))
-        sending = asyncio.create_task(self._shortest(have))
+    async def send(self, have: Collection[str], offset: int) -> None:
+        """By the shortest way that the host goes along with, which has the first `offset` bytes."""
+        checking = asyncio.create_task(self._packs.check(self._path, self._sha256, self._size))
+        sending = asyncio.create_task(self._shortest(have, offset))
         try:
             await asyncio.wait({checking, sending}, return_when=asyncio.FIRST_EXCEPTION)
             if checking.done():
@@ -120,21 +122,23 @@ class _Bringing:
                 task.cancel()
             await asyncio.gather(checking, sending, return_exceptions=True)
 
-    async def _shortest(self, have: Collection[str]) -> None:
-        offset = await self.there()
-        if offset == self._size:
-            return
+    async def _shortest(self, have: Collection[str], offset: int) -> None:
+        if have:
+            self._tell("compares it with what the host has")
         pack = await self._packs.delta(have, self._path, self._sha256, self._size) or (
             await self._packs.compressed(self._path, self._sha256, self._size))
-        if pack is not None and pack.size < self._size - offset and await self._packed(pack):
-            return
-        await self._deliver(self._path, self._sha256, self._size, "")
+        if pack is not None and pack.size < self._size - offset:
+            if await self._packed(pack):
+                return
+            offset = await self.there()
+        await self._deliver(self._path, self._sha256, self._size, offset, "")
 
     async def _packed(self, pack: Pack) -> bool:
         """Send the pack and have the bundle made from it. False if that did not work there, so that it is sent plain."""
         what = "delta" if pack.old else "compressed"
         try:
-            await self._deliver(pack.path, pack.sha256, pack.size, what)
+            offset = await self._offset(pack.path, pack.sha256, pack.size)
+            await self._deliver(pack.path, pack.sha256, pack.size, offset, what)
             self._tell(f"makes the image from the {what} form of {100 * pack.size / self._size:.1f} % of its size")
             await self._call(words.patch(self._op, pack.old, self._sha256, self._size, pack.sha256), deadline=LONG)
         except (Permanent, Refused) as problem:
@@ -144,11 +148,10 @@ class _Bringing:
             return False
         return True
 
-    async def _deliver(self, path: str, sha256: str, size: int, what: str) -> None:
-        """The bytes of one file, from where the host is, with as many attempts as they may take."""
+    async def _deliver(self, path: str, sha256: str, size: int, offset: int, what: str) -> None:
+        """The bytes of one file from `offset` on, with as many attempts as they may take, each from where the host is then."""
         pace = Pace(size, self._clock.now, self._tell, what)
         for attempt in range(1, ATTEMPTS + 1):
-            offset = await self._offset(path, sha256, size)
             if offset == size:
                 return
             try:
@@ -160,6 +163,7 @@ class _Bringing:
                 pause = max(PAUSE, problem.retry_after)
                 self._tell(f"{problem.message}; goes on in {pause:.0f} s")
                 await self._clock.sleep(pause)
+            offset = await self._offset(path, sha256, size)
 
     async def _once(self, path: str, sha256: str, size: int, offset: int, pace: Pace) -> None:
         line = words.upload(self._op, sha256, size, offset).line

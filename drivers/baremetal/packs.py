@@ -65,19 +65,24 @@ class Packs:
         """Permanent unless the file is what the manifest says. Read once, and again when the file was touched."""
         async with self._lock(f"sum {path}"):
             found = await self._sum(path)
-        if found is None or found != sha256:
+        if found != sha256:
+            _readable(path)
             raise Permanent("the image's file is not what its manifest says; put its folder back as it was catalogued", where=path, code="bad-bytes")
         self._remember(sha256, path)
 
     async def prefix(self, path: str, size: int) -> str:
-        """The SHA-256 of the file's first `size` bytes, "" if it has fewer."""
-        return await _in_thread(path, size)
+        """The SHA-256 of the file's first `size` bytes, "" if it has fewer. Permanent if it cannot be read."""
+        try:
+            return await _in_thread(path, size)
+        except OSError:
+            _readable(path)
+            raise Permanent("the image's file cannot be read to its end; look at its disk", where=path) from None
 
     async def delta(self, have: Iterable[str], path: str, sha256: str, size: int) -> Pack | None:
         """The shortest way from one of the bundles `have` to this one, None if none is short enough."""
         for old in sorted(have):
             base = self._remembered(old)
-            if old == sha256 or base is None or not size or max(size, os.stat(base).st_size) > LARGEST_DELTA:
+            if old == sha256 or base is None or not 0 < size <= LARGEST_DELTA:
                 continue
             async with self._lock(f"{old}-{sha256}"):
                 found = self._cached(old, sha256)
@@ -129,11 +134,12 @@ class Packs:
             log.warning("cannot remember a bundle's file: %s", problem.strerror)
 
     def _remembered(self, sha256: str) -> str | None:
+        """Where that bundle's file was, if there still is one that a delta can be made from."""
         try:
             path = os.readlink(self._files / sha256)
+            return path if os.path.isfile(path) and os.path.getsize(path) <= LARGEST_DELTA else None
         except OSError:
             return None
-        return path if os.path.isfile(path) else None
 
     def _cached(self, old: str, new: str) -> Pack | None:
         """What was made before; of size 0 if it was not worth it. None if it was never made."""
@@ -171,6 +177,15 @@ class Packs:
             total += found.st_size
             if number and (total > CACHE_CAP or number >= 4 * MEMORY):
                 path.unlink(missing_ok=True)
+
+
+def _readable(path: str) -> None:
+    """Permanent if the file cannot be opened."""
+    try:
+        with open(path, "rb"):
+            return
+    except OSError as problem:
+        raise Permanent(f"the image's file cannot be read ({problem.strerror}); put its folder back", where=path) from None
 
 
 def _stamp(path: str) -> tuple[str, int, int, int, int]:
