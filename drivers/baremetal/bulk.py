@@ -170,7 +170,7 @@ class _Bringing:
         ended = await self._ssh.send(self._remote, line, path, offset, size, pace.at)
         try:
             frame = protocol.parse(ended.output, str(self._remote), words=ended.errors[:512].decode("utf-8", "replace"))
-        except protocol.NoHelper:
+        except protocol.Unanswered:
             known = obstacle(self._remote, ended.status, ended.output, ended.errors)
             if known is not None:
                 raise known from None

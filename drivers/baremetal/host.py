@@ -150,7 +150,7 @@ class Host:
             raise Permanent("it answers with more than 1 MiB; whatever answers there is not anew-host", where=self.name)
         try:
             frame = protocol.parse(answer.output, self.name, words=answer.errors[: protocol.LINE_CAP].decode("utf-8", "replace"))
-        except protocol.NoHelper:
+        except protocol.Unanswered:
             known = obstacle(remote, answer.status, answer.output, answer.errors)
             if known is not None:
                 raise known from None

@@ -66,14 +66,14 @@ class Frame:
         return (self.sections or {}).get(name, b"")
 
 
-class NoHelper(Transient):
+class Unanswered(Transient):
     """The answer is none of anew-host's: it is not there, or not to be had."""
 
 
 def parse(output: bytes, where: str, *, words: str = "") -> Frame:
     """The frame of an answer.
 
-    Transient if the last line is missing, NoHelper if there is no first line, Permanent if the host speaks otherwise than
+    Transient if the last line is missing, Unanswered if there is no first line, Permanent if the host speaks otherwise than
     the protocol. `words`: what came on standard error, for the sentence.
     """
     if len(output) > ANSWER_CAP:
@@ -119,7 +119,7 @@ def _after_banner(output: bytes, where: str, words: str) -> int:
         if other := _OTHER.fullmatch(line):
             raise Permanent(f"it speaks protocol {_text(other[1])} and this daemon speaks 1: give it an image of this release", where=where)
         at = end + 1
-    raise NoHelper(_silence(output, words), retry_after=5.0, where=where)
+    raise Unanswered(_silence(output, words), retry_after=5.0, where=where)
 
 
 def _silence(output: bytes, words: str) -> str:
@@ -165,4 +165,4 @@ def _text(raw: bytes) -> str:
     return text if text.isprintable() else "".join(char for char in text if char.isprintable())
 
 
-__all__ = ["ANSWER_CAP", "Frame", "NoHelper", "parse", "require"]
+__all__ = ["ANSWER_CAP", "Frame", "Unanswered", "parse", "require"]

@@ -100,7 +100,7 @@ class Machine:
         with self.log.open("ab") as errors:
             self.process = subprocess.Popen(self._command(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors)
         RUNNING.mkdir(parents=True, exist_ok=True)
-        self.pid_file.write_text(f"{self.process.pid}\n")
+        self.pid_file.write_text(f"{self.process.pid} {os.getpid()}\n")
 
     def kill9(self) -> None:
         """Cut the power; does nothing if it is off."""
@@ -118,13 +118,14 @@ class Machine:
         return self.process is not None and self.process.poll() is None
 
     def _end_stale(self) -> None:
-        """End what a killed test run left under this number: the process of the pid file, if it is still such a QEMU."""
-        with contextlib.suppress(OSError, ValueError):
-            pid = int(self.pid_file.read_text())
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
-            if "qemu-system" in words and f"{self.address}:{SSH_PORT}" in words:
-                os.kill(pid, signal.SIGKILL)
-                wait_until(lambda: not Path(f"/proc/{pid}/cmdline").exists(), 30, f"the end of process {pid}")
+        """End what a killed test run left under this number. What a run that goes on uses is left alone: two runs cannot share a number."""
+        with contextlib.suppress(FileNotFoundError):
+            pid, owner = (int(word) for word in self.pid_file.read_text().split())
+            if f"{self.address}:{SSH_PORT}" not in _command_line(pid):
+                return
+            assert not _command_line(owner), f"machine {self.number} is in use by process {owner}; choose another number"
+            os.kill(pid, signal.SIGKILL)
+            wait_until(lambda: not _command_line(pid), 30, f"the end of process {pid}")
 
     def _command(self) -> list[str]:
         forwards = f"hostfwd=tcp:{self.address}:{SSH_PORT}-:22,hostfwd=tcp:{self.address}:{WEB_PORT}-:8080"
@@ -174,12 +175,13 @@ class Machine:
 
         def answers() -> bool:
             nonlocal found
+            assert self.running, f"QEMU has ended by itself\n{self.last_lines()}"
             if not self.greets():
                 return False
             found = self.ssh("cat /proc/sys/kernel/random/boot_id", timeout=LOGIN_TIMEOUT + 20).stdout.strip()
             return found not in ("", other_than)
 
-        wait_until(answers, deadline, f"{self.identity.name} answers SSH", every=1.0, more=self.last_lines)
+        wait_until(answers, deadline, f"{self.identity.name} answers SSH", more=self.last_lines)
         return found
 
     def greets(self) -> bool:
@@ -256,9 +258,17 @@ class Machine:
         return identity
 
 
-def wait_until(condition: Callable[[], bool], deadline: float, what: str, *, every: float = 0.1, more: Callable[[], str] = str) -> None:
+def _command_line(pid: int) -> str:
+    """Of a process that runs; empty if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def wait_until(condition: Callable[[], bool], deadline: float, what: str, more: Callable[[], str] = str) -> None:
     """Poll until the condition holds; fails the test after `deadline` seconds, with what `more` says."""
     end = time.monotonic() + deadline
     while not condition():
         assert time.monotonic() < end, f"{what}: not within {deadline:.0f} s\n{more()}"
-        time.sleep(every)
+        time.sleep(0.5)

@@ -282,7 +282,8 @@ def test_killed_while_rauc_installs(host: Sandbox, bundle: Bundle) -> None:
     assert host.arms(bundle) == ""
 
 
-@pytest.mark.parametrize("at", range(1, 9))
+@pytest.mark.parametrize("host", ["dash"], indirect=True)  # busybox has sync built in: no wrapper on PATH would reach it
+@pytest.mark.parametrize("at", range(1, 13))
 def test_killed_anywhere_in_arm_and_bless(staged: Sandbox, bundle: Bundle, at: int) -> None:
     """Whichever sync is its last act: the same verb again ends right, and every record parses."""
     counter = staged.root / "count"
@@ -300,20 +301,21 @@ def test_killed_anywhere_in_arm_and_bless(staged: Sandbox, bundle: Bundle, at: i
     assert not (staged.root / "run/anew-trial").exists()
 
 
-@pytest.mark.parametrize("cut", [0, 1, 40, 150, -1])
-@pytest.mark.parametrize("verb", ["arm", "activate", "bless", "reject", "forget"])
-def test_a_torn_record_is_refused_and_an_install_heals_it(host: Sandbox, bundle: Bundle, verb: str, cut: int) -> None:
-    if host.shell == "busybox" and cut:
-        return  # the parsing is the same; once is enough for this shell
+def test_a_torn_record_is_refused_and_an_install_heals_it(host: Sandbox, bundle: Bundle) -> None:
     host.uploads(bundle)
     assert host.installs(bundle) == ""
     assert host.arms(bundle) == ""
-    record = host.root / f"data/anew/slots/{'A' if verb == 'bless' else 'B'}"
-    record.write_bytes(record.read_bytes()[:cut])
-    words = {"arm": ("1", bundle.digest, "1795311111", "-")}.get(verb, ("1",))
-    assert host.does(verb, *words) == "wrong-state"
-    assert ("slot.B", "state=torn") in host.ask("observe").pairs or verb == "bless"
+    for slot, verbs in (("B", ("arm", "activate", "reject", "forget")), ("A", ("bless",))):
+        record = host.root / f"data/anew/slots/{slot}"
+        text = record.read_bytes()
+        for cut in (0, 1, 40, 150, -1):
+            record.write_bytes(text[:cut])
+            assert host.ask("observe").value(f"slot.{slot}") == "state=torn"
+            for verb in verbs:
+                words = ("1", bundle.digest, "1795311111", "-") if verb == "arm" else ("1",)
+                assert host.does(verb, *words) == "wrong-state"
     assert host.installs(bundle, op=OTHER_OP) == ""
+    assert host.record("B")["state"] == "staged"
 
 
 @pytest.mark.parametrize("line", [
@@ -324,11 +326,13 @@ def test_a_torn_record_is_refused_and_an_install_heals_it(host: Sandbox, bundle:
     "number=1 digest=- version=* image_id=- state=armed born=1 op=- rollout=- armed_boot=- bundle=-",
     "number=1 digest=- version=2 image_id=- state=armed born=1 op=- rollout=- armed_boot=- bundle=../../etc/passwd",
     "x" * 100_000,
-])
-def test_a_record_outside_its_grammar_is_torn(host: Sandbox, line: str) -> None:
-    host.write("data/anew/slots/B", line + "\n")
-    assert host.ask("observe").value("slot.B") == "state=torn"
-    assert host.does("activate", "1") == "wrong-state"
+], ids=["short", "state", "number", "command", "glob", "path", "long"])
+def test_a_record_outside_its_grammar_is_torn(keys: Path, line: str) -> None:
+    for shell in SHELLS:
+        with sandbox(shell, keys) as host:
+            host.write("data/anew/slots/B", line + "\n")
+            assert host.ask("observe").value("slot.B") == "state=torn"
+            assert host.does("activate", "1") == "wrong-state"
 
 
 # --- the boot environment

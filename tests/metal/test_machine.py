@@ -23,7 +23,7 @@ def rack(make_machine: MakeMachine) -> Machine:
 def observed(machine: Machine) -> dict[str, str]:
     """The `KEY VALUE` lines of `anew-host observe`, once RAUC's service is up too."""
     answer = machine.ssh("anew-host observe")
-    wait_until(lambda: again(machine, answer), 120, "anew-host observe says ok", every=2.0)
+    wait_until(lambda: again(machine, answer), 120, "anew-host observe says ok")
     lines = answer.stdout.splitlines()
     assert lines[0] == "anew-host 1"
     return dict(line.split(" ", 1) for line in lines[1:-1] if " " in line)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drivers.baremetal import facts, protocol, words
-from drivers.baremetal.protocol import NoHelper
+from drivers.baremetal.protocol import Unanswered
 from fleet.core.errors import AnewError, Permanent, Refused, Transient
 from fleet.ports import Operation
 
@@ -87,7 +87,7 @@ def test_an_answer_without_its_last_line_was_not_given(cut: bytes) -> None:
     (b"ok\n" * 100, "", "gave no answer"),
 ])
 def test_no_answer_at_all_says_why(said: bytes, errors: str, sentence: str) -> None:
-    with pytest.raises(NoHelper, match=sentence):
+    with pytest.raises(Unanswered, match=sentence):
         protocol.parse(said, "rack1", words=errors)
 
 

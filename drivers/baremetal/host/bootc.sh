@@ -27,12 +27,16 @@ bootc_check_bundle() {
   [ "$(size_of "$bundle")" -le 1024 ] || fail bad-bytes "a bundle for bootc is two lines: transport= and reference="
   transport=$(sed -n 's/^transport=//p' "$bundle" | head -n 1)
   reference=$(sed -n 's/^reference=//p' "$bundle" | head -n 1)
-  case $transport in registry | oci | oci-archive | containers-storage) ;; *) fail bad-bytes "the bundle names no transport of bootc" ;; esac
+  case $transport in
+    registry | oci | oci-archive | containers-storage) ;;
+    *) fail bad-bytes "the bundle names no transport of bootc" ;;
+  esac
   is_word "${reference#/}" 256 './_:@+-' || fail bad-bytes "the bundle names no image that bootc could switch to"
 }
 
 bootc_install() {
-  timeout 1800 bootc switch --transport "$transport" "$reference" >/dev/null 2>&1 || fail failed "bootc switch did not succeed"
+  timeout 1800 bootc switch --transport "$transport" "$reference" >/dev/null 2>&1 ||
+    fail failed "bootc switch did not succeed"
   found_id=$(bootc_digest staged)
   is_digest "$found_id" || fail failed "bootc names no staged deployment after its switch"
 }

@@ -52,7 +52,8 @@ sd_remove() {
 }
 
 sdboot_check_bundle() {
-  rauc -c "$CONF" info "$bundle" >/dev/null 2>&1 || fail bad-bytes "the bundle's signature does not hold against this host's keyring"
+  rauc -c "$CONF" info "$bundle" >/dev/null 2>&1 ||
+    fail bad-bytes "the bundle's signature does not hold against this host's keyring"
 }
 
 sd_device() {
@@ -62,7 +63,11 @@ sd_device() {
   fail failed "there is no partition root$1"
 }
 
-manifest() { awk -v key="$1" '/^\[/ { on = $0 == "[image.rootfs]" } on && index($0, key "=") == 1 { print substr($0, length(key) + 2) }' "$2"; }
+manifest() {
+  awk -v key="$1" '
+    /^\[/ { on = $0 == "[image.rootfs]" }
+    on && index($0, key "=") == 1 { print substr($0, length(key) + 2) }' "$2"
+}
 
 sdboot_install() {
   device=$(sd_device "$IDLE") || fail failed "there is no partition root$IDLE"
@@ -71,13 +76,18 @@ sdboot_install() {
   from=$BUNDLES/extract
   rm -rf "$from"
   need_space "$(size_of "$bundle")"
-  rauc -c "$CONF" extract "$bundle" "$from" >/dev/null 2>&1 || { rm -rf "$from"; fail bad-bytes "rauc cannot unpack the bundle"; }
+  rauc -c "$CONF" extract "$bundle" "$from" >/dev/null 2>&1 || {
+    rm -rf "$from"
+    fail bad-bytes "rauc cannot unpack the bundle"
+  }
   sum=$(manifest sha256 "$from/manifest.raucm")
   size=$(manifest size "$from/manifest.raucm")
   image=$(manifest filename "$from/manifest.raucm")
-  is_hex "$sum" 64 && is_number "$size" && is_word "$image" 64 '._-' || fail bad-bytes "the bundle's manifest names no image for rootfs"
+  is_hex "$sum" 64 && is_number "$size" && is_word "$image" 64 '._-' ||
+    fail bad-bytes "the bundle's manifest names no image for rootfs"
   echo 'progress 40'
-  dd if="$from/$image" of="$device" bs=1048576 conv=fsync,notrunc 2>/dev/null || fail failed "the image cannot be written to slot $IDLE"
+  dd if="$from/$image" of="$device" bs=1048576 conv=fsync,notrunc 2>/dev/null ||
+    fail failed "the image cannot be written to slot $IDLE"
   echo 'progress 80'
   read_back "$device" "$size" "$sum" || fail bad-bytes "slot $IDLE reads back otherwise than it was written"
   rm -rf "$from"
@@ -105,7 +115,8 @@ sd_kernel() {
 # sd_options OWN : the image's own command line, else that of the boot that runs, with this slot's name and id.
 sd_options() {
   id=$(blkid -s PARTUUID -o value "$device" 2>/dev/null)
-  rest=${1:-$(tr ' ' '\n' <"$R/proc/cmdline" | grep -Ev '^(rauc\.slot|anew\.(slot|root|env)|initrd|BOOT_IMAGE)=' | tr '\n' ' ')}
+  rest=$1
+  [ -n "$rest" ] || rest=$(tr ' ' '\n' <"$R/proc/cmdline" | grep -Ev '^(rauc\.slot|anew\.(slot|root|env)|initrd|BOOT_IMAGE)=' | tr '\n' ' ')
   printable 1024 "rauc.slot=$IDLE ${id:+anew.root=$id }${rest% }"
 }
 

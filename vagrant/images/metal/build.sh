@@ -150,7 +150,7 @@ make_version() {
   { cat "$shared/packages"; echo "anew-metal $version"; } | sort >"$dest/packages.txt"
   printf '[update]\ncompatible=anew-metal\nversion=%s\n\n[bundle]\nformat=verity\n\n[image.rootfs]\nfilename=rootfs.img\n' \
     "$version" >"$bundle/manifest.raucm"
-  rauc --cert="$keys/sign.pem" --key="$keys/sign.key" --mksquashfs-args='-comp zstd -Xcompression-level 6' \
+  rauc --cert="$keys/sign.pem" --key="$keys/sign.key" --mksquashfs-args='-comp zstd -Xcompression-level 5' \
     bundle "$bundle" "$dest/root.raucb" >"$work/log" 2>&1 || { tail -n 5 "$work/log" >&2; die "rauc could not make the bundle: see its lines above"; }
   {
     printf 'family = "metal"\nversion = "%s"\nbuilt_at = %s\nkind = "rauc"\nroot = "root.raucb"\n' \

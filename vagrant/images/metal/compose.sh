@@ -24,11 +24,39 @@ keep_modules() {
 
 # trim : what a host that is never changed from within has no use for.
 trim() {
-  rm -rf "$tree"/usr/share/{perl,perl5,doc,man,locale,zoneinfo,bash-completion,info,lintian,i18n,grub,initramfs-tools,debconf,keyrings} \
-    "$tree"/usr/lib/x86_64-linux-gnu/{perl,perl-base,gconv} "$tree"/usr/lib/grub "$tree"/usr/lib/apt "$tree"/usr/lib/udev/hwdb.{bin,d} \
-    "$tree"/var/cache/* "$tree"/var/lib/{apt,dpkg} "$tree"/var/log/* "$tree"/etc/{apt,cron.d,cron.daily,grub.d,kernel} "$tree"/boot "$tree"/media "$tree"/mnt
-  rm -f "$tree"/usr/bin/{grub-mk*,grub-fstest,grub-render*,grub-syslinux*,grub-menu*,grub-mount,grub-glue*,grub-file,grub-kbdcomp,perl*,apt*,dpkg*} \
-    "$tree"/etc/ssh/ssh_host_* "$tree"/etc/hostname "$tree"/etc/resolv.conf
+  local pattern
+  while read -r pattern; do
+    case $pattern in '' | '#'*) continue ;; esac
+    # shellcheck disable=SC2086 # patterns are meant to be expanded, below the tree only
+    (cd "$tree" && rm -rf -- $pattern)
+  done <"$here/trimmed"
+  drop_libraries
+}
+
+# drop_libraries : those that nothing left in the tree is linked with; round after round, as libraries need libraries.
+# Kept without being named by anybody: name services, PAM, OpenSSL's modules, and what systemd opens by itself when it needs it.
+drop_libraries() {
+  local lib needed dropped=1 dir=$tree/usr/lib/x86_64-linux-gnu
+  while [ $dropped -gt 0 ]; do
+    dropped=0
+    # readelf complains of scripts, which need none.
+    needed=$(find "$tree/usr" -type f \( -perm -u+x -o -name '*.so*' \) -print0 | { xargs -0 readelf -d 2>/dev/null || true; } |
+      sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | sort -u)
+    for lib in "$dir"/lib*.so.*; do
+      [ -e "$lib" ] || continue
+      case ${lib##*/} in libnss_* | libcryptsetup* | libkmod* | libgcc_s*) continue ;; esac
+      is_needed "${lib##*/}" || { rm -f "$lib" && dropped=$((dropped + 1)); }
+    done
+  done
+  find "$dir" -xtype l -name 'lib*' -delete
+}
+
+# is_needed FILE : a library is asked for by its soname, which is a link to the file or the file itself.
+is_needed() {
+  local name
+  [ -L "$dir/$1" ] && { grep -qxF "$1" <<<"$needed" || return 1; return 0; }
+  for name in "$1" $(find "$dir" -maxdepth 1 -lname "$1" -printf '%f '); do grep -qxF "$name" <<<"$needed" && return 0; done
+  return 1
 }
 
 configure() {
@@ -47,7 +75,7 @@ configure() {
   while read -r unit; do ln -sfn /dev/null "$units/$unit"; done <"$here/masked"
   mkdir -p "$units/multi-user.target.wants"
   for unit in anew-give-back anew-web; do ln -sfn "../$unit.service" "$units/multi-user.target.wants/$unit.service"; done
-  for unit in systemd-networkd; do ln -sfn "/lib/systemd/system/$unit.service" "$units/multi-user.target.wants/$unit.service"; done
+  ln -sfn /lib/systemd/system/systemd-networkd.service "$units/multi-user.target.wants/systemd-networkd.service"
   ln -sfn /lib/systemd/system/multi-user.target "$units/default.target"
 }
 
@@ -123,7 +151,7 @@ make_root() {
   rm -rf "$root"
 }
 
-need depmod modprobe lz4 cpio mksquashfs dpkg-query
+need depmod modprobe lz4 cpio mksquashfs dpkg-query readelf
 verb=$1 work=$2 tree=$2/tree helper=${ANEW_HELPER:-$repo/drivers/baremetal/anew-host}
 shift 2
 case $verb in

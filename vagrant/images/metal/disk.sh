@@ -58,8 +58,8 @@ lay_out() {
 }
 
 fill_esp() {
-  local start sectors esp=$work/esp slot
-  read -r start sectors < <(place_of ESP)
+  local sectors esp=$work/esp cmdline
+  read -r _ sectors < <(place_of ESP)
   truncate -s $((sectors * 512)) "$esp"
   mkfs.fat -F 16 -n ESP "$esp" >/dev/null
   mmd -i "$esp" ::/EFI ::/EFI/BOOT
@@ -76,14 +76,12 @@ fill_esp() {
     mmd -i "$esp" ::/loader ::/loader/entries ::/anew ::/anew/A ::/anew/B
     mcopy -i "$esp" "$boot_dir/systemd-bootx64.efi" ::/EFI/BOOT/BOOTX64.EFI
     printf 'timeout 0\neditor no\n' >"$work/loader.conf"
-    for slot in A B; do
-      printf 'anew.root=%s rauc.slot=%s%s\n' "$(guid_of "root$slot")" "$slot" "${extra:+ $extra}" >"$work/options"
-      mcopy -i "$esp" "$work/options" "::/anew/$slot/options"
-    done
     # shellcheck source=/dev/null
     cmdline=$(. "$work/files/boot/cmdline" && echo "$cmdline")
-    printf 'title anew slot A\nsort-key anew\nversion 1\nlinux /anew/A/vmlinuz\ninitrd /anew/A/initrd.img\noptions anew.root=%s rauc.slot=A%s %s\n' \
-      "$(guid_of rootA)" "${extra:+ $extra}" "$cmdline" >"$work/anew-A.conf"
+    printf 'rauc.slot=A anew.root=%s %s%s\n' "$(guid_of rootA)" "$cmdline" "${extra:+ $extra}" >"$work/options"
+    printf 'title anew A\nsort-key anew\nversion 1\nlinux /anew/A/vmlinuz\ninitrd /anew/A/initrd.img\noptions %s\n' \
+      "$(cat "$work/options")" >"$work/anew-A.conf"
+    mcopy -i "$esp" "$work/options" ::/anew/A/
     mcopy -i "$esp" "$work/loader.conf" ::/loader/
     mcopy -i "$esp" "$work/anew-A.conf" ::/loader/entries/
     mcopy -i "$esp" "$work/files/boot/vmlinuz" "$work/files/boot/initrd.img" ::/anew/A/
@@ -92,7 +90,7 @@ fill_esp() {
 }
 
 fill_data() {
-  local start sectors data=$work/data id digest born
+  local sectors data=$work/data id digest born
   id=$(cat "$work/files/usr/lib/anew/image-id")
   # The image's digest as the catalogue of this repository computes it.
   digest=$("$repo/.venv/bin/python" -c 'import sys; from fleet.images.manifest import read_manifest; print(read_manifest(sys.argv[1]).ref.digest)' "$image")
@@ -112,7 +110,7 @@ fill_data() {
     ssh-keygen -y -f "$host_key" >"$data/state/etc/ssh/ssh_host_ed25519_key.pub"
   fi
   chmod 700 "$data/state" "$data/anew"
-  read -r start sectors < <(place_of data)
+  read -r _ sectors < <(place_of data)
   truncate -s $((sectors * 512)) "$work/data.img"
   E2FSPROGS_LIBMAGIC_SUPPRESS=1 mke2fs -q -t ext4 -L data -E root_owner=0:0 -d "$data" "$work/data.img" >/dev/null
   # Files of whoever runs this must be root's on the host.

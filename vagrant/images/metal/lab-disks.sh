@@ -7,7 +7,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=../../lib.sh
 . "$here/../../lib.sh"
 
-[ "${1-}" = --image ] && [ "${3-}" = --out ] && [ $# = 4 ] || die "usage: lab-disks.sh --image DIR --out DIR"
+[ "$# ${1-} ${3-}" = '4 --image --out' ] || die "usage: lab-disks.sh --image DIR --out DIR"
 image=$2 out=$4
 [ -s "$image/image.toml" ] || die "there is no image in \"$image\"; run make lab-metal"
 # The fast profile, a short dead-man, an address without DHCP; the rest makes the kernel bearable without KVM.
