@@ -13,7 +13,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -172,9 +172,8 @@ class Sandbox:
         self.until(lambda: f"BOOTED_BOOTNAME='{slot}'" in subprocess.run(["rauc", "status", "--output-format=shell"], env=self.env, capture_output=True,
                                                                         text=True, check=False).stdout)
 
-    def until(self, done: object) -> None:
+    def until(self, done: Callable[[], bool]) -> None:
         """Polls for at most 10 s."""
-        assert callable(done)
         end = time.monotonic() + 10
         while not done():
             assert time.monotonic() < end, "it did not come to pass within 10 s"
@@ -235,35 +234,35 @@ class Sandbox:
     def argv(self, *words: str) -> list[str]:
         return [*SHELLS[self.shell], str(HELPER), *words]
 
-    def popen(self, *words: str, **more: str) -> subprocess.Popen[bytes]:
+    def popen(self, *words: str) -> subprocess.Popen[bytes]:
         """The verb, with pipes to it, in a session of its own so that all of it can be killed."""
-        return subprocess.Popen(self.argv(*words), env=self.env | more, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        return subprocess.Popen(self.argv(*words), env=self.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                                 start_new_session=True)
 
-    def say(self, *words: str, data: bytes = b"", argv: list[str] | None = None, **more: str) -> tuple[int, bytes]:
+    def say(self, *words: str, data: bytes = b"", argv: list[str] | None = None, env: Mapping[str, str] | None = None) -> tuple[int, bytes]:
         """Exit code and all it printed."""
-        done = subprocess.run(argv or self.argv(*words), env=self.env | more, input=data, capture_output=True, timeout=60, check=False)
+        done = subprocess.run(argv or self.argv(*words), env={**self.env, **(env or {})}, input=data, capture_output=True, timeout=60, check=False)
         return done.returncode, done.stdout
 
-    def ask(self, *words: str, data: bytes = b"", **more: str) -> Frame:
+    def ask(self, *words: str, data: bytes = b"") -> Frame:
         """The answer, read by the controller's own parser; the exit code must belong to it."""
-        status, output = self.say(*words, data=data, **more)
+        status, output = self.say(*words, data=data)
         frame = parse(output, "test")
         assert status == exit_of(frame.code), (status, output)
         return frame
 
-    def does(self, verb: str, *words: str, epoch: int = 7, op: str = OP, data: bytes = b"", **more: str) -> str:
+    def does(self, verb: str, *words: str, epoch: int = 7, op: str = OP, data: bytes = b"") -> str:
         """A verb that acts: the code of its answer, "" for ok."""
-        return self.ask(verb, str(epoch), op, *words, data=data, **more).code
+        return self.ask(verb, str(epoch), op, *words, data=data).code
 
     def uploads(self, bundle: Bundle) -> None:
         assert self.does("upload", bundle.sha, str(bundle.size), "0", data=bundle.path.read_bytes()) == ""
 
-    def installs(self, bundle: Bundle, version: str = "1", **more: str) -> str:
-        return self.does("install", bundle.sha, bundle.digest, version, **more)
+    def installs(self, bundle: Bundle, version: str = "1", *, op: str = OP) -> str:
+        return self.does("install", bundle.sha, bundle.digest, version, op=op)
 
-    def arms(self, bundle: Bundle, number: int = 1, **more: str) -> str:
-        return self.does("arm", str(number), bundle.digest, "1795311111", "-", **more)
+    def arms(self, bundle: Bundle, number: int = 1, *, op: str = OP) -> str:
+        return self.does("arm", str(number), bundle.digest, "1795311111", "0a1b2c3d", op=op)
 
 
 @contextmanager

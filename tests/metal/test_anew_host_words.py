@@ -105,12 +105,12 @@ def test_every_argument_outside_its_grammar_is_refused(host: Sandbox, verb: str)
                                   "anew-host have $(id)", "ls anew-host observe", "anew-host observe\nreboot", "anew-host\tobserve", "scp -t /", "x" * 100_000,
                                   "anew-host " + "observe " * 10_000, "sh -s -- observe", "/bin/anew-host observe"], ids=lambda line: repr(line[:24]))
 def test_a_forced_command_takes_verbs_only(host: Sandbox, line: str) -> None:
-    status, output = host.say(SSH_ORIGINAL_COMMAND=line)
+    status, output = host.say(env={"SSH_ORIGINAL_COMMAND": line})
     assert (status, parse(output, "test").code) == (2, "usage")
 
 
 def test_a_forced_command_takes_a_verb(host: Sandbox) -> None:
-    status, output = host.say(SSH_ORIGINAL_COMMAND=f"anew-host   have {SHA} ")
+    status, output = host.say(env={"SSH_ORIGINAL_COMMAND": f"anew-host   have {SHA} "})
     assert (status, parse(output, "test").value("state")) == (0, "none")
 
 
@@ -119,7 +119,7 @@ def test_the_sandbox_is_for_nobody_from_outside(host: Sandbox) -> None:
     real = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     argv = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs none /run && exec "$@"', "sh", *host.argv("observe")]
     for name in ("SSH_CONNECTION", "SUDO_UID"):
-        output = host.say(argv=argv, **{name: "127.0.0.1 1 127.0.0.1 22"})[1]
+        output = host.say(argv=argv, env={name: "127.0.0.1 1 127.0.0.1 22"})[1]
         assert f"boot_id {real}\n".encode() in output
 
 

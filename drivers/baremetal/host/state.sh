@@ -42,7 +42,8 @@ field() {
     version) [ "$2" = - ] || is_word "$2" 64 '._+-' ;;
     image_id) [ "$2" = - ] || is_word "$2" 96 '._+:-' ;;
     state) case $2 in writing | staged | armed | blessed | kept | rejected) ;; *) return 1 ;; esac ;;
-    op | rollout) [ "$2" = - ] || is_hex "$2" 16 ;;
+    op) [ "$2" = - ] || is_hex "$2" 16 ;;
+    rollout) [ "$2" = - ] || is_hex "$2" 8 || is_hex "$2" 16 ;;
     armed_boot) [ "$2" = - ] || is_uuid "$2" ;;
     bundle) [ "$2" = - ] || is_hex "$2" 64 ;;
     *) false ;;

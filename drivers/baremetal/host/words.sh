@@ -118,7 +118,7 @@ take() {
     born) is_number "$2" && BORN=$2 ;;
     digest) is_digest "$2" && DIGEST=$2 ;;
     version) is_word "$2" 64 '._+-' && VERSION=$2 ;;
-    rollout) { [ "$2" = - ] || is_hex "$2" 16; } && ROLLOUT=$2 ;;
+    rollout) { [ "$2" = - ] || is_hex "$2" 8 || is_hex "$2" 16; } && ROLLOUT=$2 ;;
     boot_id) is_uuid "$2" && OLD_BOOT=$2 ;;
     url) is_url "$2" && URL=$2 ;;
     mode) { [ "$2" = read-only ] || [ "$2" = writable ]; } && MODE=$2 ;;
