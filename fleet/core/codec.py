@@ -60,6 +60,8 @@ def settings_in(data: Mapping[str, Any]) -> RolloutSettings:
     """The reverse of settings_out; fields a newer journal may carry are left out, missing ones keep their default."""
     known = {field.name for field in fields(RolloutSettings)}
     values = {name: value for name, value in data.items() if name in known}
+    if "checkpoints" in values:
+        values["checkpoints"] = tuple(values["checkpoints"])
     for name in ("max_unavailable", "max_surge", "canaries"):
         if name in values:
             text = str(values[name])

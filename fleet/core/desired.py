@@ -28,7 +28,9 @@ class Amount:
 
 @dataclass(frozen=True, slots=True)
 class RolloutSettings:
-    """`[pools.NAME.rollout]`; the defaults are rollout.md's."""
+    """`[pools.NAME.rollout]`; the defaults are rollout.md's. `checkpoints`: whole percents, ascending; `checkpoint_pause`: seconds, None
+    waits for a person.
+    """
 
     max_unavailable: Amount = Amount(1)
     max_surge: Amount = Amount(0)
@@ -42,6 +44,8 @@ class RolloutSettings:
     on_failure: Literal["pause", "rollback"] = "pause"
     retain: float = 86_400.0
     order: Literal["oldest", "name", "newest"] = "oldest"
+    checkpoints: tuple[int, ...] = ()
+    checkpoint_pause: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,12 +131,14 @@ def _rollout_moved(state: State, event: Event) -> State:
     rollout = state.rollouts[event.rollout]
     cause = str(event.data["cause"])
     after = move(rollout.state, cause)
-    changes: dict[str, Any] = {"state": after, "reason": str(event.data["reason"])}
+    changes: dict[str, Any] = {"state": after, "reason": str(event.data["reason"]), "moved_at": event.at}
+    if rollout.state == "checkpoint" and after == "rolling":
+        changes["passed"] = rollout.passed + 1
     if cause in ("pause", "abort") and rollout.state != "paused":
         changes["resume_to"] = rollout.state
     if cause == "abort":
         changes["ending"] = "aborted"
-    if cause in ("promoted", "rollback", "begin", "begin-canary", "begin-rollback") or cause.startswith("resume-"):
+    if cause in ("promoted", "checkpoint-passed", "rollback", "begin", "begin-canary", "begin-rollback") or cause.startswith("resume-"):
         changes["progress_at"] = event.at
     if cause.startswith("resume-"):
         changes |= {"failures": 0, "resume_to": "", "runs": _retry(state, rollout)}

@@ -178,3 +178,24 @@ def format_size(size: int) -> str:
         if size and size % SIZE_UNITS[unit] == 0:
             return f"{size // SIZE_UNITS[unit]}{unit}"
     return f"{size} bytes"
+
+
+def parse_pause(value: object) -> float | None:
+    """"manual" (None: a person) or a duration in seconds, up to a week. Raises BadValue."""
+    if value == "manual":
+        return None
+    try:
+        seconds = parse_duration(value)
+    except BadValue as wrong:
+        raise BadValue(wrong.found, '"manual" or ' + wrong.allowed, wrong.hint) from None
+    if seconds > parse_duration("7d"):
+        raise BadValue(describe(value), '"manual" or a duration up to 7d')
+    return seconds
+
+
+def parse_checkpoints(value: object) -> tuple[int, ...]:
+    """Whole percents, written "25,50" (an override). Raises BadValue."""
+    points = tuple(read_whole(part.strip().removesuffix("%")) for part in str(value).split(",")) if str(value).strip() else ()
+    if not all(0 < point < 100 for point in points) or list(points) != sorted(set(points)):
+        raise BadValue(describe(value), "whole percents from 1 to 99, each larger than the one before, such as 25,50")
+    return points

@@ -68,7 +68,7 @@ SETTLED: Final = frozenset({"serving", "put-back", "failed", "quarantined", "ski
 """A run here is over; nothing more is done to its server in this rollout."""
 
 ROLLOUT_STATES: Final = (
-    "planned", "canary", "awaiting-promotion", "rolling", "paused", "rolling-back", "done", "rolled-back", "failed", "aborted",
+    "planned", "canary", "awaiting-promotion", "rolling", "checkpoint", "paused", "rolling-back", "done", "rolled-back", "failed", "aborted",
 )
 ENDED: Final = frozenset({"done", "rolled-back", "failed", "aborted"})
 
@@ -79,7 +79,11 @@ ROLLOUT_TRANSITIONS: Final[Mapping[tuple[str, str], str]] = MappingProxyType({
     ("canary", "canaries-proved"): "awaiting-promotion",
     ("canary", "promoted"): "rolling",
     ("awaiting-promotion", "promoted"): "rolling",
+    ("rolling", "checkpoint-reached"): "checkpoint",
+    ("checkpoint", "checkpoint-passed"): "rolling",
+    ("checkpoint", "promoted"): "rolling",
     ("canary", "pause"): "paused",
+    ("checkpoint", "pause"): "paused",
     ("rolling", "pause"): "paused",
     ("awaiting-promotion", "pause"): "paused",
     ("rolling-back", "pause"): "paused",
@@ -87,14 +91,17 @@ ROLLOUT_TRANSITIONS: Final[Mapping[tuple[str, str], str]] = MappingProxyType({
     ("paused", "resume-canary"): "canary",
     ("paused", "resume-awaiting-promotion"): "awaiting-promotion",
     ("paused", "resume-rolling"): "rolling",
+    ("paused", "resume-checkpoint"): "checkpoint",
     ("paused", "resume-rolling-back"): "rolling-back",
     ("canary", "rollback"): "rolling-back",
     ("awaiting-promotion", "rollback"): "rolling-back",
     ("rolling", "rollback"): "rolling-back",
+    ("checkpoint", "rollback"): "rolling-back",
     ("paused", "rollback"): "rolling-back",
     ("canary", "abort"): "paused",
     ("awaiting-promotion", "abort"): "paused",
     ("rolling", "abort"): "paused",
+    ("checkpoint", "abort"): "paused",
     ("rolling-back", "abort"): "paused",
     ("paused", "abort"): "paused",
     ("paused", "aborted"): "aborted",

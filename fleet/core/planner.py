@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from fleet.core import checkpoints
 from fleet.core.decision import Action, Decision, Wait
 from fleet.core.desired import definition
 from fleet.core.events import Draft
@@ -168,6 +169,11 @@ def _finish(sight: Sight, rollout: Rollout) -> tuple[Draft, ...]:
         if rollout.settings.promotion == "auto" or rollout.kind == "birth" or not more:
             return (_move(rollout, "promoted", "canaries healthy"),)
         return (_move(rollout, "canaries-proved", "canaries healthy; promote to go on"),)
+    if at := checkpoints.reached(rollout):
+        return (_move(rollout, "checkpoint-reached", at),)
+    opens = checkpoints.opens_at(rollout)
+    if opens is not None and sight.now >= opens:
+        return (_move(rollout, "checkpoint-passed", "the checkpoint's pause has passed"),)
     if rollout.state == "rolling" and all(run.settled for run in runs):
         return (_end(rollout, "done", _tally(rollout)),)
     if rollout.state == "rolling-back" and all(run.settled for run in runs):
@@ -235,7 +241,7 @@ def _start_more(bench: Bench, notes: list[Draft], actions: list[Action], waits: 
         if position - len(actions) >= NAMED_WAITS and bench.slots.shut(run):
             waits.update(dict.fromkeys((other.server for other in candidates[position:]), THEIR_TURN))
             break
-        reason = blocked(run) or _not_yet(bench, run) or bench.slots.refusal(run)
+        reason = blocked(run) or _not_yet(bench, run) or _before_checkpoint(bench, run) or bench.slots.refusal(run)
         if reason:
             waits[run.server] = Wait(reason)
             continue
@@ -257,6 +263,8 @@ def _candidates(bench: Bench) -> list[Run]:
 
 def _closed(rollout: Rollout, run: Run) -> str:
     """"" if the server may start in this state, else why not. A machine is prepared while others prove themselves."""
+    if rollout.state == "checkpoint" and not _prepares(run):
+        return "waits at the checkpoint" + (" for a person" if rollout.settings.checkpoint_pause is None else "")
     if rollout.state == "awaiting-promotion" and not _prepares(run):
         return "waits for a person to promote the canaries"
     if rollout.state == "paused":
@@ -267,6 +275,12 @@ def _closed(rollout: Rollout, run: Run) -> str:
 def _prepares(run: Run) -> bool:
     """True if the run begins with what takes nothing away."""
     return run.path == "in-place" and not revives(run)
+
+
+def _before_checkpoint(bench: Bench, run: Run) -> str:
+    if run.reverting or run.path not in FORWARD or _prepares(run):
+        return ""
+    return checkpoints.closed(bench.rollout, bench.slots.taken)
 
 
 def _not_yet(bench: Bench, run: Run) -> str:
@@ -280,6 +294,8 @@ def _not_yet(bench: Bench, run: Run) -> str:
 
 def _wake_at(rollout: Rollout, waits: Mapping[str, Wait]) -> float | None:
     times = [wait.deadline for wait in waits.values() if wait.deadline is not None]
+    if (opens := checkpoints.opens_at(rollout)) is not None:
+        times.append(opens)
     if rollout.state in ("canary", "rolling", "rolling-back"):
         times.append(rollout.progress_at + rollout.settings.progress_deadline)
     return min(times, default=None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fleet.core import checkpoints
 from fleet.core.codec import target_out
 from fleet.core.decision import Action, Wait
 from fleet.core.events import Draft
@@ -147,6 +148,10 @@ def _not_its_turn(bench: Bench, run: Run) -> str:
         return ""
     if bench.rollout.state == "canary":
         return "prepared, waits for the canaries"
+    if bench.rollout.state == "checkpoint":
+        return "prepared, waits at the checkpoint"
+    if past := checkpoints.closed(bench.rollout, bench.slots.taken):
+        return f"prepared, {past}"
     return "prepared, waits for a person to promote the canaries" if bench.rollout.state == "awaiting-promotion" else ""
 
 

@@ -56,6 +56,11 @@ class Slots:
         return len(self._active) + len(self._taken)
 
     @property
+    def taken(self) -> int:
+        """Places booked in this decision."""
+        return len(self._taken)
+
+    @property
     def full(self) -> bool:
         """True if no further run of any kind may start."""
         return self.in_flight >= self._budget.surge + self._budget.unavailable

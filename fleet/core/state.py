@@ -69,7 +69,10 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """One rollout. kind: rollout | rollback | birth. `resume_to`: where `paused` came from; `ending`: "aborted" once told to."""
+    """One rollout. kind: rollout | rollback | birth. `resume_to`: where `paused` came from; `ending`: "aborted" once told to.
+
+    `moved_at`: when it came into its state. `passed`: checkpoints that were opened.
+    """
 
     id: str
     pool: str
@@ -91,6 +94,8 @@ class Rollout:
     ending: str = ""
     failures: int = 0
     progress_at: float = 0.0
+    moved_at: float = 0.0
+    passed: int = 0
 
     @property
     def ended(self) -> bool:

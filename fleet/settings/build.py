@@ -137,6 +137,8 @@ def _rollout(table: m.PoolTable) -> d.RolloutSettings:
         on_failure=rollout.on_failure,
         retain=rollout_time(table, "retain"),
         order=rollout.order,
+        checkpoints=tuple(rollout.checkpoints),
+        checkpoint_pause=rollout.checkpoint_pause,
     )
 
 

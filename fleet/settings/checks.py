@@ -141,6 +141,13 @@ def _canaries(case: Case) -> None:
         case.add(("rollout", "canaries"), str(canaries), f"at most {case.size}, the number of servers")
 
 
+def _checkpoints(case: Case) -> None:
+    points = case.pool.rollout.checkpoints
+    for index in range(1, len(points)):
+        if points[index] <= points[index - 1]:
+            case.add(("rollout", "checkpoints", index), str(points[index]), f"more than {points[index - 1]}, the checkpoint before it")
+
+
 def _times(case: Case) -> None:
     least = case.pool.rollout.min_healthy_time
     healthy, progress = rollout_time(case.pool, "healthy_deadline"), rollout_time(case.pool, "progress_deadline")
@@ -182,6 +189,7 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[[Case], None]], ...] = (
     (("driver", "data", "rollout.max_surge", "rollout.max_unavailable"), _budgets),
     (("servers", "machines", "rollout.canaries"), _canaries),
     (("rollout.min_healthy_time", "rollout.healthy_deadline", "rollout.progress_deadline"), _times),
+    (("rollout.checkpoints",), _checkpoints),
     (("data",), _data),
     (("image", "sim.faults"), _faults),
 )

@@ -164,6 +164,9 @@ class RolloutTable(Table):
         default="pause", description="once the failed server is put back: wait for a person, or undo all")
     retain: v.LongDuration = Field(default=86_400.0, description="how long a replaced incarnation stays startable")
     order: Literal["oldest", "name", "newest"] = Field(default="oldest", description="who is replaced first")
+    checkpoints: list[v.Checkpoint] = Field(default=[], max_length=20, description="percents of the servers after which to stop and look, ascending")
+    checkpoint_pause: v.PauseValue = Field(
+        default=None, description='how long to stop there: a duration, or `"manual"` for a person', json_schema_extra={"default": "manual"})
 
 
 class SimTable(Table):

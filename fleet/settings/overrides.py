@@ -107,4 +107,6 @@ READERS: Mapping[str, Callable[[str], Any]] = {
     "on_failure": _choice("pause", "rollback"),
     "retain": _between("0s", "3650d"),
     "order": _choice("oldest", "name", "newest"),
+    "checkpoints": grammar.parse_checkpoints,
+    "checkpoint_pause": grammar.parse_pause,
 }

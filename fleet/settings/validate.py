@@ -21,8 +21,6 @@ LATER: Mapping[str, str] = {
     "windows": "maintenance windows",
     "breaker": "the breaker of automatic mode",
     "approvals": "approvals of plans",
-    "checkpoints": "checkpoints",
-    "checkpoint_pause": "checkpoints",
     "on_disconnect": "on_disconnect",
 }
 """Keys of the contract that come with later releases: refused by name, so that nobody relies on what does nothing."""

@@ -79,6 +79,16 @@ def _size_between(least: str, most: str) -> PlainValidator:
     return PlainValidator(reader)
 
 
+def _pause() -> PlainValidator:
+    def reader(value: object) -> float | None:
+        try:
+            return grammar.parse_pause(value)
+        except grammar.BadValue as wrong:
+            raise refuse(wrong.allowed, wrong.hint) from None
+
+    return PlainValidator(reader)
+
+
 def _whole_between(least: int, most: int) -> PlainValidator:
     def reader(value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
@@ -220,11 +230,13 @@ Failures = Annotated[int, _whole_between(0, 10_000), _whole(0, 10_000)]
 Vcpus = Annotated[int, _whole_between(1, 1024), _whole(1, 1024)]
 Seed = Annotated[int, _whole_between(0, 2**63 - 1), _whole(0, 2**63 - 1)]
 HttpStatus = Annotated[int, _whole_between(100, 599), _whole(100, 599)]
+Checkpoint = Annotated[int, _whole_between(1, 99), _whole(1, 99)]
 Share = Annotated[float, PlainValidator(_read_share), WithJsonSchema({"type": "number", "minimum": 0, "maximum": 1})]
 ShortDuration = Annotated[float, _duration_between("100ms", "1h"), _WHOLE_DURATION]
 AnyDuration = Annotated[float, _duration_between("0s", "24h"), _WHOLE_DURATION]
 Deadline = Annotated[float, _duration_between("1s", "7d"), _WHOLE_DURATION]
 LongDuration = Annotated[float, _duration_between("0s", "3650d"), _WHOLE_DURATION]
+PauseValue = Annotated[float | None, _pause(), WithJsonSchema({"anyOf": [{"const": "manual"}, {"type": "string", "pattern": grammar.DURATION_PATTERN}]})]
 Age = Annotated[float, _duration_between("1s", "3650d"), _WHOLE_DURATION]
 Memory = Annotated[int, _size_between("16MiB", "64TiB"), _SIZE_SCHEMA]
 DiskSize = Annotated[int, _size_between("1MiB", "1024TiB"), _SIZE_SCHEMA]
