@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Mapping
 from typing import Final, Literal, TypeVar
 
 from drivers.baremetal import births, bmc, console, sight, upload, words
+from drivers.baremetal import install as first
 from drivers.baremetal.births import Births, bundle_of, path_of
 from drivers.baremetal.bulk import Bulk
 from drivers.baremetal.facts import HostFacts
@@ -44,6 +45,7 @@ class BaremetalDriver:
             name: Host(machine, around.desired, sessions, around.clock, spawn, spacing) for name, machine in around.desired.machines.items()
         }
         self._desired = around.desired
+        self._sessions, self._state_dir = sessions, around.state_dir
         self._small = int(around.options.get("baremetal.small", upload.SMALL))
         self._bulk = Bulk(around.state_dir, around.clock, sessions)
         self._power: births.Cycle = around.options.get("baremetal.cycle", bmc.cycle)
@@ -132,6 +134,12 @@ class BaremetalDriver:
         """See Machines."""
         host = self.hosts.get(name)
         return _told(host.facts, "") if host is not None and host.facts is not None else {}
+
+    async def install(self, name: str, pool: Pool, image: Image, disk: str, op: Operation) -> str:
+        """See Machines. The host runs a live system, and is reached with the key that this one shows."""
+        host, jumps = self._of(pool, name), first.reached_through(self._desired.machines, name)
+        work = first.install(self._sessions, self._state_dir, host.remote, host.machine, pool, image, disk, jumps, self._clock.now(), op)
+        return await self._within(op.deadline, f"the first install of {name}", work)
 
     async def recover(self, pool: Pool, server: str, how: Literal["cycle", "pxe"], op: Operation) -> str:
         """See Power."""
