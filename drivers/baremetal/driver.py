@@ -52,9 +52,12 @@ class BaremetalDriver:
         self._births = Births(around.clock, self._bring, self._power, spacing)
 
     async def observe(self, pool: Pool) -> Observed:
-        """See Driver. A machine that has not answered within three seconds is unreachable this time, and goes on being asked."""
+        """See Driver. A machine that has not answered within three seconds is unreachable this time, and goes on being asked,
+
+        unless what it told before is young enough to stand.
+        """
         now = self._clock.now()
-        asked = {name: self._host(name).begin() for name in pool.places if self._usable(name)}
+        asked = {name: self._host(name).begin(fresh=False) for name in pool.places if self._usable(name)}
         waiting = {task for task in asked.values() if task is not None}
         if waiting:
             await asyncio.wait(waiting, timeout=self._glance)
@@ -63,7 +66,7 @@ class BaremetalDriver:
         for name in pool.places:
             task = asked.get(name)
             try:
-                if task is not None and not task.done():
+                if task is not None and not task.done() and not self._host(name).stands:
                     raise Transient(self._why_silent(name), where=name)
                 found.extend(sight.incarnations(self._host(name).machine, self._host(name).answer(), now))
             except AnewError as problem:
@@ -83,7 +86,7 @@ class BaremetalDriver:
         """See Driver. Never raises for a silent machine: the note says what was wrong."""
         try:
             host = self._of(pool, server)
-            facts = await self._within(PROBE, f"asking {server}", host.look())
+            facts = host.answer() if host.stands else await self._within(PROBE, f"asking {server}", host.look())
         except AnewError as problem:
             return Facts(note=str(problem))
         if facts.number != number:
