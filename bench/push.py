@@ -32,12 +32,12 @@ from typing import Any
 
 from drivers.baremetal import protocol
 from drivers.baremetal.bulk import Bulk
-from drivers.baremetal.child import CIPHERS
 from drivers.baremetal.protocol import Frame
 from drivers.baremetal.words import Words
 from drivers.identity import IdentityStore
 from drivers.remotes import Remote
 from drivers.ssh import SshSessions
+from drivers.terms import CIPHERS
 from fleet.engine.clock import SystemClock
 from fleet.ports import Operation
 from tests.metal.proxy import proxy
@@ -165,7 +165,7 @@ async def _cat(folder: Path, store: IdentityStore, host: Sshd, image: Path, afte
     target = str(host.folder / "plain")
     with image.open("rb") as file:
         child = await asyncio.create_subprocess_exec(
-            "ssh", "-F", "none", "-T", "-o", f"UserKnownHostsFile={known}", "-o", "StrictHostKeyChecking=yes", "-o", f"Ciphers={CIPHERS}",
+            "ssh", "-F", "none", "-T", "-o", f"UserKnownHostsFile={known}", "-o", "StrictHostKeyChecking=yes", "-o", f"Ciphers={','.join(CIPHERS)}",
             "-i", store.client_private_path(), "-p", str(host.port), f"{host.user}@127.0.0.1", f"cat >{target}{after.format(target)}",
             stdin=file, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
         )

@@ -45,7 +45,7 @@ class Figure:
         return value >= self.goal if self.at_least else value <= self.goal
 
 
-PARTS: tuple[str, ...] = ("cli", "journal", "orchestration", "tui", "hypervisor", "facts")
+PARTS: tuple[str, ...] = ("cli", "journal", "orchestration", "tui", "hypervisor", "facts", "push")
 FIGURES: tuple[Figure, ...] = (
     Figure("`anew --help`, CPU time", "cli", ("help_ratio",), "x `python -c pass`", 3.5),
     Figure("`anew status`, CPU time", "cli", ("status_ratio",), "x `python -c pass`", 3.5),
@@ -79,6 +79,9 @@ FIGURES: tuple[Figure, ...] = (
     Figure("CPU of pyinfra, warm", "facts", ("hosts_256", "pyinfra_to_driver_warm"), "x anew's"),
     Figure("facts of one host, 256 of them, cold", "facts", ("hosts_256", "cpu_ms_per_host", "driver", "cold"), "ms of CPU"),
     Figure("facts of one host, 256 of them, warm", "facts", ("hosts_256", "cpu_ms_per_host", "driver", "warm"), "ms of CPU"),
+    Figure("512 MiB to 4 hosts against `ssh cat`", "push", ("to_ssh_cat",), "x its throughput", 0.9, at_least=True),
+    Figure("512 MiB to 4 hosts, checked, against `ssh cat` and sha256sum", "push", ("whole_to_ssh_cat_checked",), "x its throughput", 0.9, at_least=True),
+    Figure("delta of an image with 5 % of its blocks changed, on the wire", "push", ("delta", "share"), "x the image", 0.032),
 )
 
 

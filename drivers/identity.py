@@ -133,8 +133,18 @@ def _public(private: str, path: Path) -> str:
     return key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode("ascii")
 
 
+def public_of(path: str) -> str:
+    """ "TYPE BASE64" of the private key in this file."""
+    try:
+        with open(path, "rb") as file:
+            raw = file.read(LARGEST_KEY)
+    except OSError as err:
+        raise Permanent(f"this SSH key cannot be read ({err.strerror})", where=path) from None
+    return _public(raw.decode("ascii", "replace"), Path(path))
+
+
 def _base64(text: str) -> str:
     return base64.b64encode(text.encode()).decode("ascii")
 
 
-__all__ = ["IdentityStore"]
+__all__ = ["IdentityStore", "public_of"]

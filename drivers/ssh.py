@@ -33,6 +33,7 @@ import asyncssh
 from drivers.identity import IdentityStore
 from drivers.refusals import Refusals
 from drivers.remotes import Answer, Remote, remote_of
+from drivers.terms import KEX, OPTIONS, private, why
 from fleet.core.errors import AnewError, Permanent, Refused, Transient
 
 HANDSHAKES = 48
@@ -45,10 +46,6 @@ ERRORS_CAP = 4096
 AGENT_KEYS = 5
 """sshd's default ends a connection at the sixth key that is none."""
 
-_KEX = ["mlkem768x25519-sha256", "curve25519-sha256", "curve25519-sha256@libssh.org"]
-_CIPHERS = ["aes128-gcm@openssh.com", "chacha20-poly1305@openssh.com", "aes128-ctr"]
-"""dropbear has no GCM; aes128-ctr is for builds without chacha20."""
-_MACS = ["hmac-sha2-256-etm@openssh.com", "hmac-sha2-256"]
 _RSA = ["rsa-sha2-512", "rsa-sha2-256"]
 _KEY_TYPES = ["ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", *_RSA]
 _CERTIFICATES = [f"{kind}-cert-v01@openssh.com" for kind in _KEY_TYPES]
@@ -135,6 +132,16 @@ class _Client(asyncssh.SSHClient):
     def __init__(self, keys: list[Any]) -> None:
         self.shown = ""
         self._keys = keys
+
+    def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
+        """asyncssh takes a host certificate that names no host for every host; OpenSSH takes it for none, and so it is here."""
+        theirs = conn._validate_openssh_host_certificate
+
+        def naming(host: str, addr: str, port: int, cert: Any) -> asyncssh.SSHKey:
+            if not cert.principals:
+                raise ValueError("Certificate names no host: it has no principals")
+            return theirs(host, addr, port, cert)
+        conn._validate_openssh_host_certificate = naming  # type: ignore[method-assign]
 
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
         self.shown = _named(key)
@@ -224,7 +231,7 @@ class SshSessions:
         """The path of the private key that is offered, "" if the agent's are. Permanent if others may read the file."""
         path = "" if remote.agent else remote.key or self._identities.client_private_path()
         if path:
-            _private(path)
+            private(path)
         return path
 
     def pins_of(self, remote: Remote) -> tuple[str, ...]:
@@ -331,7 +338,7 @@ class SshSessions:
     def _shared_options(self, remote: Remote) -> asyncssh.SSHClientConnectionOptions:
         """Built once a key: reading and preparing it costs more than a command. A file that was replaced is read again."""
         path = "" if remote.agent else remote.key or self._identities.client_private_path()
-        stamp = _private(path) if path else (0, 0)
+        stamp = private(path) if path else (0, 0)
         found = self._options.get((path, *stamp))
         if found is None:
             self._options = {key: value for key, value in self._options.items() if key[0] != path}
@@ -356,7 +363,7 @@ async def shown(host: str, port: int, deadline: float, jump: Remote | None = Non
 
 async def _shown(remote: Remote, tunnel: asyncssh.SSHClientConnection | None) -> str:
     key = await asyncssh.get_server_host_key(
-        remote.host, remote.port, config=None, tunnel=tunnel, kex_algs=_KEX, server_host_key_algs=_KEY_TYPES,
+        remote.host, remote.port, config=None, tunnel=tunnel, kex_algs=KEX, server_host_key_algs=_KEY_TYPES,
     )
     if key is None:
         raise Transient("it showed no host key", where=str(remote))
@@ -381,17 +388,6 @@ def _kinds(keys: tuple[asyncssh.SSHKey, ...], certificates: bool) -> tuple[str, 
     return tuple(dict.fromkeys([*(_CERTIFICATES if certificates else []), *kinds, *_KEY_TYPES]))
 
 
-def _private(path: str) -> tuple[int, int]:
-    """(mtime, inode) of a private key that only its owner can read; OpenSSH takes no other."""
-    try:
-        found = os.stat(path)
-    except OSError as problem:
-        raise Permanent(f"the SSH key cannot be read: {_why(problem)}; mend `key` in the fleet file", where=path, code="key") from None
-    if found.st_mode & 0o077:
-        raise Permanent(f"others may read this SSH key; run: chmod 600 {path}", where=path, code="key")
-    return found.st_mtime_ns, found.st_ino
-
-
 def _settings(path: str) -> dict[str, Any]:
     """asyncssh's options for the key at `path`, "" for none (the agent's are offered by `_Client`)."""
     try:
@@ -399,31 +395,7 @@ def _settings(path: str) -> dict[str, Any]:
     except (OSError, asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as problem:
         why = "it is locked by a passphrase" if "passphrase" in str(problem).lower() else "it is no OpenSSH private key"
         raise Permanent(f"the SSH key cannot be used: {why}; name another `key`, or use `agent = true`", where=path, code="key") from None
-    return {
-        "config": None,
-        "client_keys": keys,
-        "agent_path": None,
-        "agent_forwarding": False,
-        "x509_trusted_certs": None,
-        "x509_trusted_cert_paths": None,
-        "gss_host": None,
-        "gss_kex": False,
-        "gss_auth": False,
-        "preferred_auth": "publickey",
-        "password_auth": False,
-        "kbdint_auth": False,
-        "host_based_auth": False,
-        "kex_algs": _KEX,
-        "encryption_algs": _CIPHERS,
-        "mac_algs": _MACS,
-        "compression_algs": ["none"],
-        "keepalive_interval": 15,
-        "keepalive_count_max": 3,
-        "known_hosts": b"",
-        "send_env": None,
-        "env": (),
-        "login_timeout": 120,
-    }
+    return {**OPTIONS, "client_keys": keys}
 
 
 @asynccontextmanager
@@ -463,9 +435,7 @@ def _other_key(remote: Remote, trust: _Trust, shown: str, reason: str) -> Perman
 
 async def _run(connection: asyncssh.SSHClientConnection, command: str, cap: int, given: bytes) -> Answer:
     spoken = _Spoken(cap)
-    channel, _ = await connection.create_session(
-        lambda: spoken, command, encoding=None, window=2 * OUTPUT_CAP, request_pty=False
-    )
+    channel, _ = await connection.create_session(lambda: spoken, command, encoding=None, window=2 * OUTPUT_CAP, request_pty=False)
     try:
         try:
             if given:
@@ -488,12 +458,7 @@ async def _plain(remote: Remote) -> AsyncIterator[None]:
     except asyncssh.Error as problem:
         raise Transient(f"the SSH session failed: {problem.reason[:100]!a}", where=str(remote)) from None
     except OSError as problem:
-        raise Transient(f"no SSH connection: {_why(problem)}", where=str(remote)) from None
-
-
-def _why(problem: OSError) -> str:
-    """The system's words: asyncio puts its own into strerror."""
-    return os.strerror(problem.errno).lower() if problem.errno else "the connection was lost"
+        raise Transient(f"no SSH connection: {why(problem)}", where=str(remote)) from None
 
 
 __all__ = ["Answer", "Identities", "Remote", "SshSessions", "fingerprint", "remote_of", "shown"]

@@ -192,7 +192,7 @@ class Births:
             await host.ask(words.reject(op, step.number))
             return Permanent(step.why, where=host.name, code="rejected")
         await host.ask(words.reject(op, step.number))
-        said = console.telling_line(await console.last_words(host))
+        said = console.telling_line(await console.last_words(host, words.SHORT))
         return Permanent(f"{step.why}{': ' + said if said else ''}", where=host.name, code="rejected")
 
     def _errand(self, host: Host, op: Operation) -> _Errand:

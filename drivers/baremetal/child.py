@@ -6,6 +6,8 @@ Rules
 - It proves the host by the same pinned keys as `drivers.ssh`, from a file of our own, reads no configuration, asks nobody anything,
   and offers the one key. A jump host is another `ssh -W` with the same rules, as ProxyCommand: ProxyJump has no place for them.
 - Nothing secret is in its arguments: they name files. Its words are never shown as they are.
+- What ssh says goes to a file of ours, apart from what the host says on standard error: else a host could speak as ssh, and
+  have its jump host held back for a key that was never refused.
 - It is ended in every case, with SIGTERM and 2 s later SIGKILL.
 """
 
@@ -17,6 +19,7 @@ import hashlib
 import os
 import re
 import shlex
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +27,9 @@ from typing import Final, Protocol
 
 from drivers.refusals import Refusals
 from drivers.remotes import Remote
+from drivers.terms import CIPHERS
 from fleet.core.errors import Permanent, Refused, Transient
 
-CIPHERS: Final = "aes128-gcm@openssh.com,chacha20-poly1305@openssh.com,aes128-ctr"
 ANSWER_CAP: Final = 64 * 1024
 WORDS_CAP: Final = 8 * 1024
 GRACE: Final = 2.0
@@ -39,7 +42,7 @@ _PLAIN: Final = re.compile(r"[\w ./@+,:=~-]+")
 _OPTIONS: Final = (
     "BatchMode=yes", "StrictHostKeyChecking=yes", "GlobalKnownHostsFile=none", "UpdateHostKeys=no", "CheckHostIP=no", "VerifyHostKeyDNS=no",
     "PreferredAuthentications=publickey", "PasswordAuthentication=no", "KbdInteractiveAuthentication=no", "GSSAPIAuthentication=no",
-    "HostbasedAuthentication=no", f"Ciphers={CIPHERS}", "Compression=no", "ServerAliveInterval=5", "ServerAliveCountMax=6",
+    "HostbasedAuthentication=no", f"Ciphers={','.join(CIPHERS)}", "Compression=no", "ServerAliveInterval=5", "ServerAliveCountMax=6",
     "ConnectTimeout=25", "ConnectionAttempts=1", "TCPKeepAlive=yes", "ForwardAgent=no", "ForwardX11=no", "ClearAllForwardings=yes",
     "ControlMaster=no", "ControlPath=none", "ControlPersist=no", "PermitLocalCommand=no", "EscapeChar=none", "RequestTTY=no", "LogLevel=ERROR",
 )
@@ -72,9 +75,9 @@ class OpenSsh:
         self._folder = folder
         self._credentials = credentials
 
-    def argv(self, remote: Remote, line: str) -> list[str]:
-        """The child's arguments: run `line` on the remote."""
-        return [*self._common(remote), "-T", "--", remote.host, line]
+    def argv(self, remote: Remote, line: str, said: str) -> list[str]:
+        """The child's arguments: run `line` on the remote; ssh's own words go to the file `said`."""
+        return [*self._common(remote, said), "-T", "--", remote.host, line]
 
     async def send(self, remote: Remote, line: str, path: str, offset: int, size: int, pulse: Callable[[int], None]) -> Ended:
         """Run `line` with the file's bytes from `offset` on its standard input. `pulse` is called with how far it is, each second.
@@ -89,11 +92,13 @@ class OpenSsh:
             raise Permanent(f"the image's file cannot be read ({problem.strerror}); put its folder back", where=path) from None
         try:
             os.lseek(file, offset, os.SEEK_SET)
-            async with self._child(self.argv(remote, line), file) as child:
-                ended = await _watched(child, file, size, pulse, str(remote))
+            with tempfile.NamedTemporaryFile(prefix="said-", dir=self._folder) as said:
+                async with self._child(self.argv(remote, line, said.name), file) as child:
+                    ended = await _watched(child, file, size, pulse, str(remote))
+                words = said.read(WORDS_CAP).decode("utf-8", "replace")
         finally:
             os.close(file)
-        self._judge(remote, ended)
+        self._judge(remote, ended, words)
         return ended
 
     @contextlib.asynccontextmanager
@@ -110,17 +115,17 @@ class OpenSsh:
         finally:
             await _end(child)
 
-    def _common(self, remote: Remote) -> list[str]:
+    def _common(self, remote: Remote, said: str) -> list[str]:
         key = self._credentials.key_of(remote)
         who = ["-o", f'IdentityFile="{_path(key)}"', "-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none"] if key else []
-        proxy = ["-o", f"ProxyCommand={self._way(remote.jump, remote)}"] if remote.jump is not None else ["-o", "ProxyCommand=none", "-o", "ProxyJump=none"]
+        proxy = ["-o", f"ProxyCommand={self._way(remote.jump, remote, said)}"] if remote.jump is not None else ["-o", "ProxyCommand=none", "-o", "ProxyJump=none"]
         options = [word for option in _OPTIONS for word in ("-o", option)]
         known = ["-o", f"UserKnownHostsFile={self._known_hosts(remote)}", "-o", f"HostKeyAlias={remote.host}"]
-        return ["ssh", "-F", "none", *options, *known, *who, *proxy, "-l", remote.user, "-p", str(remote.port)]
+        return ["ssh", "-F", "none", "-E", said, *options, *known, *who, *proxy, "-l", remote.user, "-p", str(remote.port)]
 
-    def _way(self, jump: Remote, target: Remote) -> str:
+    def _way(self, jump: Remote, target: Remote, said: str) -> str:
         """A shell's line, as ProxyCommand needs one: every word quoted, and `%` doubled, since ssh expands it before the shell."""
-        argv = [*self._common(jump), "-W", f"[{target.host}]:{target.port}", "--", jump.host]
+        argv = [*self._common(jump, said), "-W", f"[{target.host}]:{target.port}", "--", jump.host]
         return " ".join(shlex.quote(word).replace("%", "%%") for word in argv)
 
     def _known_hosts(self, remote: Remote) -> str:
@@ -136,10 +141,10 @@ class OpenSsh:
             aside.replace(path)
         return name
 
-    def _judge(self, remote: Remote, ended: Ended) -> None:
-        if ended.status != 255:
+    def _judge(self, remote: Remote, ended: Ended, words: str) -> None:
+        """`words`: ssh's own. 255 without any is the host's own exit code, and what it answered is the caller's to read."""
+        if ended.status != 255 or not words:
             return
-        words = ended.errors.decode("utf-8", "replace")
         if any(mark in words for mark in _OTHER_KEY):
             whose = f"its SSH host key, or that of its jump host {remote.jump.server}," if remote.jump else "its SSH host key"
             raise Permanent(f"{whose} is not the pinned one. Nothing was sent to it. `anew machine check` tells which key is shown",

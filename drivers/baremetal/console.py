@@ -22,10 +22,10 @@ PAST: Final = 64 * 1024
 LAST: Final = 4 * 1024
 POLL: Final = 0.5
 ASKED: Final = 4.0
-"""Seconds that a machine may take to say its last words; nobody waits longer."""
+"""Seconds that a machine may take to say its last words to somebody who looks at a screen."""
 
 
-async def last_words(host: Host) -> str:
+async def last_words(host: Host, seconds: float = ASKED) -> str:
     """At most 4 KiB, decoded with replacement; "" if there are none. Never raises."""
     if host.machine.console:
         try:
@@ -35,7 +35,7 @@ async def last_words(host: Host) -> str:
         if data:
             return data.decode("utf-8", "replace")
     try:
-        frame = await host.ask(words.last_words(), ASKED)
+        frame = await host.ask(words.last_words(), seconds)
     except AnewError:
         return ""
     return frame.section("words")[-LAST:].decode("utf-8", "replace")

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Mapping
 from typing import Final, Literal, TypeVar
 
 from drivers.baremetal import births, bmc, console, sight, upload, words
+from drivers.baremetal import install as first
 from drivers.baremetal.births import Births, bundle_of, path_of
 from drivers.baremetal.bulk import Bulk
 from drivers.baremetal.facts import HostFacts
@@ -44,15 +45,19 @@ class BaremetalDriver:
             name: Host(machine, around.desired, sessions, around.clock, spawn, spacing) for name, machine in around.desired.machines.items()
         }
         self._desired = around.desired
+        self._sessions, self._state_dir = sessions, around.state_dir
         self._small = int(around.options.get("baremetal.small", upload.SMALL))
         self._bulk = Bulk(around.state_dir, around.clock, sessions)
         self._power: births.Cycle = around.options.get("baremetal.cycle", bmc.cycle)
         self._births = Births(around.clock, self._bring, self._power, spacing)
 
     async def observe(self, pool: Pool) -> Observed:
-        """See Driver. A machine that has not answered within three seconds is unreachable this time, and goes on being asked."""
+        """See Driver. A machine that has not answered within three seconds is unreachable this time, and goes on being asked,
+
+        unless what it told before is young enough to stand.
+        """
         now = self._clock.now()
-        asked = {name: self._host(name).begin() for name in pool.places if self._usable(name)}
+        asked = {name: self._host(name).begin(fresh=False) for name in pool.places if self._usable(name)}
         waiting = {task for task in asked.values() if task is not None}
         if waiting:
             await asyncio.wait(waiting, timeout=self._glance)
@@ -61,7 +66,7 @@ class BaremetalDriver:
         for name in pool.places:
             task = asked.get(name)
             try:
-                if task is not None and not task.done():
+                if task is not None and not task.done() and not self._host(name).stands:
                     raise Transient(self._why_silent(name), where=name)
                 found.extend(sight.incarnations(self._host(name).machine, self._host(name).answer(), now))
             except AnewError as problem:
@@ -81,7 +86,7 @@ class BaremetalDriver:
         """See Driver. Never raises for a silent machine: the note says what was wrong."""
         try:
             host = self._of(pool, server)
-            facts = await self._within(PROBE, f"asking {server}", host.look())
+            facts = host.answer() if host.stands else await self._within(PROBE, f"asking {server}", host.look())
         except AnewError as problem:
             return Facts(note=str(problem))
         if facts.number != number:
@@ -132,6 +137,12 @@ class BaremetalDriver:
         """See Machines."""
         host = self.hosts.get(name)
         return _told(host.facts, "") if host is not None and host.facts is not None else {}
+
+    async def install(self, name: str, pool: Pool, image: Image, disk: str, op: Operation) -> str:
+        """See Machines. The host runs a live system, and is reached with the key that this one shows."""
+        host, jumps = self._of(pool, name), first.reached_through(self._desired.machines, name)
+        work = first.install(self._sessions, self._state_dir, host.remote, host.machine, pool, image, disk, jumps, self._clock.now(), op)
+        return await self._within(op.deadline, f"the first install of {name}", work)
 
     async def recover(self, pool: Pool, server: str, how: Literal["cycle", "pxe"], op: Operation) -> str:
         """See Power."""

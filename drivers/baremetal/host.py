@@ -4,6 +4,8 @@ Rules
 - One attempt to look at a time, whoever asks; all who ask meanwhile get its answer. An attempt has 35 s, since each one
   costs a booting host a fork and a key exchange; after one that failed, and after a word to reboot, the next begins 5 s later.
 - A look that must be *fresh* (after something was done) never takes the answer of an attempt begun before.
+- A machine is not kept busy with being looked at: if a look took more than a second, the next one that nobody waits for begins
+  after four times as long. Until then, and while it is under way, the last answer stands, unless something was done to the machine since.
 - A machine without helper gets it carried: only verbs that A/B slots have no part in.
 - What is asked is `words`, what comes back is parsed by `protocol`. Only `Transient`, `Permanent`, `Refused` leave.
 """
@@ -28,6 +30,11 @@ from fleet.ports import Clock, Operation
 LOOK: Final = 35.0
 """Seconds for one attempt: 25 for a host that boots to shake hands, 10 for it to look around."""
 SPACING: Final = 5.0
+REST: Final = 4.0
+QUICK: Final = 1.0
+LONGEST_REST: Final = 30.0
+LONGEST_STAND: Final = 60.0
+LOOKING: Final = frozenset({"observe", "have", "lastwords", "writers"})
 CARRIED: Final = frozenset({"observe", "writers", "lock", "lastwords"})
 
 Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
@@ -58,6 +65,9 @@ class Host:
         self._attempt: asyncio.Task[None] | None = None
         self._began = 0
         self._not_before = 0.0
+        self._due = 0.0
+        self._stands_until = 0.0
+        self._changes = 0
         self._carry = False
 
     @property
@@ -72,6 +82,15 @@ class Host:
 
     async def ask(self, what: Words, deadline: float = words.SHORT, given: bytes = b"") -> Frame:
         """One verb, answered with ok. `deadline` in seconds, connecting included."""
+        if what.verb in LOOKING:
+            return await self._said(what, deadline, given)
+        try:
+            return await self._said(what, deadline, given)
+        finally:
+            self._changes += 1
+            self._stands_until = 0.0
+
+    async def _said(self, what: Words, deadline: float, given: bytes) -> Frame:
         remote = self.remote
         try:
             if self._carry and what.verb in CARRIED:
@@ -116,10 +135,16 @@ class Host:
         await asyncio.wait({task})
         return self.answer()
 
-    def begin(self) -> asyncio.Task[None] | None:
-        """Start an attempt if none is under way, None if it is too early for one."""
+    @property
+    def stands(self) -> bool:
+        """True if what it told last is young enough to be told again, and nothing was done to it since."""
+        return self.trouble is None and self.facts is not None and self._clock.now() < self._stands_until
+
+    def begin(self, *, fresh: bool = True) -> asyncio.Task[None] | None:
+        """Start an attempt if none is under way. None if it is too early for one, or if it may rest (`fresh` asks all the same)."""
         if self._attempt is None or self._attempt.done():
-            if self._clock.now() < self._not_before:
+            now = self._clock.now()
+            if now < self._not_before or (not fresh and self.stands and now < self._due):
                 return None
             self._began += 1
             self._attempt = self._spawn(self._look())
@@ -134,6 +159,7 @@ class Host:
         return self.facts
 
     async def _look(self) -> None:
+        began, changes = self._clock.now(), self._changes
         try:
             found = reading.read(await self.ask(words.observe(), LOOK), self.name)
         except AnewError as problem:
@@ -143,6 +169,10 @@ class Host:
         if self.facts is not None and self.facts.boot_id != found.boot_id:
             self._carry, self.told_to_reboot = False, ""
         self.facts, self.trouble, self._not_before = found, None, 0.0
+        now = self._clock.now()
+        took = now - began
+        self._due = now + min(LONGEST_REST, REST * max(0.0, took - QUICK))
+        self._stands_until = min(self._due + self._spacing + 3 * took, now + LONGEST_STAND) if changes == self._changes else 0.0
 
     async def _asked(self, remote: Remote, what: Words, line: str, deadline: float, given: bytes) -> Frame:
         answer = await self._sessions.run(remote, line, deadline, protocol.ANSWER_CAP, given)

@@ -28,6 +28,8 @@ SHA: Final = r"[0-9a-f]{64}"
 DIGEST: Final = r"sha256:[0-9a-f]{64}"
 URL: Final = r"http://[A-Za-z0-9][A-Za-z0-9._:@/=%+-]{0,380}"
 VERSION: Final = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}"
+SERIAL: Final = r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}"
+NAME: Final = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 BOOT_ID: Final = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 
@@ -130,6 +132,12 @@ def lock(op: Operation, mode: Literal["read-only", "writable"]) -> Words:
     return _acting(op, "lock", mode)
 
 
+def layout(op: Operation, serial: str, sha: str, size: int, digest: str, version: str, name: str) -> Words:
+    """First install onto the blank disk with this serial number; carried, and the bundle is its standard input."""
+    return _acting(op, "layout", _of(SERIAL, serial, "a disk's serial number"), _of(SHA, sha, "a sha256"), _whole(size),
+                   _of(DIGEST, digest, "a digest"), _of(VERSION, version, "a version"), _of(NAME, name, "a host name"))
+
+
 def _acting(op: Operation, verb: str, *arguments: str) -> Words:
     return Words(verb, (_whole(op.epoch), _of(OP, op.id, "an operation's id"), *arguments))
 
@@ -147,6 +155,6 @@ def _whole(value: int) -> str:
 
 
 __all__ = [
-    "Words", "activate", "arm", "bless", "forget", "have", "install", "last_words", "lock", "observe", "patch", "pull", "reboot", "reject", "repair",
+    "Words", "activate", "arm", "bless", "forget", "have", "install", "last_words", "layout", "lock", "observe", "patch", "pull", "reboot", "reject", "repair",
     "upload", "writers",
 ]

@@ -42,11 +42,12 @@ class Wait:
 class Decision:
     """Notes are written to the journal first, and the plan is made anew; actions are for a plan without notes.
 
-    `look`: servers whose target must be observed before anything can be decided. `wake_at`: engine time of the next look.
+    `look`: something must be observed before anything can be decided; `look_at`: the servers it is about, none for the whole pool. `wake_at`: engine time of the next look.
     """
 
     notes: tuple[Draft, ...] = ()
     actions: tuple[Action, ...] = ()
     waits: Mapping[str, Wait] = field(default_factory=dict)
     look: bool = False
+    look_at: frozenset[str] = frozenset()
     wake_at: float | None = None

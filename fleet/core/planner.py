@@ -215,8 +215,8 @@ def _work(sight: Sight, rollout: Rollout) -> Decision:
     if notes:
         return Decision(notes=tuple(notes))
     _start_more(bench, notes, actions, waits)
-    look = any(wait.reason == "looking at what is there" for wait in waits.values())
-    return Decision(notes=tuple(notes), actions=() if notes else tuple(actions), waits=waits, look=look,
+    look_at = frozenset(name for name, wait in waits.items() if wait.reason == "looking at what is there")
+    return Decision(notes=tuple(notes), actions=() if notes else tuple(actions), waits=waits, look=bool(look_at), look_at=look_at,
                     wake_at=_wake_at(rollout, waits))
 
 

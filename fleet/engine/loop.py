@@ -99,6 +99,8 @@ class Engine:
 
     def _loops(self, view: PoolView, tasks: asyncio.TaskGroup) -> Iterable[tuple[str, Callable[[], Awaitable[None]]]]:
         yield "observing", lambda: self.watch.observe(view)
+        if view.pool.machines:
+            yield "glancing", lambda: self.watch.glance(view)
         yield "probing", lambda: self.watch.health(view)
         yield "planning", lambda: self._plan_for_ever(view, tasks)
 
@@ -172,7 +174,10 @@ class Engine:
             await self.record.write(*[await self._enriched(view, note) for note in decision.notes])
         else:
             raise BrokenMachine(f"pool {view.pool.name} was planned {ROUNDS} times without coming to rest")
-        if decision.look:
+        if decision.look and decision.look_at and view.pool.machines:
+            view.glance_at |= decision.look_at
+            view.glance.set()
+        elif decision.look:
             view.look.set()
         before = view.waits
         changed = {name for name, wait in decision.waits.items() if (old := before.get(name)) is not wait and old != wait}

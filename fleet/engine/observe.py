@@ -76,6 +76,24 @@ class Watch:
         for server in changed:
             self.changed(view, server)
 
+    async def glance(self, view: PoolView) -> None:
+        """Look for ever at the few machines that a decision waits for: each is a place of its own, and a pool has many."""
+        while True:
+            await view.glance.wait()
+            view.glance.clear()
+            names, view.glance_at = frozenset(view.glance_at), set()
+            started = self.clock.now()
+            try:
+                async with asyncio.timeout(OBSERVE_DEADLINE):
+                    seen = await self.drivers[view.pool.driver].observe(replace(view.pool, machines=tuple(sorted(names)), servers=len(names)))
+            except (AnewError, TimeoutError):
+                view.look.set()  # which tells what is wrong with the whole pool
+                continue
+            view.take_in_some(seen, started, names)
+            view.wake()
+            for server in names:
+                self.changed(view, server)
+
     async def health(self, view: PoolView) -> None:
         """Probe for ever. Each incarnation is asked at its own pace: newborns often, the others at the check's interval."""
         due: dict[Key, float] = {}

@@ -21,7 +21,9 @@ Key = tuple[str, int]
 
 @dataclass(slots=True)
 class PoolView:
-    """`told`: server -> how far the verb under way has come. `looked`: server -> engine time of the last confirmed outcome; a slower observation never overwrites it."""
+    """`told`: server -> how far the verb under way has come. `looked`: server -> engine time of the last confirmed outcome; a slower observation never overwrites it.
+    `glance_at`: machines that a decision waits to see; the rest of the pool need not be looked at for it.
+    """
 
     pool: Pool
     observed: Observed | None = None
@@ -37,6 +39,8 @@ class PoolView:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     stir: asyncio.Event = field(default_factory=asyncio.Event)
     look: asyncio.Event = field(default_factory=asyncio.Event)
+    glance: asyncio.Event = field(default_factory=asyncio.Event)
+    glance_at: set[str] = field(default_factory=set)
     looked_once: asyncio.Event = field(default_factory=asyncio.Event)
 
     def sight(self, state: State, now: float, images: Mapping[str, Image]) -> Sight:
@@ -60,6 +64,20 @@ class PoolView:
         self.looked_once.set()
         self._forget()
         return {""} if before is None else _changed(before, self.observed)
+
+    def take_in_some(self, seen: Observed, started_at: float, names: frozenset[str]) -> None:
+        """A look at a few machines of the pool. What is known of the others stands, and of those acted on meanwhile."""
+        before = self.observed
+        if before is None:
+            return
+        here = {name for name in names if self.looked.get(name, -1.0) <= started_at}
+        found = (item for item in self._unreached(seen, seen.incarnations) if item.server in here)
+        away = {name: why for name, why in before.unreachable.items() if name not in here}
+        away |= {name: why for name, why in seen.unreachable.items() if name in here}
+        kept = (item for item in before.incarnations if item.server not in here)
+        self.observed = replace(before, incarnations=(*kept, *found), unreachable=away)
+        self.looked |= dict.fromkeys(here, started_at)
+        self._forget()
 
     def _unreached(self, seen: Observed, incarnations: tuple[Seen, ...]) -> tuple[Seen, ...]:
         """What lives on a hypervisor that does not answer is unknown, not absent: the last word about it stands."""

@@ -72,12 +72,6 @@ class World:
             for host in self
         }
 
-    def toml(self) -> str:
-        """The same as text of a fleet file."""
-        return "".join(
-            f'[machines.{host.name}]\naddress = "{host.address}"\nport = {host.port}\nuser = "{host.user}"\nhost_key = "{host.host_key}"\n' for host in self
-        )
-
     def watch(self) -> None:
         """Count from here on: `most_missing` becomes the most hosts that did not serve at one moment."""
         self._watching = True

@@ -66,8 +66,8 @@ def lab_files(boot: Boot = "grub") -> tuple[Path, Path]:
 class Machine:
     """One machine; a context manager that ends exactly the process it started."""
 
-    def __init__(self, number: int, folder: Path, *, boot: Boot = "grub", firmware: Firmware = "bios", name: str = "", memory: int = 384) -> None:
-        """`number` is 1 to 250; `folder` is the machine's own; `memory` is in MiB. Raises NotMade."""
+    def __init__(self, number: int, folder: Path, *, boot: Boot = "grub", firmware: Firmware = "bios", name: str = "", memory: int = 384, deadman: int = 0) -> None:
+        """`number` is 1 to 250; `folder` is the machine's own; `memory` is in MiB; `deadman`, if given, is the dead-man's seconds. Raises NotMade."""
         base, self.login = lab_files(boot)
         self.number = number
         self.folder = folder
@@ -81,6 +81,8 @@ class Machine:
         folder.mkdir(parents=True, exist_ok=True)
         subprocess.run(["cp", "--reflink=auto", "--sparse=always", str(base), str(self.disk)], check=True)
         self.identity = self._identify(name or f"rack{number}")
+        if deadman and boot == "grub":
+            self._set_deadman(deadman)
         self.known_hosts = folder / "known_hosts"
         self.known_hosts.write_text(f"[{self.address}]:{SSH_PORT} {self.identity.host_key}\n")
 
@@ -223,12 +225,30 @@ class Machine:
     def damage_file(self, path: str, size: int) -> None:
         """Cut a file of the ESP, such as `grub/grubenv`, to `size` bytes: what a power cut while it is written leaves."""
         assert not self.running, "the disk of a running machine belongs to it"
-        esp = f"{self.disk}@@{self._start('ESP')}"
-        kept = self.folder / "kept"
-        environment = {**os.environ, "MTOOLS_SKIP_CHECK": "1"}
-        subprocess.run(["mcopy", "-n", "-o", "-i", esp, f"::{path}", str(kept)], check=True, env=environment)
+        kept = self._take(path)
         os.truncate(kept, size)
-        subprocess.run(["mcopy", "-o", "-i", esp, str(kept), f"::{path}"], check=True, env=environment)
+        self._put(kept, path)
+
+    def _take(self, path: str) -> Path:
+        """A copy of a file of the ESP."""
+        kept = self.folder / "kept"
+        self._mcopy("-n", f"::{path}", str(kept))
+        return kept
+
+    def _put(self, source: Path, path: str) -> None:
+        self._mcopy(str(source), f"::{path}")
+
+    def _mcopy(self, *words: str) -> None:
+        esp = f"{self.disk}@@{self._start('ESP')}"
+        subprocess.run(["mcopy", "-o", "-i", esp, *words], check=True, env={**os.environ, "MTOOLS_SKIP_CHECK": "1"})
+
+    def _set_deadman(self, seconds: int) -> None:
+        environment = self._take("grub/grubenv")
+        said = subprocess.run(["grub-editenv", str(environment), "list"], capture_output=True, text=True, check=True).stdout
+        extra = next(line.removeprefix("extra=") for line in said.splitlines() if line.startswith("extra="))
+        extra = re.sub(r"anew\.deadman=\d+", f"anew.deadman={seconds}", extra)
+        subprocess.run(["grub-editenv", str(environment), "set", f"extra={extra}"], check=True)
+        self._put(environment, "grub/grubenv")
 
     def _start(self, partition: str) -> int:
         """Where a partition begins, in bytes."""

@@ -76,8 +76,7 @@ class Proxy:
         with contextlib.suppress(OSError):
             while block := await source.read(BLOCK):
                 block, stop = self._spoiled(way, block)
-                if self.spoil.delay or self.spoil.rate:
-                    await asyncio.sleep(self.spoil.delay + (len(block) / self.spoil.rate if self.spoil.rate else 0.0))
+                await self.sleep(len(block))
                 if holed.is_set():
                     continue
                 sink.write(block)
@@ -93,6 +92,11 @@ class Proxy:
                 return
         for writer in pair:
             writer.transport.abort()
+
+    async def sleep(self, size: int) -> None:
+        """As long as so many bytes take at the rate wanted."""
+        if self.spoil.delay or self.spoil.rate:
+            await asyncio.sleep(self.spoil.delay + (size / self.spoil.rate if self.spoil.rate else 0.0))
 
     def _spoiled(self, way: Way, block: bytes) -> tuple[bytes, str]:
         spoil, at = self.spoil, self.passed[way]

@@ -16,6 +16,7 @@ from drivers.baremetal import make
 from drivers.identity import IdentityStore
 from drivers.probes.tcp import TcpProbe
 from fleet import settings
+from fleet.core.desired import Machine
 from fleet.core.events import Draft, Event
 from fleet.core.state import Rollout, State
 from fleet.engine.clock import SystemClock, SystemRng
@@ -26,7 +27,6 @@ from fleet.images.catalogue import FolderCatalogue
 from fleet.ports import Surroundings
 from fleet.store.journal import open_journal
 from tests.images.folders import manifest_text
-from tests.metal.hosts import World
 
 FLEET = """
 [fleet]
@@ -48,7 +48,7 @@ deadline = "2s"
 ROLLOUT: Mapping[str, object] = {
     "max_unavailable": 1, "canaries": 1, "promotion": "auto", "min_healthy_time": "300ms", "healthy_deadline": "20s", "progress_deadline": "5m",
 }
-QUICK: Mapping[str, object] = {"baremetal.spacing": 0.1, "baremetal.glance": 0.5}
+QUICK: Mapping[str, object] = {"baremetal.spacing": 0.1, "baremetal.glance": 3.0}
 
 
 def add_image(folder: Path, version: str, size: int = 4000, content: bytes = b"") -> None:
@@ -61,18 +61,21 @@ def add_image(folder: Path, version: str, size: int = 4000, content: bytes = b""
     (place / "image.toml").write_text(manifest_text(version, {"web.raucb": data}, kind="rauc", root="web.raucb", built_at=built), encoding="utf-8")
 
 
-def fleet_text(world: World, rollout: Mapping[str, object]) -> str:
-    """The fleet file of all hosts in one pool."""
+def fleet_text(machines: Mapping[str, Machine], port: int, rollout: Mapping[str, object]) -> str:
+    """The fleet file of all machines in one pool; `port` is where their service says its banner."""
     lines = "\n".join(f"{key} = {value if isinstance(value, int) else repr(value)}" for key, value in {**ROLLOUT, **rollout}.items())
-    names = ", ".join(f'"{name}"' for name in world.hosts)
-    return FLEET.format(machines=names, port=world.service_port, rollout=lines) + world.toml()
+    names = ", ".join(f'"{name}"' for name in machines)
+    return FLEET.format(machines=names, port=port, rollout=lines) + "".join(
+        f'[machines.{name}]\naddress = "{one.address}"\nport = {one.port}\nuser = "{one.user}"\nhost_key = "{one.host_key}"\n'
+        for name, one in machines.items()
+    )
 
 
 class Rolling:
     """An engine at work. `events` is everything that was journalled since it began."""
 
-    def __init__(self, engine: Engine, inbox: Inbox, world: World) -> None:
-        self.engine, self.inbox, self.world = engine, inbox, world
+    def __init__(self, engine: Engine, inbox: Inbox) -> None:
+        self.engine, self.inbox = engine, inbox
         self.events: list[Event] = []
         self.heard = asyncio.Event()
         engine.record.listen(self._hear)
@@ -122,15 +125,22 @@ class Rolling:
         if found is None:
             return "no rollout"
         undone = [f"{run.server}: {run.step}/{run.phase} {self.sentence(run.server)}" for run in found.runs.values() if run.step != "serving"]
-        return "\n".join([f"{found.state}: {found.reason}", f"hosts: {self.world.versions()}, missing {len(self.world.missing)}", *undone[:60]])
+        return "\n".join([f"{found.state}: {found.reason}", *undone[:60]])
+
+
+def client_key(folder: Path) -> str:
+    """The public key with which the engine below `folder` will come; made now if it is not there."""
+    (folder / "state").mkdir(mode=0o700, exist_ok=True)
+    return IdentityStore(str(folder / "state" / "identities")).client_public()
 
 
 @asynccontextmanager
-async def rolling(folder: Path, world: World, rollout: Mapping[str, object] | None = None, options: Mapping[str, object] | None = None) -> AsyncIterator[Rolling]:
-    """An engine on the hosts of a world that is up. Its images are those in `folder` when it begins."""
+async def rolling(
+    folder: Path, machines: Mapping[str, Machine], port: int, rollout: Mapping[str, object] | None = None, options: Mapping[str, object] | None = None
+) -> AsyncIterator[Rolling]:
+    """An engine on machines that are up. Its images are those in `folder` when it begins."""
     (folder / "state").mkdir(mode=0o700, exist_ok=True)
-    world.welcome_key(IdentityStore(str(folder / "state" / "identities")).client_public())
-    (folder / "fleet.toml").write_text(fleet_text(world, rollout or {}), encoding="utf-8")
+    (folder / "fleet.toml").write_text(fleet_text(machines, port, rollout or {}), encoding="utf-8")
     desired = settings.load(str(folder / "fleet.toml"))
     clock, rng = SystemClock(), SystemRng()
     catalogue = FolderCatalogue(desired.images, str(folder / "state"))
@@ -141,7 +151,7 @@ async def rolling(folder: Path, world: World, rollout: Mapping[str, object] | No
         await record.write(Draft("daemon-started", data={"epoch": 1, "version": "test"}))
         engine = Engine(desired, record, catalogue, {"baremetal": driver}, {"tcp": TcpProbe(clock)}, clock, rng, 1)
         running = asyncio.create_task(engine.run())
-        made = Rolling(engine, Inbox(lambda: engine, journal.find_request, _no_reload, lambda: ""), world)
+        made = Rolling(engine, Inbox(lambda: engine, journal.find_request, _no_reload, lambda: ""))
         try:
             await engine.first_look(running)
             yield made

@@ -101,7 +101,7 @@ MaxStartups 100:30:200
 UseDNS no
 PrintMotd no
 LogLevel VERBOSE
-SetEnv PATH={folder}/bin:/usr/local/bin:/usr/bin:/bin
+SetEnv PATH={folder}/bin:/usr/local/bin:/usr/bin:/bin HOME={folder}/home
 {more}
 """)
     if os.geteuid() == 0:
@@ -122,7 +122,8 @@ def _sandbox(made: Sshd) -> None:
     (made.root / "proc/self").mkdir(exist_ok=True)
     (made.root / "proc/cmdline").write_text("quiet\n")
     (made.root / "proc/sys/kernel/random/boot_id").write_text("7f0c2a52-8a25-4a0e-9c0e-0f6f7d1c6a11\n")
-    (made.folder / "bin").mkdir(exist_ok=True)
+    for name in ("bin", "home"):  # an empty home: start-up files of the user's shell are no part of this
+        (made.folder / name).mkdir(exist_ok=True)
     wrapper = made.folder / "bin" / "anew-host"
     wrapper.write_text(f"""#!/bin/sh
 echo "$*" >>{made.folder}/verbs

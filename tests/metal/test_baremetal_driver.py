@@ -280,6 +280,25 @@ async def test_one_slow_machine_delays_nobody(tmp_path: Path) -> None:
         await until(h, lambda seen: not seen.unreachable)
 
 
+async def test_a_slow_machine_is_not_kept_busy_and_does_not_flap(tmp_path: Path) -> None:
+    """Its last answer stands while the next one is awaited; what was done to it since makes an answer worthless."""
+    async with harness(tmp_path, 1, glance=0.02) as h:
+        await until(h, lambda seen: not seen.unreachable)
+        own = h.own.hosts["rack1"]
+        own._due, own._stands_until = h.own._clock.now() + 3600, h.own._clock.now() + 3600  # as after a look that took long
+        looks = len(h.host.calls)
+        for _ in range(20):
+            assert not (await h.driver.observe(h.pool)).unreachable
+        assert len(h.host.calls) == looks
+        own._due = 0.0
+        h.host.evil = Evil(stall="no-answer")
+        for _ in range(20):
+            assert not (await h.driver.observe(h.pool)).unreachable
+        own._changes += 1
+        own._stands_until = 0.0
+        assert "has not answered" in (await h.driver.observe(h.pool)).unreachable["rack1"]
+
+
 async def test_a_machine_that_boots_is_said_to_boot(tmp_path: Path) -> None:
     async with harness(tmp_path, 1, Pace(boot=0.5), glance=0.1) as h:
         await h.staged()

@@ -88,7 +88,7 @@ def test_an_environment_that_a_power_cut_emptied_is_read_from_its_copy(rack: Mac
     assert (seen["booted"], seen["env"]) == ("A", "empty")
     words = rack.said("cat /proc/cmdline").split()
     assert "anew.env=spare" in words
-    assert "anew.deadman=60" in words, "what the environment adds to the command line comes from the copy too"
+    assert "anew.deadman=120" in words, "what the environment adds to the command line comes from the copy too"
 
 
 def test_with_both_environments_torn_it_still_boots(rack: Machine) -> None:

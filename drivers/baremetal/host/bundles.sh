@@ -105,6 +105,7 @@ fetch() (
     exec curl -q -g -f -s --proto =http --noproxy '*' --max-redirs 0 --connect-timeout 10 --speed-limit 1000 --speed-time 30 \
       -C - -o "$part" "$URL" 2>/dev/null
   fi
+  if ! wget --version 2>/dev/null | grep -q GNU; then exec wget -q -c -O "$part" "$URL" 2>/dev/null; fi
   exec wget --no-config -q -c -t 1 -T 30 --max-redirect=0 --no-proxy -O "$part" "$URL" 2>/dev/null
 )
 

@@ -94,7 +94,8 @@ initrd() {
     file=$(find "$tree/lib/modules/$release" -name "$module.ko" -print -quit)
     [ -n "$file" ] && cp "$file" "$dir/modules/" && echo "$module $parameter" >>"$dir/modules/watchdogs"
   done <"$here/watchdogs" || true
-  find "$tree/lib/modules/$release" -name watchdog.ko -exec cp {} "$dir/modules/" \;
+  # What the others stand on, and what keeps the last words of a kernel in the firmware's variables.
+  find "$tree/lib/modules/$release" \( -name watchdog.ko -o -name efi-pstore.ko \) -exec cp {} "$dir/modules/" \;
   grep -q . "$dir/modules/watchdogs" || die "this kernel has no watchdog that the initramfs could arm"
   find "$dir" -exec touch -h -d @1793491200 {} +
   (cd "$dir" && find . | sort | cpio -o -H newc -R 0:0 --reproducible --quiet) | lz4 -l -9 -q >"$tree/boot/initrd.img"

@@ -11,7 +11,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 image=$2 out=$4
 [ -s "$image/image.toml" ] || die "there is no image in \"$image\"; run make lab-metal"
 # The fast profile, a short dead-man, an address without DHCP; the rest makes the kernel bearable without KVM.
-extra='anew.init=/usr/lib/anew/fast-init anew.deadman=60 anew.address=10.0.2.15/24 mitigations=off no_timer_check'
+extra='anew.init=/usr/lib/anew/fast-init anew.deadman=120 anew.address=10.0.2.15/24 mitigations=off no_timer_check'
 mkdir -p "$out"
 exec 9>"$out/lock"
 flock 9
