@@ -26,9 +26,7 @@ def begun(rollout: Rollout) -> int:
 
 
 def _begun(run: Run) -> bool:
-    if run.action not in ("replace", "birth") or run.step in ("waiting", "skipped") or ahead(run):
-        return False
-    return True
+    return run.action in ("replace", "birth") and run.step not in ("waiting", "skipped") and not ahead(run)
 
 
 def closed(rollout: Rollout, more: int = 0) -> str:

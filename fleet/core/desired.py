@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Literal
 
+from fleet.core.windows import Window
+
 RootMode = Literal["read-only", "ephemeral"]
 Mode = Literal["observe", "manual", "auto"]
 
@@ -129,6 +131,7 @@ class Pool:
     ssh_user: str = "root"
     max_age: float | None = None
     machines: tuple[str, ...] = ()
+    windows: tuple[Window, ...] = ()
 
     @property
     def server_names(self) -> tuple[str, ...]:
@@ -155,7 +158,7 @@ def _names(pool: str, servers: int) -> tuple[str, ...]:
 
 def definition(pool: Pool) -> str:
     """A word for what a pool's servers are made from; it changes with every setting but the mode and what only shows."""
-    essence = replace(pool, mode="manual", max_age=None, rollout=RolloutSettings())
+    essence = replace(pool, mode="manual", max_age=None, rollout=RolloutSettings(), windows=())
     return hashlib.sha256(repr(essence).encode()).hexdigest()[:16]
 
 

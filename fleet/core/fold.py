@@ -108,7 +108,7 @@ def _rollout_started(state: State, event: Event) -> State:
         id=event.rollout, pool=event.pool, kind=data["kind"], image_from=image_in(data["from"]), image_to=target, state="planned",
         settings=settings, budget=budget.resolve(settings.max_surge, settings.max_unavailable, size),
         plan_hash=data["plan_hash"], author=event.actor, started_at=event.at, runs=runs, whole=bool(data.get("whole", True)),
-        definition=str(data.get("definition", "")),
+        definition=str(data.get("definition", "")), outside=str(data.get("outside", "")),
         progress_at=event.at)
     pool = state.pool(event.pool)
     servers = dict(pool.servers)

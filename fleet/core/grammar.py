@@ -23,6 +23,7 @@ NAME = "a name of a-z, 0-9 and inner dashes, at most 63 characters"
 NAME_PATTERN = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 DURATION_PATTERN = r"([0-9]{1,6}d)?([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,8}s)?([0-9]{1,9}ms)?"
 SIZE_PATTERN = r"([0-9]{1,12})(KiB|MiB|GiB|TiB)"
+CLOCK_PATTERN = r"([01][0-9]|2[0-3]):[0-5][0-9]"
 PERCENT_PATTERN = r"(0|[1-9][0-9]?|100)%"
 
 _NAME = re.compile(NAME_PATTERN)
@@ -199,3 +200,10 @@ def parse_checkpoints(value: object) -> tuple[int, ...]:
     if not all(0 < point < 100 for point in points) or list(points) != sorted(set(points)):
         raise BadValue(describe(value), "whole percents from 1 to 99, each larger than the one before, such as 25,50")
     return points
+
+
+def parse_clock(value: object) -> int:
+    """A time of day, "HH:MM", as seconds after midnight. Raises BadValue."""
+    if not isinstance(value, str) or not re.fullmatch(CLOCK_PATTERN, value):
+        raise BadValue(describe(value), 'a time of day such as "22:00"')
+    return 3600 * int(value[:2]) + 60 * int(value[3:])

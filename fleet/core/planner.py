@@ -8,8 +8,9 @@ retention allows to go.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from math import inf
 
-from fleet.core import checkpoints
+from fleet.core import checkpoints, timing
 from fleet.core.decision import Action, Decision, Wait
 from fleet.core.desired import definition
 from fleet.core.events import Draft
@@ -136,7 +137,7 @@ def _late(sight: Sight, rollout: Rollout) -> str:
     """The progress deadline. Paused and waiting-for-a-person time does not count: those states are not asked."""
     if rollout.state not in ("canary", "rolling", "rolling-back"):
         return ""
-    if sight.now < rollout.progress_at + rollout.settings.progress_deadline:
+    if sight.now < timing.counts_from(sight, rollout) + rollout.settings.progress_deadline:
         return ""
     if all(run.settled for run in rollout.runs.values()):
         return ""
@@ -217,7 +218,7 @@ def _work(sight: Sight, rollout: Rollout) -> Decision:
     _start_more(bench, notes, actions, waits)
     look_at = frozenset(name for name, wait in waits.items() if wait.reason == "looking at what is there")
     return Decision(notes=tuple(notes), actions=() if notes else tuple(actions), waits=waits, look=bool(look_at), look_at=look_at,
-                    wake_at=_wake_at(rollout, waits))
+                    wake_at=_wake_at(bench, waits))
 
 
 def _sort_in(step: Draft | Action | Wait, run: Run, notes: list[Draft], actions: list[Action], waits: dict[str, Wait]) -> None:
@@ -242,8 +243,11 @@ def _start_more(bench: Bench, notes: list[Draft], actions: list[Action], waits: 
             waits.update(dict.fromkeys((other.server for other in candidates[position:]), THEIR_TURN))
             break
         reason = blocked(run) or _not_yet(bench, run) or _before_checkpoint(bench, run) or bench.slots.refusal(run)
+        opens: float | None = None
+        if not reason and not (_prepares(run) or run.reverting):
+            reason, opens = timing.barred(bench.sight, bench.rollout, run)
         if reason:
-            waits[run.server] = Wait(reason)
+            waits[run.server] = Wait(reason, opens, "it is looked at again" if opens else "")
             continue
         step = enter_next(bench, run)
         if isinstance(step, Action):
@@ -292,13 +296,14 @@ def _not_yet(bench: Bench, run: Run) -> str:
     return f"waits: {run.place} does not answer: {unreachable}" if unreachable else ""
 
 
-def _wake_at(rollout: Rollout, waits: Mapping[str, Wait]) -> float | None:
+def _wake_at(bench: Bench, waits: Mapping[str, Wait]) -> float | None:
+    rollout = bench.rollout
     times = [wait.deadline for wait in waits.values() if wait.deadline is not None]
     if (opens := checkpoints.opens_at(rollout)) is not None:
         times.append(opens)
     if rollout.state in ("canary", "rolling", "rolling-back"):
-        times.append(rollout.progress_at + rollout.settings.progress_deadline)
-    return min(times, default=None)
+        times.append(timing.counts_from(bench.sight, rollout) + rollout.settings.progress_deadline)
+    return min((time for time in times if time < inf), default=None)
 
 
 # --- what retention allows to go -------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fleet.core import checkpoints
+from fleet.core import checkpoints, timing
 from fleet.core.codec import target_out
 from fleet.core.decision import Action, Wait
 from fleet.core.events import Draft
@@ -136,7 +136,8 @@ def _gate(bench: Bench, run: Run, step: str) -> Step | None:
         return Wait(reason) if reason else None
     if run.path == "in-place" and step in ("draining", "booting") and run.step in ("waiting", "preparing"):
         reason = _not_its_turn(bench, run) or bench.slots.may_go_on(run)
-        return Wait(reason) if reason else None
+        barred, opens = ("", None) if reason or run.reverting else timing.barred(bench.sight, bench.rollout, run)
+        return Wait(reason or barred, opens) if reason or barred else None
     if run.path == "create-first" and step in ("draining", "retiring") and run.target is not None:
         return _still_healthy(bench, run)
     return None

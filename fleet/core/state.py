@@ -71,7 +71,8 @@ class Run:
 class Rollout:
     """One rollout. kind: rollout | rollback | birth. `resume_to`: where `paused` came from; `ending`: "aborted" once told to.
 
-    `moved_at`: when it came into its state. `passed`: checkpoints that were opened.
+    `moved_at`: when it came into its state. `passed`: checkpoints that were opened. `outside`: why a person let it go on outside
+    the pool's windows.
     """
 
     id: str
@@ -96,6 +97,7 @@ class Rollout:
     progress_at: float = 0.0
     moved_at: float = 0.0
     passed: int = 0
+    outside: str = ""
 
     @property
     def ended(self) -> bool:

@@ -42,6 +42,20 @@ def open_until(windows: Sequence[Window], now: float) -> float | None:
     return end
 
 
+def open_since(windows: Sequence[Window], now: float) -> float | None:
+    """The instant at which the stretch open now began; None if all are closed, -inf if there are no windows."""
+    if not windows:
+        return -inf
+    since: float | None = None
+    until = -inf
+    for opens, closes in _stretches(windows, now):
+        if opens > now:
+            break
+        since = opens if opens > until else since
+        until = max(until, closes)
+    return since if until > now else None
+
+
 def next_opening(windows: Sequence[Window], now: float) -> float | None:
     """The next instant after `now` at which a stretch opens; None if there are no windows."""
     for opens, closes in _stretches(windows, now):
@@ -92,4 +106,4 @@ def _zone(name: str) -> ZoneInfo:
     return ZoneInfo(name)
 
 
-__all__ = ["Window", "next_opening", "open_until", "opening"]
+__all__ = ["Window", "next_opening", "open_since", "open_until", "opening"]

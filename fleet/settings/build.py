@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fleet.core import desired as d
+from fleet.core.windows import Window
 from fleet.settings import models as m
+from fleet.settings import values as v
 from fleet.settings.case import rollout_time, server_count, surge_default
 
 
@@ -81,6 +83,8 @@ def _pool(name: str, table: m.PoolTable, fleet_keys: Sequence[str], folder: str)
         ssh_user=table.ssh_user,
         max_age=table.max_age,
         machines=tuple(table.machines),
+        windows=tuple(
+            Window(tuple(sorted({v.WEEKDAYS.index(day) for day in one.days})), one.start, one.length, one.time_zone) for one in table.windows),
     )
 
 

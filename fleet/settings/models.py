@@ -137,6 +137,15 @@ class HealthTable(Table):
     interval: v.ShortDuration = Field(default=2.0, description="from one question to the next")
 
 
+class WindowTable(Table):
+    """`[[pools.NAME.windows]]`: outside of all of them no server is begun on"""
+
+    days: list[v.Weekday] = Field(default=["mon", "tue", "wed", "thu", "fri", "sat", "sun"], max_length=7, min_length=1, description="`mon` to `sun`; left out: every day")
+    start: v.ClockTime = Field(description='wall-clock time of its zone, such as `"22:00"`')
+    length: v.WindowLength = Field(description="elapsed time, past midnight if need be")
+    time_zone: v.ZoneName = Field(description="IANA name, such as `Europe/Berlin`")
+
+
 class HooksTable(Table):
     """`[pools.NAME.hooks]`: argv without a shell, with `{name}` `{address}` `{version}`"""
 
@@ -203,6 +212,7 @@ class PoolTable(Table):
     sim: SimTable | None = Field(default=None, description="the simulated world of a sim pool")
     authorized_keys: list[v.PublicKey] = Field(default=[], max_length=100, description="public keys that its servers trust beside the fleet's")
     ssh_user: v.UserName = Field(default="root", description="who SSH checks log in as")
+    windows: list[WindowTable] = Field(default=[], max_length=64, description="when servers may be begun on; none: always")
     max_age: v.Age | None = Field(default=None, description="an older incarnation is shown as due for re-birth")
 
 

@@ -18,7 +18,6 @@ from fleet.settings.lines import Lines
 from fleet.settings.problems import MOST_TOLD, Key, Problem, did_you_mean, dotted, nearest
 
 LATER: Mapping[str, str] = {
-    "windows": "maintenance windows",
     "breaker": "the breaker of automatic mode",
     "approvals": "approvals of plans",
     "on_disconnect": "on_disconnect",

@@ -11,8 +11,10 @@ import binascii
 import ipaddress
 import re
 import string
+import zoneinfo
 from collections.abc import Callable
-from typing import Annotated, Any
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
 from pydantic import PlainValidator, WithJsonSchema
@@ -77,6 +79,15 @@ def _size_between(least: str, most: str) -> PlainValidator:
         return size
 
     return PlainValidator(reader)
+
+
+def parse_zone(value: object) -> str:
+    """The name of a time zone that this machine's database has. Raises BadValue."""
+    names = zoneinfo.available_timezones()
+    if isinstance(value, str) and value in names:
+        return value
+    near = get_close_matches(value, names, 1) if isinstance(value, str) else []
+    raise grammar.BadValue(grammar.describe(value), "an IANA time zone such as Europe/Berlin", f"Did you mean {near[0]}?" if near else "")
 
 
 def _pause() -> PlainValidator:
@@ -236,6 +247,11 @@ ShortDuration = Annotated[float, _duration_between("100ms", "1h"), _WHOLE_DURATI
 AnyDuration = Annotated[float, _duration_between("0s", "24h"), _WHOLE_DURATION]
 Deadline = Annotated[float, _duration_between("1s", "7d"), _WHOLE_DURATION]
 LongDuration = Annotated[float, _duration_between("0s", "3650d"), _WHOLE_DURATION]
+WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+ClockTime = Annotated[int, _by_grammar(grammar.parse_clock), pattern_schema(grammar.CLOCK_PATTERN)]
+WindowLength = Annotated[float, _duration_between("1m", "7d"), _WHOLE_DURATION]
+ZoneName = Annotated[str, _by_grammar(parse_zone), STRING]
 PauseValue = Annotated[float | None, _pause(), WithJsonSchema({"anyOf": [{"const": "manual"}, {"type": "string", "pattern": grammar.DURATION_PATTERN}]})]
 Age = Annotated[float, _duration_between("1s", "3650d"), _WHOLE_DURATION]
 Memory = Annotated[int, _size_between("16MiB", "64TiB"), _SIZE_SCHEMA]
