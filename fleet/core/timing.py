@@ -12,7 +12,7 @@ from math import inf
 from fleet.core import estimate
 from fleet.core.sight import Sight, span
 from fleet.core.state import Rollout, Run
-from fleet.core.windows import next_opening, open_since, open_until
+from fleet.core.windows import last_opening, next_opening, open_until
 
 
 def barred(sight: Sight, rollout: Rollout, run: Run) -> tuple[str, float | None]:
@@ -22,12 +22,10 @@ def barred(sight: Sight, rollout: Rollout, run: Run) -> tuple[str, float | None]
         return "", None
     until = open_until(windows, sight.now)
     if until is None:
-        opens = next_opening(windows, sight.now)
-        left = f", it opens in {span(opens - sight.now)}" if opens is not None else ""
-        return f"waits: the window is closed{left}", opens
+        return "waits: the window is closed", next_opening(windows, sight.now)
     takes = estimate.left_of(run, sight.pool_state.durations, rollout.settings, sight.now)
     if sight.now + takes > until:
-        return f"waits: the window closes in {span(until - sight.now)}, and it takes about {span(takes)}", next_opening(windows, until)
+        return f"waits: too little is left of the window, it takes about {span(takes)}", next_opening(windows, until)
     return "", None
 
 
@@ -36,10 +34,9 @@ def counts_from(sight: Sight, rollout: Rollout) -> float:
     windows = sight.pool.windows
     if not windows or rollout.outside or rollout.state == "rolling-back":
         return rollout.progress_at
-    if any(run.active for run in rollout.runs.values()):
-        return rollout.progress_at
-    since = open_since(windows, sight.now)
-    return inf if since is None else max(since, rollout.progress_at)
+    if open_until(windows, sight.now) is None and not any(run.active for run in rollout.runs.values()):
+        return inf
+    return max(last_opening(windows, sight.now), rollout.progress_at)
 
 
 __all__ = ["barred", "counts_from"]

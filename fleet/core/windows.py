@@ -42,18 +42,15 @@ def open_until(windows: Sequence[Window], now: float) -> float | None:
     return end
 
 
-def open_since(windows: Sequence[Window], now: float) -> float | None:
-    """The instant at which the stretch open now began; None if all are closed, -inf if there are no windows."""
-    if not windows:
-        return -inf
-    since: float | None = None
-    until = -inf
+def last_opening(windows: Sequence[Window], now: float) -> float:
+    """The instant at which the latest stretch began that is open or was; -inf if there are no windows."""
+    since = until = -inf
     for opens, closes in _stretches(windows, now):
         if opens > now:
             break
         since = opens if opens > until else since
         until = max(until, closes)
-    return since if until > now else None
+    return since
 
 
 def next_opening(windows: Sequence[Window], now: float) -> float | None:
@@ -106,4 +103,4 @@ def _zone(name: str) -> ZoneInfo:
     return ZoneInfo(name)
 
 
-__all__ = ["Window", "next_opening", "open_since", "open_until", "opening"]
+__all__ = ["Window", "last_opening", "next_opening", "open_until", "opening"]
