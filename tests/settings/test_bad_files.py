@@ -164,9 +164,9 @@ CASES: list[tuple[str, str, str, str]] = [
     ("unknown table", "[hypervisors.hv1]", "[access]\n[hypervisor.x]\n[hypervisors.hv1]",
      ("FILE:11: hypervisor: found an unknown table, allowed one of fleet, hypervisors, machines, images, pools, access. "
      'Did you mean "hypervisors"?')),
-    ("windows", "max_surge = 1", 'windows = [{ days = "mon" }]',
-     ("FILE:24: pools.web.rollout.windows: found a setting of a later release, allowed no such key yet. This release does "
-     "not have maintenance windows: take the key out")),
+    ("breaker", "max_surge = 1", 'breaker = "20%"',
+     ("FILE:24: pools.web.rollout.breaker: found a setting of a later release, allowed no such key yet. This release does "
+     "not have the breaker of automatic mode: take the key out")),
 ]
 
 
@@ -184,7 +184,7 @@ def test_an_unknown_key_tells_what_there_is(tmp_path: Path) -> None:
     assert line.endswith(". It belongs in [pools.web.rollout]")
 
 
-@pytest.mark.parametrize("key", ["windows", "breaker", "approvals", "checkpoints", "checkpoint_pause", "on_disconnect"])
+@pytest.mark.parametrize("key", ["breaker", "approvals", "on_disconnect"])
 @pytest.mark.parametrize("place", ["max_surge = 1", "servers = 3"])
 def test_settings_of_later_releases_are_refused_by_name(tmp_path: Path, key: str, place: str) -> None:
     (line,) = lines_of(tmp_path, GOOD.replace(place, f"{place}\n{key} = 1"))
@@ -266,3 +266,31 @@ def test_a_file_full_of_mistakes_gets_a_bounded_message(tmp_path: Path) -> None:
 def test_hostile_names_stay_on_one_printable_line(tmp_path: Path) -> None:
     for line in lines_of(tmp_path, '"\\u001b]0;x\\u0007\\n" = 1\n[fleet]\nname = "\\u001b[2J\\n"\n'):
         assert line.isprintable()
+
+
+WINDOW = 'windows = [{ start = "22:00", length = "4h", time_zone = "Europe/Berlin" }]'
+
+
+@pytest.mark.parametrize(("written", "key", "words"), [
+    (WINDOW.replace("Europe/Berlin", "Europe/Berlni"), "time_zone", 'found "Europe/Berlni", allowed an IANA time zone such as Europe/Berlin. Did you mean Europe/Berlin?'),
+    (WINDOW.replace("22:00", "25:00"), "start", 'found "25:00", allowed a time of day such as "22:00"'),
+    (WINDOW.replace("4h", "8d"), "length", "allowed a duration from 1m to 7d"),
+    (WINDOW.replace("start", 'days = ["mon", "tus"], start'), "days[1]", "tus"),
+    (WINDOW.replace('start = "22:00", ', ""), "start", "nothing"),
+])
+def test_windows_that_cannot_be(tmp_path: Path, written: str, key: str, words: str) -> None:
+    (line,) = lines_of(tmp_path, GOOD.replace("servers = 3", f"servers = 3\n{written}"))
+    assert f"pools.web.windows[0].{key}" in line
+    assert words in line
+
+
+@pytest.mark.parametrize(("written", "key", "words"), [
+    ("checkpoints = [50, 25]", "checkpoints[1]", "found 25, allowed more than 50, the checkpoint before it"),
+    ("checkpoints = [25, 100]", "checkpoints[1]", "allowed an integer from 1 to 99"),
+    ("checkpoints = [true]", "checkpoints[0]", "allowed an integer from 1 to 99"),
+    ('checkpoint_pause = "by hand"', "checkpoint_pause", '"manual" or a duration'),
+])
+def test_checkpoints_that_cannot_be(tmp_path: Path, written: str, key: str, words: str) -> None:
+    (line,) = lines_of(tmp_path, GOOD.replace("max_surge = 1", f"max_surge = 1\n{written}"))
+    assert f"pools.web.rollout.{key}" in line
+    assert words in line
