@@ -92,7 +92,9 @@ def recover(context: Context) -> int:
     row = _machine(context, context.options.machine)
     how = "its power is cycled, and it boots once from the network" if context.options.pxe else "its power is cycled"
     context.confirm(f"{row['name']} ({row['address']}): {how}; whatever runs there is cut off.", row["name"])
-    return _until_ended(context, context.client.command("machine.recover", server=row["name"], kind="pxe" if context.options.pxe else "cycle"))
+    typed = "" if context.options.yes else row["name"]
+    kind = "pxe" if context.options.pxe else "cycle"
+    return _until_ended(context, context.client.command("machine.recover", server=row["name"], kind=kind, key=typed))
 
 
 def _machine(context: Context, name: str) -> dict[str, Any]:
