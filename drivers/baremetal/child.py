@@ -142,8 +142,8 @@ class OpenSsh:
         return name
 
     def _judge(self, remote: Remote, ended: Ended, words: str) -> None:
-        """`words`: ssh's own. 255 without any is the host's own exit code, and what it answered is the caller's to read."""
-        if ended.status != 255 or not words:
+        """`words`: ssh's own. It may say none if the connection breaks, and the host may end with 255 as well."""
+        if ended.status != 255:
             return
         if any(mark in words for mark in _OTHER_KEY):
             whose = f"its SSH host key, or that of its jump host {remote.jump.server}," if remote.jump else "its SSH host key"

@@ -402,7 +402,7 @@ async def test_a_host_certificate_counts_for_the_child_too(tmp_path: Path) -> No
 
 async def test_nothing_secret_is_in_the_arguments_and_nothing_is_a_shells(bench: Bench, tmp_path: Path) -> None:
     by = Remote("gate", "gate;reboot", 22, "o'ps", pins=(bench.host.host_key,))
-    argv = bench.bulk._ssh.argv(bench.remote(jump=by), "anew-host have x")
+    argv = bench.bulk._ssh.argv(bench.remote(jump=by), "anew-host have x", "said")
     assert argv[:3] == ["ssh", "-F", "none"]
     assert "PRIVATE" not in " ".join(argv)
     assert {"BatchMode=yes", "StrictHostKeyChecking=yes", "IdentitiesOnly=yes", "IdentityAgent=none", "ServerAliveInterval=5"} <= set(argv)
@@ -410,7 +410,7 @@ async def test_nothing_secret_is_in_the_arguments_and_nothing_is_a_shells(bench:
     assert "'gate;reboot'" in way
     assert """'o'"'"'ps'""" in way
     with pytest.raises(Refused, match="OpenSSH reads otherwise"):
-        bench.bulk._ssh.argv(bench.remote(key=str(_odd(tmp_path))), "x")
+        bench.bulk._ssh.argv(bench.remote(key=str(_odd(tmp_path))), "x", "said")
 
 
 def _odd(folder: Path) -> Path:
