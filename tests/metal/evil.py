@@ -10,11 +10,11 @@ ESCAPES = "\x1b]0;owned\x07\x1b[2J[bold red]{os} \u202etac\x00\x7f"
 
 Stall = Literal["", "no-banner", "banner", "no-auth", "no-answer", "half-answer"]
 Flood = Literal["", "endless", "huge-json", "million-lines"]
-Lie = Literal["", "wrong-digest", "wrong-boot-id", "same-boot-id", "claims-done", "other-number", "wrong-image"]
+Lie = Literal["", "wrong-digest", "wrong-boot-id", "same-boot-id", "claims-done", "other-number", "wrong-image", "no-slot"]
 
 STALLS: tuple[Stall, ...] = ("no-banner", "banner", "no-auth", "no-answer", "half-answer")
 FLOODS: tuple[Flood, ...] = ("endless", "huge-json", "million-lines")
-LIES: tuple[Lie, ...] = ("wrong-digest", "wrong-boot-id", "same-boot-id", "claims-done", "other-number", "wrong-image")
+LIES: tuple[Lie, ...] = ("wrong-digest", "wrong-boot-id", "same-boot-id", "claims-done", "other-number", "wrong-image", "no-slot")
 
 
 @dataclass(slots=True)

@@ -45,7 +45,7 @@ def _running(host: Host) -> list[str]:
         f"root {_root(host)}",
         f"trial {'yes' if host.trial else 'no'}",
         f"deadman {int(max(1.0, host.pace.dead_man)) if host.trial else 'off'}",
-        f"booted {host.booted if host.booted and not plain else '-'}",
+        f"booted {host.booted if host.booted and not plain and host.evil.lie != 'no-slot' else '-'}",
     ]
 
 

@@ -84,7 +84,8 @@ async def _run(host: Host, process: asyncssh.SSHServerProcess[bytes]) -> int:
             process.stderr.write(b"bash: line 1: anew-host: command not found\n")
             return 127
         if host.access == "sudo" and host.evil.sudo_password:
-            channel.write(b"anew-host 1\nerror failed anew is not root and sudo does not run /usr/bin/anew-host for it without a password\n")
+            channel.write(b"anew-host 1\nerror failed anew is not root and sudo does not run /usr/bin/anew-host for it without a "
+                          b"password; add it to sudoers with NOPASSWD\n")
             return 5
     elif host.access == "forced":
         words = ["", *words]
