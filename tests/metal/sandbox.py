@@ -23,7 +23,7 @@ from drivers.baremetal.protocol import Frame, parse
 
 HELPER = Path(__file__).parents[2] / "drivers/baremetal/anew-host"
 SHELLS = {"dash": ["dash"], "busybox": ["busybox", "sh"]}
-NEEDED = ("rauc", "dbus-daemon", "grub-editenv", "flock", "zstd", "dash", "busybox", "openssl", "mksquashfs")
+NEEDED = ("rauc", "dbus-daemon", "grub-editenv", "flock", "zstd", "dash", "busybox", "openssl", "mksquashfs", "curl", "wget")
 OP, OTHER_OP = "00000000000000aa", "00000000000000bb"
 BOOTS = ("22222222-0000-4000-8000-00000000000{}").format
 BUS = """<busconfig><type>system</type><listen>unix:path={0}</listen><auth>EXTERNAL</auth><policy context="default">
