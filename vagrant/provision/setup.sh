@@ -10,7 +10,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=../lib.sh
 . "$here/../lib.sh"
 
-# What for: virtual machines; making images; bare-metal images and disks; the helper of a host in its tests; building libvirt-python; pictures and terminals of
+# What for: virtual machines; making images; bare-metal images and disks; the program on a host in its tests; building
+# libvirt-python; pictures and terminals of
 # the tests, and the Vagrantfile which one of them checks.
 packages=(
   qemu-system-x86 ipxe-qemu qemu-utils libvirt-daemon-system libvirt-clients libvirt-daemon-driver-qemu dnsmasq-base
