@@ -79,7 +79,8 @@ class OpenSsh:
         """The child's arguments: run `line` on the remote; ssh's own words go to the file `said`."""
         return [*self._common(remote, said), "-T", "--", remote.host, line]
 
-    async def send(self, remote: Remote, line: str, path: str, offset: int, size: int, pulse: Callable[[int], None]) -> Ended:
+    async def send(self, remote: Remote, line: str, path: str, offset: int, size: int, pulse: Callable[[int], None],
+                   stalled: float = STALLED) -> Ended:
         """Run `line` with the file's bytes from `offset` on its standard input. `pulse` is called with how far it is, each second.
 
         Raises Transient if it stalls, or if the remote refuses the key or its connection breaks (the error says how), Permanent if
@@ -94,7 +95,7 @@ class OpenSsh:
             os.lseek(file, offset, os.SEEK_SET)
             with tempfile.NamedTemporaryFile(prefix="said-", dir=self._folder) as said:
                 async with self._child(self.argv(remote, line, said.name), file) as child:
-                    ended = await _watched(child, file, size, pulse, str(remote))
+                    ended = await _watched(child, file, size, pulse, str(remote), stalled)
                 words = said.read(WORDS_CAP).decode("utf-8", "replace")
         finally:
             os.close(file)
@@ -173,7 +174,7 @@ def _who_refused(remote: Remote, words: str) -> Remote:
     return remote
 
 
-async def _watched(child: asyncio.subprocess.Process, file: int, size: int, pulse: Callable[[int], None], where: str) -> Ended:
+async def _watched(child: asyncio.subprocess.Process, file: int, size: int, pulse: Callable[[int], None], where: str, stalled: float) -> Ended:
     assert child.stdout is not None
     assert child.stderr is not None
     ended = asyncio.gather(_capped(child.stdout, ANSWER_CAP), _capped(child.stderr, WORDS_CAP), child.wait())
@@ -186,13 +187,14 @@ async def _watched(child: asyncio.subprocess.Process, file: int, size: int, puls
             if now != reached:
                 reached, moved = now, loop.time()
             pulse(min(now, size))
-            patience = STALLED if now < size else STALLED + size / SLOWEST
+            patience = stalled if now < size else stalled + size / SLOWEST
             if loop.time() - moved > patience:
                 raise Transient(f"it has taken no byte for {patience:.0f} s, at byte {reached}", where=where, code="stalled")
         output, errors, status = ended.result()
         return Ended(status, output, errors, os.lseek(file, 0, os.SEEK_CUR))
     finally:
         ended.cancel()
+        await asyncio.gather(ended, return_exceptions=True)
 
 
 async def _capped(stream: asyncio.StreamReader, cap: int) -> bytes:

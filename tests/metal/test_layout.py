@@ -222,7 +222,7 @@ def test_tools_that_are_missing_are_named(system: Live, given: Given, tmp_path: 
     few = tmp_path / "few"
     few.mkdir()
     for tool in ("cat", "dd", "awk", "sed", "grep", "tr", "head", "id", "mkdir", "rm", "flock", "umount", "mount", "sort", "tail", "cut", "wc", "date", "sh",
-                 "blkid", "wipefs", "blockdev", "sha256sum", "od", "ssh-keygen", "sync", "mv"):
+                 "blkid", "wipefs", "blockdev", "cmp", "sha256sum", "od", "ssh-keygen", "sync", "mv"):
         (few / tool).symlink_to(shutil.which(tool) or "/nonexistent")
     before = system.fingerprint()
     process = subprocess.run([shutil.which("dash") or "dash", *_words(system, given)], env={"PATH": str(few), "ANEW_HOST_ROOT": str(system.root)},
