@@ -166,7 +166,7 @@ class BaremetalDriver:
             raise Refused(f"incarnation {number} is not the one that runs; {facts.number} is", where=host.name, code="wrong-state")
         if facts.running is None:
             return  # incarnation 0 was never made by anew: there is nothing to keep that is not kept
-        await host.ask(words.bless(op, number))
+        await host.ask(words.bless(op, number), op.deadline)
         kept = (await host.look()).running
         if kept is None or kept.state != "blessed":
             raise Transient("it says that it blessed what runs, and its record does not show it", retry_after=3.0, where=host.name)
@@ -179,8 +179,8 @@ class BaremetalDriver:
         if idle is None or idle.number != number:
             return
         if idle.state == "armed":
-            await host.ask(words.reject(op, number))  # else the next boot would try it
-        await host.ask(words.forget(op, number))
+            await host.ask(words.reject(op, number), op.deadline)  # else the next boot would try it
+        await host.ask(words.forget(op, number), op.deadline)
 
     async def _bring(self, host: Host, image: Image, op: Operation) -> None:
         bundle = bundle_of(image)
