@@ -107,6 +107,7 @@ class Actor:
                     raise
                 if self.clock.now() + error.retry_after >= ends and self.pulse.check() == gaps:
                     raise Permanent(f"{error} (tried for {action.deadline:g}s)") from error
+                self._told(view, action, f"{error.message}; it is tried again")
                 await self.clock.sleep(error.retry_after)
 
     def _told(self, view: PoolView, action: Action, words: str) -> None:
