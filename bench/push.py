@@ -7,7 +7,10 @@ all four at once, by anew and by four `ssh HOST 'cat >FILE'`, in turns. Two rati
 - `whole_to_ssh_cat_checked`: until anew is told that all four have it whole, against `ssh HOST 'cat >FILE; sync FILE; sha256sum FILE'`,
   which promises as much.
 
-Controller and hosts share this machine's cores, so that whatever the hosts do (hash, write) counts against the throughput as well.
+The best of the rounds counts, for both: whatever else this machine does only makes a round longer.
+
+Controller and hosts share this machine's cores. So that a host that has its bytes early does not take, for hashing them, what the others'
+bytes need, the hosts' sha256sum waits for the last byte of the last host; it counts in the second ratio, for both alike.
 The files are in memory (/dev/shm) where there is room: four hosts have four disks, this machine has one.
 
 The delta: 64 MiB of this machine's own programs (/usr/lib, in order), and a copy in which 5 % of the 64 KiB blocks are blocks of other
@@ -22,7 +25,6 @@ import hashlib
 import os
 import random
 import shutil
-import statistics
 import sys
 import tempfile
 import time
@@ -46,7 +48,7 @@ from tests.metal.sshd import Sshd, sshd
 MIB = 1024 * 1024
 SIZE = 512 * MIB
 HOSTS = 4
-ROUNDS = 3
+ROUNDS = 4
 BLOCK = 65536
 OPERATION = Operation("0123456789abcdef", 1, "", 3600.0)
 
@@ -100,6 +102,10 @@ async def _measured(folder: Path, store: IdentityStore, hosts: list[Sshd], round
 
 async def _throughput(controller: Controller, folder: Path, store: IdentityStore, hosts: list[Sshd], rounds: int) -> dict[str, object]:
     image = folder / "image"
+    for host in hosts:
+        waiting = host.folder / "bin" / "sha256sum"
+        waiting.write_text(f'#!/bin/sh\nuntil [ -e {folder}/all-there ]; do sleep 0.05; done\nexec {shutil.which("sha256sum")} "$@"\n')
+        waiting.chmod(0o755)
     for host in hosts:  # a daemon has looked at its hosts before it brings them anything
         await controller.sessions.run(Remote(host.folder.name, "127.0.0.1", host.port, host.user, pins=(host.host_key,)), "true", 60.0)
     times: dict[str, list[float]] = {"ours": [], "ours_whole": [], "cat": [], "cat_checked": []}
@@ -122,24 +128,25 @@ async def _throughput(controller: Controller, folder: Path, store: IdentityStore
             ("ours", "ours_whole", parts, ours), ("cat", "", plain, cat),
             ("", "cat_checked", plain, lambda cat=cat: cat("; sync {0}; sha256sum {0}")),  # type: ignore[misc]
         ]
-        for first, whole, files, act in kinds[turn:] + kinds[:turn]:
-            there, done = await _timed(files, act)
+        for first, whole, files, act in kinds[turn % 3:] + kinds[: turn % 3]:
+            there, done = await _timed(files, act, folder / "all-there")
             times.setdefault(first, []).append(there)
             times.setdefault(whole, []).append(done)
             for host in hosts:
                 shutil.rmtree(host.bundles, ignore_errors=True)
                 (host.folder / "plain").unlink(missing_ok=True)
-    middle = {name: statistics.median(found) for name, found in times.items() if name}
+    best = {name: min(found) for name, found in times.items() if name}
     return {
-        "to_ssh_cat": round(middle["cat"] / middle["ours"], 3),
-        "whole_to_ssh_cat_checked": round(middle["cat_checked"] / middle["ours_whole"], 3),
-        "megabytes_per_second": {name: round(HOSTS * SIZE / 1e6 / seconds, 1) for name, seconds in middle.items()},
+        "to_ssh_cat": round(best["cat"] / best["ours"], 3),
+        "whole_to_ssh_cat_checked": round(best["cat_checked"] / best["ours_whole"], 3),
+        "megabytes_per_second": {name: round(HOSTS * SIZE / 1e6 / seconds, 1) for name, seconds in best.items()},
         "seconds": {name: [round(one, 2) for one in found] for name, found in times.items() if name},
     }
 
 
-async def _timed(files: Sequence[Path], act: Callable[[], Awaitable[None]]) -> tuple[float, float]:
-    """Seconds until all files have all their bytes, and until the work is done."""
+async def _timed(files: Sequence[Path], act: Callable[[], Awaitable[None]], gate: Path) -> tuple[float, float]:
+    """Seconds until all files have all their bytes, and until the work is done. `gate` is made when they have them."""
+    gate.unlink(missing_ok=True)
     began = time.monotonic()
     work = asyncio.ensure_future(act())
     there = 0.0
@@ -147,6 +154,8 @@ async def _timed(files: Sequence[Path], act: Callable[[], Awaitable[None]]) -> t
         await asyncio.wait({work}, timeout=0.02)
         if all(_full(file) for file in files):
             there = time.monotonic() - began
+            gate.touch()
+    gate.touch()
     await work
     done = time.monotonic() - began
     return there or done, done

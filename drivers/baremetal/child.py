@@ -86,7 +86,10 @@ class OpenSsh:
         Raises Transient if it stalls, or if the remote refuses the key or its connection breaks (the error says how), Permanent if
         the host key is not the pinned one. What the verb itself answered is the caller's to read.
         """
-        self._credentials.refusals.check(remote)
+        hop: Remote | None = remote
+        while hop is not None:
+            self._credentials.refusals.check(hop)
+            hop = hop.jump
         try:
             file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as problem:

@@ -462,3 +462,14 @@ async def test_the_cache_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert len(list((tmp_path / "packs/files").iterdir())) == 4
 
 
+
+
+async def test_a_jump_host_that_refuses_is_the_one_that_is_left_alone(bench: Bench, tmp_path: Path) -> None:
+    image = noise(tmp_path / "a", MIB)
+    with sshd(tmp_path / "gate", IdentityStore(str(tmp_path / "stranger"))) as gate:
+        by = Remote("gate", "localhost", gate.port, gate.user, pins=(gate.host_key,))
+        for _ in range(3):
+            with pytest.raises(Transient, match="does not accept anew's key") as caught:
+                await bench.bring(image, jump=by)
+            assert caught.value.where.startswith("gate ")
+        assert gate.log().count("Failed publickey") == 1
