@@ -165,7 +165,7 @@ class Births:
             now = self._clock.now()
             if now >= errand.ends:
                 raise Permanent(f"it was told to boot {what} and has not come back in {now - begun:.0f} s ({silence}); "
-                                "look at its console, or `anew recover` it", where=host.name, code="silent")
+                                "look at its console, or have `anew machine recover` cycle its power", where=host.name, code="silent")
             if now >= patience and not errand.cycled:
                 errand.cycled = True
                 await self._power_cycle(errand)
