@@ -84,12 +84,16 @@ class Live:
         subprocess.run(["partx", "-d", self.device], check=False, capture_output=True)  # kernels without GPT were told of them by partx
         subprocess.run(["losetup", "-d", self.device], check=False)
 
+    def put(self, text: bytes) -> None:
+        """Program and orders into its memory."""
+        self.install.mkdir(mode=0o700, exist_ok=True)
+        (self.install / "program").write_bytes(program())
+        (self.install / "orders").write_bytes(text)
+
     def start(self, given: Given, shell: str = "dash", *, serial: str = SERIAL, epoch: int = 1, text: bytes | None = None,
               wrap: Path | None = None, sha: str = "") -> subprocess.Popen[bytes]:
         """The installer, which waits for its standard input."""
-        self.install.mkdir(mode=0o700, exist_ok=True)
-        (self.install / "program").write_bytes(program())
-        (self.install / "orders").write_bytes(orders(1795300000.5, [KEY]) if text is None else text)
+        self.put(orders(1795300000.5, [KEY]) if text is None else text)
         path = f"{wrap}:{os.environ['PATH']}" if wrap else os.environ["PATH"]
         words = [str(self.install / "program"), "layout", str(epoch), OP, serial, sha or given.sha, str(given.size), given.digest, given.version, NAME]
         kept = {key: value for key, value in os.environ.items() if not key.startswith("SSH_") and key != "SUDO_UID"}
