@@ -255,6 +255,12 @@ async def test_a_file_that_is_not_the_manifests(bench: Bench, tmp_path: Path) ->
     with pytest.raises(Permanent, match="not what its manifest says"):
         await bench.bring(image, sha256="ab" * 32)
     assert not list(bench.host.bundles.glob("*.bundle"))
+    sha, verbs = digest(image), len(bench.host.verbs())
+    image.write_bytes(image.read_bytes()[:-1])
+    with pytest.raises(Permanent, match=r"has 2097151 bytes and its manifest says 2097152"):
+        op = Operation("0" * 16, 7, "", 60.0)
+        await bench.bulk.bring(bench.remote(), str(image), sha, 2 * MIB, bench.call, op, (), bench.told.append)
+    assert [line.split()[0] for line in bench.host.verbs()[verbs:]] == ["have"], "nothing was sent"
     bench.host.bundles.mkdir(parents=True, exist_ok=True)
     (bench.host.bundles / f"{'ab' * 32}.part").write_bytes(b"abc")
     with pytest.raises(Permanent, match="cannot be read .*put its folder back"):
@@ -321,6 +327,18 @@ async def test_what_compresses_is_compressed_once_for_all(bench: Bench, tmp_path
         await bench.bring(image, front.port)
         assert bench.has(image)
     assert next(iter(made)).stat().st_ino == inode, "the same file, not made again"
+
+
+async def test_a_wrong_file_leaves_nothing_in_the_cache(bench: Bench, tmp_path: Path) -> None:
+    image = text(tmp_path / "a", 2 * MIB)
+    right, sha = image.read_bytes(), digest(image)
+    image.write_bytes(right[:-1] + b"?")
+    with pytest.raises(Permanent, match="not what its manifest says"):
+        await bench.bring(image, sha256=sha)
+    image.write_bytes(right)
+    await bench.bring(image)
+    assert bench.has(image)
+    assert any("makes the image from the compressed form" in said for said in bench.told)
 
 
 @contextmanager
