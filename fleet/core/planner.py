@@ -270,8 +270,11 @@ def _prepares(run: Run) -> bool:
 
 
 def _not_yet(bench: Bench, run: Run) -> str:
-    if bench.rollout.state == "canary" and not run.canary and not run.reverting and run.path in FORWARD and not _prepares(run):
-        return "waits for the canaries"
+    if bench.rollout.state == "canary" and not run.canary and not run.reverting and run.path in FORWARD:
+        if not _prepares(run):
+            return "waits for the canaries"
+        if any(other.canary and other.step in ("waiting", "preparing") and other.phase != "done" for other in bench.rollout.runs.values()):
+            return "waits: the canaries are prepared first"
     if not bench.fresh(run):
         return "looking at what is there"
     unreachable = bench.sight.unreachable(run.server)
