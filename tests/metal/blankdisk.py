@@ -45,10 +45,12 @@ class Given:
     version: str
 
 
-def bundle(version: str = "1") -> Given:
-    image = read_manifest(str(IMAGES / version))
+def bundle(folder: Path, version: str = "1") -> Given:
+    """A copy, since the lab's may be made anew meanwhile."""
+    shutil.copytree(IMAGES / version, folder / version)
+    image = read_manifest(str(folder / version))
     file = image.files[image.root]
-    return Given(IMAGES / version / file.name, file.sha256, file.size, image.ref.digest, version)
+    return Given(folder / version / file.name, file.sha256, file.size, image.ref.digest, version)
 
 
 class Live:
