@@ -37,6 +37,8 @@ from drivers.terms import KEX, OPTIONS, private, why
 from fleet.core.errors import AnewError, Permanent, Refused, Transient
 
 HANDSHAKES = 48
+LENT = 1.0
+"""Seconds for which a handshake counts among them."""
 WARM = 256
 CHANNELS = 8
 OUTPUT_CAP = 64 * 1024
@@ -285,7 +287,7 @@ class SshSessions:
             if ready is None:
                 self.refusals.check(remote)
                 through = await self._through(remote)
-                async with self._shaking:
+                async with _place(self._shaking):
                     ready = session.line = _Line(await self._connect(remote, through))
                 if through is not None:
                     through.through.append(ready)
@@ -446,6 +448,28 @@ async def _run(connection: asyncssh.SSHClientConnection, command: str, cap: int,
         return await spoken.ended
     finally:
         channel.abort()
+
+
+@asynccontextmanager
+async def _place(shaking: asyncio.Semaphore) -> AsyncIterator[None]:
+    """A place among the handshakes, for a second at most: who takes longer waits for a silent host and costs us nothing, and
+    fifty that swallow packets must not hold up the rest of a fleet.
+    """
+    await shaking.acquire()
+    lent = True
+
+    def give_back() -> None:
+        nonlocal lent
+        if lent:
+            lent = False
+            shaking.release()
+
+    timer = asyncio.get_running_loop().call_later(LENT, give_back)
+    try:
+        yield
+    finally:
+        timer.cancel()
+        give_back()
 
 
 @asynccontextmanager
