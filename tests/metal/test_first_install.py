@@ -14,7 +14,7 @@ from tests.lab.daemonlab import DaemonLab
 from tests.metal.machines import SSH_PORT
 from tests.metal.newcomer import MEDIUM, Newcomer
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
 NUMBER = 61
 
 
@@ -119,3 +119,13 @@ def test_a_blank_disk_becomes_a_machine_of_the_pool(lab: NewLab, machine: Newcom
     assert (row["incarnation"], row["version"], row["root"]) == (1, "1", "read-only")
     own = machine.said("cat /etc/ssh/authorized_keys/root").splitlines()[0]
     assert own.startswith('restrict,command="anew-host" ssh-ed25519 '), "anew itself has the helper's verbs and nothing else"
+
+
+def test_the_same_disk_boots_under_the_other_firmware(lab: NewLab, machine: Newcomer) -> None:
+    assert not machine.live, "this goes on where the test before ended"
+    before = machine.said("cat /proc/sys/kernel/random/boot_id")
+    machine.kill9()
+    machine.firmware = "uefi"
+    machine.start()
+    machine.wait_up(other_than=before)
+    assert machine.said("test -d /sys/firmware/efi && cat /usr/lib/anew/version") == "1"
