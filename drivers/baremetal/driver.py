@@ -70,7 +70,7 @@ class BaremetalDriver:
                     raise Transient(self._why_silent(name), where=name)
                 found.extend(sight.incarnations(self._host(name).machine, self._host(name).answer(), now))
             except AnewError as problem:
-                unreachable[name] = str(problem)
+                unreachable[name] = problem.message
         return Observed(pool.name, 0.0, tuple(found), unreachable=unreachable)
 
     async def stage(self, pool: Pool, image: Image, place: str, op: Operation) -> None:
