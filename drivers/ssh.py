@@ -42,6 +42,8 @@ LENT = 1.0
 WARM = 256
 CHANNELS = 8
 OUTPUT_CAP = 64 * 1024
+_NO_SSH = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError, RuntimeError)
+"""What asyncssh's parsers raise of a packet that is not as it should be; whoever waits for the connection is given it as it is."""
 INPUT_CAP = 1024 * 1024
 """Bytes of standard input; more than that goes through `drivers.baremetal.bulk`."""
 ERRORS_CAP = 4096
@@ -483,6 +485,8 @@ async def _plain(remote: Remote) -> AsyncIterator[None]:
         raise Transient(f"the SSH session failed: {problem.reason[:100]!a}", where=str(remote)) from None
     except OSError as problem:
         raise Transient(f"no SSH connection: {why(problem)}", where=str(remote)) from None
+    except _NO_SSH as problem:
+        raise Transient(f"the SSH session failed: it sent bytes that are no SSH ({type(problem).__name__})", where=str(remote)) from None
 
 
 __all__ = ["Answer", "Identities", "Remote", "SshSessions", "fingerprint", "remote_of", "shown"]

@@ -23,6 +23,7 @@ class Evil:
 
     `stall`: where it falls silent. `flood`: what it never stops saying. `verbs`: the only verbs that these and
     `claims-done` apply to, () for all. `cut_after`: every connection dies after so many bytes from the host.
+    `flip_at`: in every connection one bit of that byte from the host is another.
     `lie`: see `LIES`; `claims-done` answers `ok` to what changes something and does nothing. `refuses_key`: no key is
     good enough. `sudo_password`: sudo asks for one. `no_helper`: the program is not there. `clock_off` in seconds.
     `os`: what it says its system is. `locked_by`: an operation that holds its lock for ever. `answers`: this exact text
@@ -34,6 +35,7 @@ class Evil:
     lie: Lie = ""
     verbs: tuple[str, ...] = ()
     cut_after: int | None = None
+    flip_at: int | None = None
     refuses_key: bool = False
     sudo_password: bool = False
     no_helper: bool = False

@@ -40,8 +40,8 @@ SILENT_FROM_THE_START: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("power-cut", {}, "refused"),
 )
 SPOILT_LATER: tuple[tuple[str, dict[str, Any], str], ...] = (
-    ("be", {"evil": {"stall": "no-answer"}}, "has not answered|no answer|waits"),
-    ("be", {"evil": {"stall": "half-answer"}}, "has not answered|no answer|waits"),
+    ("be", {"evil": {"stall": "no-answer"}}, "has not answered|no answer|bringing"),
+    ("be", {"evil": {"stall": "half-answer"}}, "has not answered|no answer|bringing"),
     ("be", {"evil": {"stall": "no-answer", "verbs": ["arm"]}}, "no answer|booting|waits"),
     ("be", {"evil": {"flood": "endless"}}, "has not answered|no answer|1 MiB"),
     ("be", {"evil": {"flood": "million-lines"}}, "1 MiB|4000 lines"),
@@ -86,8 +86,8 @@ def once(verbs: list[str]) -> list[str]:
 
 
 def others() -> set[str]:
-    """The threads that run, without those of asyncio's own pool, which ends with the loop."""
-    return {thread.name for thread in threading.enumerate() if not thread.name.startswith("asyncio_")}
+    """The threads that run, without asyncio's own: its pool ends with the loop, and one waits for the hosts' process."""
+    return {thread.name for thread in threading.enumerate() if not thread.name.startswith("asyncio")}
 
 
 class Gauge:
