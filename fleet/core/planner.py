@@ -165,6 +165,8 @@ def _finish(sight: Sight, rollout: Rollout) -> tuple[Draft, ...]:
         return (_end(rollout, "aborted", rollout.reason),)
     if rollout.state == "canary" and all(run.settled for run in runs if run.canary):
         more = any(not run.settled for run in runs)
+        if more and rollout.kind == "rollout" and not any(run.canary and _arrived(rollout, run) for run in runs):
+            return (_move(rollout, "canaries-proved", f"no canary proved the image: {_why_none(rollout)}; promote to go on without one"),)
         if rollout.settings.promotion == "auto" or rollout.kind == "birth" or not more:
             return (_move(rollout, "promoted", "canaries healthy"),)
         return (_move(rollout, "canaries-proved", "canaries healthy; promote to go on"),)
@@ -176,6 +178,11 @@ def _finish(sight: Sight, rollout: Rollout) -> tuple[Draft, ...]:
             return (_end(rollout, "failed", f"{', '.join(stuck)} could not be rolled back"),)
         return (_end(rollout, "rolled-back", rollout.reason or _tally(rollout)),)
     return ()
+
+
+def _why_none(rollout: Rollout) -> str:
+    """What became of the canaries, where none of them serves the new image."""
+    return ", ".join(f"{run.server} {run.step} ({run.reason})" for run in list(rollout.runs.values())[:3] if run.canary)
 
 
 def _end(rollout: Rollout, state: str, reason: str) -> Draft:
