@@ -93,6 +93,8 @@ def _section(host: Host) -> bytes:
     match backend(host):
         case "none":
             return b""
+        case "rauc" if not host.rauc_answers():
+            return b""
         case "rauc":
             raw = json.dumps(rauc_status(host), separators=(",", ":")).encode()
         case "sdboot":

@@ -140,6 +140,19 @@ async def test_a_hostile_os_release_is_shown_printable_or_not_at_all(tmp_path: P
     assert said == printable(said)
 
 
+async def test_a_rauc_that_starts_late_is_waited_for(tmp_path: Path) -> None:
+    """After each boot sshd answers before RAUC does."""
+    async def slow(host: Host) -> None:
+        host.pace = Pace(boot=0.05, late=1.0)
+        host.started -= 60.0  # this boot was a minute ago
+
+    async def it_rolls_too(made: Rolling, world: World) -> None:
+        await made.until(lambda: made.rollout.runs[BAD].step == "serving", "it is rolled as well")
+
+    said, host = await rolled(tmp_path, slow, it_rolls_too)
+    assert host.boots == 2 and "incarnation" in said
+
+
 async def test_a_machine_whose_lock_is_held_says_who_holds_it(tmp_path: Path) -> None:
     """It is asked again for as long as a bundle may take to be brought; a person reads why meanwhile."""
     async def held(made: Rolling, world: World) -> None:
