@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.lab.daemonlab import DaemonLab
-from tests.metal.machines import SSH_PORT, Machine
+from tests.lab.watching import Availability, Door
+from tests.metal.machines import SSH_PORT, WEB_PORT, Machine
 
 ROLLOUT: Mapping[str, object] = {
     "canaries": 1, "promotion": "auto", "min_healthy_time": "4s", "healthy_deadline": "5m", "progress_deadline": "12m", "max_unavailable": 1,
@@ -43,7 +44,7 @@ class MetalLab(DaemonLab):
             lines += [f"[machines.{name}]", f'address = "{address}"', f"port = {port}", f'key = "{machine.login}"', f'console = "{machine.log}"',
                       f'host_key = "{" ".join(machine.identity.host_key.split()[:2])}"']
         lines += ["[pools.metal]", 'driver = "baremetal"', f"machines = {json.dumps(list(self.machines))}", 'image = "metal"', 'mode = "manual"',
-                  "[[pools.metal.health]]", f'tcp = {{ port = {SSH_PORT}, expect = "SSH-" }}', 'deadline = "20s"', 'interval = "2s"',
+                  "[[pools.metal.health]]", f'http = {{ port = {WEB_PORT}, path = "/healthz" }}', 'deadline = "20s"', 'interval = "2s"',
                   "[pools.metal.rollout]", *(f"{key} = {json.dumps(value)}" for key, value in rollout.items())]
         return "\n".join(lines) + "\n"
 
@@ -88,6 +89,11 @@ class MetalLab(DaemonLab):
         for rejected in self.pool_row(self.pool)["image"]["rejected"]:
             self.client.command("image.unreject", pool="metal", version=rejected["version"])
         self.well(COMEBACK)
+
+    def watched(self) -> Availability:
+        """Eyes on every machine's web page: a look at SSH would cost a slow machine more than the page does."""
+        doors: dict[Door, str] = {(machine.address, WEB_PORT): name for name, machine in self.machines.items()}
+        return Availability(doors, pace=0.5, ask=b"GET /healthz HTTP/1.0\r\n\r\n", expect=b"HTTP/1.")
 
     def inside(self) -> dict[str, tuple[int, str, str]]:
         """machine -> (incarnation, version, boot id), the boot id from inside: nothing of it changes while a machine is left alone."""

@@ -14,7 +14,7 @@ from tests.lab.daemonlab import DaemonLab
 from tests.metal.machines import SSH_PORT
 from tests.metal.newcomer import MEDIUM, Newcomer
 
-pytestmark = [pytest.mark.lab, pytest.mark.slow]
+pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.long]
 NUMBER = 61
 
 
