@@ -282,6 +282,8 @@ def _not_yet(bench: Bench, run: Run) -> str:
             return "waits for the canaries"
         if any(other.canary and other.step in ("waiting", "preparing") and other.phase != "done" for other in bench.rollout.runs.values()):
             return "waits: the canaries are prepared first"
+    if run.server in bench.sight.busy:
+        return "waits: what was begun on it before is not over yet"
     if not bench.fresh(run):
         return "looking at what is there"
     unreachable = bench.sight.unreachable(run.server)

@@ -232,21 +232,22 @@ class Orders:
             draft = Draft("machine-ordered", actor, view.pool.name, name, "", {"op": op.id, "what": what, **data}, str(request.get("request", "")))
             events = await engine.record.write(draft)
             self.doing[name] = what
+            view.ordered.add(name)
             self._running[name] = asyncio.create_task(self._carry_out(engine, view, name, what, done, op, act))
         return {"ok": True, "seq": events[-1].seq, "op": op.id, "message": f"{what} begun"}
 
     async def _carry_out(self, engine: Engine, view: PoolView, name: str, what: str, done: str, op: Operation,
                          act: Callable[[Operation], Awaitable[str]]) -> None:
-        view.busy.add(name)
         work = asyncio.ensure_future(act(op))
         await asyncio.wait({work}, timeout=op.deadline)
-        view.busy.discard(name)
         error = _trouble(work, op.deadline)
         data: Mapping[str, Any] = {"what": what, "error": error} if error else {"text": printable(work.result(), 500)}
         log.info("%s: %s", what, error or data["text"])
         await engine.record.write(Draft("machine-failed" if error else done, pool=view.pool.name, server=name, data={"op": op.id, **data}))
         del self._running[name], self.doing[name]
+        view.ordered.discard(name)
         view.look.set()
+        view.wake()
 
 
 def _trouble(work: asyncio.Future[str], seconds: float) -> str:

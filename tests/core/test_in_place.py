@@ -1,0 +1,104 @@
+"""Machines with two slots: who is taken down, who is not, and that a rollout of them comes to an end."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from fleet.core.desired import Amount, SimSettings
+from fleet.core.planner import plan
+from fleet.core.state import Target
+from tests.core.picture import NOW, V1, V2, Book, begun, pool, seen, sight, whole
+
+POOL = replace(pool(4), sim=SimSettings(in_place=True))
+ONE = {"max_surge": Amount(0), "max_unavailable": Amount(1)}
+
+
+def prepared(servers: int, **changes: Amount) -> Book:
+    """Every machine's idle slot is written."""
+    book = begun(*whole(servers), of=replace(POOL, servers=servers), surge=False, **{**ONE, **changes})
+    for number in range(1, servers + 1):
+        book.walk(f"web-{number}", "preparing")
+    return book
+
+
+def taken_down(book: Book, servers: int, **changes: object) -> list[str]:
+    decision = plan(sight(*whole(servers), of=replace(POOL, servers=servers), state=book.state, **changes))  # type: ignore[arg-type]
+    return [action.server for action in decision.actions if action.step != "preparing"]
+
+
+@pytest.mark.parametrize(("allowed", "sick", "down"), [
+    (1, (), ["web-1"]), (2, (), ["web-1", "web-2"]), (3, (), ["web-1", "web-2", "web-3"]),
+    (1, ("web-4",), ["web-4"]), (2, ("web-4",), ["web-1", "web-4"]), (2, ("web-3", "web-4"), ["web-3", "web-4"]),
+])
+def test_of_many_that_are_prepared_one_decision_takes_down_as_many_as_may_be_missing(allowed: int, sick: tuple[str, ...], down: list[str]) -> None:
+    assert taken_down(prepared(4, max_unavailable=Amount(allowed)), 4, sick=sick) == down
+
+
+def test_a_restart_of_the_daemon_frees_no_place() -> None:
+    book = prepared(4)
+    book.begin("web-1", "booting")
+    book.state = book.again()
+    assert taken_down(book, 4, busy=("web-1",)) == []
+
+
+def test_a_machine_that_still_does_what_an_ended_rollout_began_is_not_begun_again() -> None:
+    book = begun(*whole(2), of=replace(POOL, servers=2), surge=False, **ONE)
+    decision = plan(sight(*whole(2), of=replace(POOL, servers=2), state=book.state, busy=("web-1",)))
+    assert [action.server for action in decision.actions] == ["web-2"]
+    assert decision.waits["web-1"].reason == "waits: what was begun on it before is not over yet"
+
+
+def test_the_way_back_is_still_known_when_preparing_failed_in_the_first_rollout_and_it_is_resumed() -> None:
+    """Nothing was ever admitted on a machine that anew did not install: what served is what the plan saw."""
+    book = begun(*whole(2), of=replace(POOL, servers=2), surge=False, **ONE)
+    book.fail("web-1", "preparing", book.begin("web-1", "preparing"), "disk full")
+    for _ in range(4):
+        decision = plan(sight(*whole(2), of=replace(POOL, servers=2), state=book.state))
+        if not decision.notes:
+            break
+        book.write(*decision.notes)
+    assert book.state.rollouts["r1"].state == "paused"
+    book.move("resume-rolling")
+    run = book.state.rollouts["r1"].runs["web-1"]
+    assert (run.step, run.source, run.target) == ("waiting", 1, Target("birth", 3, V2))
+
+
+def test_an_abort_waits_a_boot_s_time_for_a_machine_that_is_silent_and_no_longer() -> None:
+    book = prepared(2)
+    book.fail("web-1", "booting", book.begin("web-1", "booting"), "it has not come back")
+    book.move("abort")
+    of, dead = replace(POOL, servers=2), {"web-1": "no route to host"}
+    machines = [replace(one, place=one.server) for one in whole(2)]
+    book.write(*plan(sight(*machines, of=of, state=book.state, unreachable=dead)).notes)
+    limit = book.now + book.state.rollouts["r1"].settings.healthy_deadline
+    waiting = plan(sight(*machines, of=of, state=book.state, unreachable=dead, now=limit - 1.0))
+    assert not waiting.notes and waiting.waits["web-1"].deadline == waiting.wake_at == limit
+    over = plan(sight(*machines, of=of, state=book.state, unreachable=dead, now=limit)).notes
+    assert [note.data["state"] for note in over] == ["quarantined"] and "anew machine recover web-1" in over[0].data["reason"]
+    book.write(*over)
+    assert plan(sight(*machines, of=of, state=book.state, unreachable=dead, now=limit)).notes[0].data["state"] == "aborted"
+
+
+@pytest.mark.parametrize("step", ["waiting", "preparing", "booting", "proving"])
+def test_a_machine_that_left_the_fleet_file_in_mid_rollout_does_not_keep_it_from_ending(step: str) -> None:
+    book = begun(*whole(2), of=replace(POOL, servers=2), surge=False, **ONE)
+    steps = ("preparing", "booting", "proving")
+    if step != "waiting":
+        book.walk("web-2", *steps[:steps.index(step)])
+        book.fail("web-2", step, book.begin("web-2", step), "pool web has no machine web-2")
+    book.move("abort")
+    of, now = replace(POOL, servers=1), NOW
+    for _ in range(40):
+        rollout = book.state.active("web")
+        if rollout is None:
+            break
+        decision = plan(sight(seen("web-1", 1, V1), of=of, state=book.state, now=now))
+        book.now, now = now, now + 1.0
+        book.write(*decision.notes)
+        for action in decision.actions:  # the driver has no such machine any more
+            assert action.server == "web-2"
+            book.fail("web-2", action.step, book.begin("web-2", action.step), "pool web has no machine web-2")
+    ended = book.state.rollouts["r1"]
+    assert ended.state == "aborted" and ended.runs["web-1"].step == "waiting"
