@@ -41,7 +41,7 @@ image = "web"
 mode = "manual"
 [[pools.web.health]]
 tcp = {{ port = {port}, expect = "anew-service" }}
-interval = "2s"
+interval = "5s"
 deadline = "2s"
 [pools.web.rollout]
 {rollout}
