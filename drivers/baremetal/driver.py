@@ -70,7 +70,7 @@ class BaremetalDriver:
                     raise Transient(self._why_silent(name), where=name)
                 found.extend(sight.incarnations(self._host(name).machine, self._host(name).answer(), now))
             except AnewError as problem:
-                unreachable[name] = problem.message
+                unreachable[name] = problem.beside(name)
         return Observed(pool.name, 0.0, tuple(found), unreachable=unreachable)
 
     async def stage(self, pool: Pool, image: Image, place: str, op: Operation) -> None:
@@ -88,7 +88,7 @@ class BaremetalDriver:
             host = self._of(pool, server)
             facts = host.answer() if host.stands else await self._within(PROBE, f"asking {server}", host.look())
         except AnewError as problem:
-            return Facts(note=str(problem))
+            return Facts(note=problem.beside(server))
         if facts.number != number:
             return Facts(note="it is not running")
         return Facts(facts.root, facts.version, facts.boot_id, printable(facts.os, 128), sight.note_of(facts, self._clock.now()))
@@ -130,7 +130,7 @@ class BaremetalDriver:
         try:
             facts = await self._within(CHECK, f"looking at {name}", self._host(name).look())
         except AnewError as problem:
-            return {"reach": str(problem)}
+            return {"reach": problem.beside(name)}
         return _told(facts, sight.note_of(facts, self._clock.now()))
 
     def told(self, name: str) -> Mapping[str, str]:

@@ -114,7 +114,7 @@ async def check(engine: Engine, names: Sequence[str]) -> list[Row]:
             task.cancel()
             found.append(_judged(machine, False, {"reach": f"it has not answered within {CHECK_SECONDS:.0f} s"}))
         elif isinstance(problem := task.exception(), AnewError):
-            found.append(_judged(machine, False, {"reach": str(problem)}))
+            found.append(_judged(machine, False, {"reach": problem.beside(machine.name)}))
         else:
             found.append(task.result())
     return found
@@ -240,7 +240,7 @@ class Orders:
                          act: Callable[[Operation], Awaitable[str]]) -> None:
         work = asyncio.ensure_future(act(op))
         await asyncio.wait({work}, timeout=op.deadline)
-        error = _trouble(work, op.deadline)
+        error = _trouble(work, op.deadline, name)
         data: Mapping[str, Any] = {"what": what, "error": error} if error else {"text": printable(work.result(), 500)}
         log.info("%s: %s", what, error or data["text"])
         await engine.record.write(Draft("machine-failed" if error else done, pool=view.pool.name, server=name, data={"op": op.id, **data}))
@@ -250,14 +250,14 @@ class Orders:
         view.wake()
 
 
-def _trouble(work: asyncio.Future[str], seconds: float) -> str:
+def _trouble(work: asyncio.Future[str], seconds: float, name: str) -> str:
     """Why it did not come about, "" if it did."""
     if not work.done():
         work.cancel()
         return f"it took longer than {seconds / 60:.0f} min; look at the machine before it is tried again"
     problem = None if work.cancelled() else work.exception()
     if isinstance(problem, AnewError):
-        return printable(str(problem), 500)
+        return printable(problem.beside(name), 500)
     if problem is not None:
         log.error("a fault of anew", exc_info=problem)
         return "anew itself failed; the daemon's log has the details"
