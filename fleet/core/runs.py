@@ -211,7 +211,9 @@ def _prove(bench: Bench, run: Run) -> Step:
         state = "is gone" if seen is None else f"{seen.state}{': ' + seen.note if seen.note else ''}"
         return _fail(run, bench, f"incarnation {number} stopped by itself ({state})")
     health = sight.health.get((run.server, number))
-    if health is None or not health.healthy or health.since < run.booted_at:
+    # A machine that went back by itself may have been well for long; what counts is what was seen since it was found there.
+    since = max(health.since, run.since) if health and run.path == "fall-back" else health.since if health else 0.0
+    if health is None or not health.healthy or since < run.booted_at:
         words = health.words if health else "not probed yet"
         if sight.now >= limit:
             flaps = f"; it had answered {run.flaps} times and stopped again" if run.flaps else ""
@@ -219,10 +221,10 @@ def _prove(bench: Bench, run: Run) -> Step:
         return Wait(f"proving: {words}", limit, "the server is put back")
     if sight.now - health.last > sight.gap:
         return Wait("proving: was not asked for too long")
-    passed = sight.now - health.since
+    passed = sight.now - since
     if passed < settings.min_healthy_time:
         return Wait(f"healthy for {span(passed)} of {span(settings.min_healthy_time)}, {health.words}",
-                    health.since + settings.min_healthy_time, "it is admitted")
+                    since + settings.min_healthy_time, "it is admitted")
     return _look_inside(bench, run, health.words)
 
 

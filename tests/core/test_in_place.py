@@ -7,9 +7,11 @@ from dataclasses import replace
 import pytest
 
 from fleet.core.desired import Amount, SimSettings
+from fleet.core.errors import Refused
 from fleet.core.planner import plan
+from fleet.core.proposal import draw
 from fleet.core.state import Target
-from tests.core.picture import NOW, V1, V2, Book, begun, pool, seen, sight, whole
+from tests.core.picture import NOW, V1, V2, Book, ask, begun, pool, seen, sight, whole
 
 POOL = replace(pool(4), sim=SimSettings(in_place=True))
 ONE = {"max_surge": Amount(0), "max_unavailable": Amount(1)}
@@ -102,3 +104,28 @@ def test_a_machine_that_left_the_fleet_file_in_mid_rollout_does_not_keep_it_from
             book.fail("web-2", action.step, book.begin("web-2", action.step), "pool web has no machine web-2")
     ended = book.state.rollouts["r1"]
     assert ended.state == "aborted" and ended.runs["web-1"].step == "waiting"
+
+
+def test_a_machine_that_came_back_by_itself_and_has_been_well_since_before_it_was_found_there_is_proved() -> None:
+    """Nothing is booted on this way back: its health may be older than the way, but min_healthy_time is counted from its beginning."""
+    book = prepared(2)
+    book.fail("web-1", "booting", book.begin("web-1", "booting"), "came back by itself")
+    of = replace(POOL, servers=2)
+    book.move("pause")
+    book.write(*plan(sight(*whole(2), of=of, state=book.state)).notes)
+    assert book.state.rollouts["r1"].runs["web-1"].path == "fall-back"
+    book.walk("web-1", "booting")
+    book.begin("web-1", "proving", "fall-back")
+    enough = book.state.rollouts["r1"].settings.min_healthy_time
+    early = plan(sight(*whole(2), of=of, state=book.state, now=book.now + enough / 2))
+    assert not early.notes and early.waits["web-1"].deadline == book.now + enough
+    (proved,) = plan(sight(*whole(2), of=of, state=book.state, now=book.now + enough)).notes
+    assert (proved.type, proved.data["step"]) == ("step-done", "proving")
+
+
+def test_a_machine_without_slots_is_in_the_plan_with_the_reason_why_nothing_is_done_to_it() -> None:
+    plain = replace(seen("web-2", 0, V1), digest="", unfit="it has no way to boot two images in turn")
+    drawn = draw(sight(seen("web-1", 1, V1), plain, of=replace(POOL, servers=2)), ask(surge=False, max_surge=Amount(0), max_unavailable=Amount(1)))
+    assert [(run.server, run.action, run.reason) for run in drawn.runs][1:] == [("web-2", "hold", plain.unfit)]
+    with pytest.raises(Refused, match="nothing to do for .*: it has no way to boot two images"):
+        draw(sight(plain, of=replace(POOL, servers=2)), ask(surge=False, servers=("web-2",), max_surge=Amount(0), max_unavailable=Amount(1)))
