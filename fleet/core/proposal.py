@@ -129,6 +129,9 @@ def _judge(sight: Sight, ask: Ask, name: str) -> Run:
         return replace(run, action="hold", reason=f"held: {known.held}")
     if unreachable:
         return replace(run, action="hold", reason=f"{run.place} does not answer: {unreachable}")
+    unfit = next((seen.unfit for seen in sight.by_server.get(name, {}).values() if seen.unfit), "")
+    if unfit:
+        return replace(run, action="hold", reason=unfit)
     target = _target(sight, ask, name)
     strays = [seen for seen in sight.by_server.get(name, {}).values() if seen.state == "running"]
     if serving is None and strays:
