@@ -57,15 +57,15 @@ class Availability:
     a port is what its latest begun look says that has an outcome.
     """
 
-    def __init__(self, ports: Mapping[Door, str], pace: float = PACE, ask: bytes = b"", expect: bytes = b"SSH-") -> None:
+    def __init__(self, ports: Mapping[int, str] | Mapping[tuple[str, int], str], pace: float = PACE, ask: bytes = b"", expect: bytes = b"SSH-") -> None:
         """`ask` is sent once connected, `expect` is how the answer of somebody who is up begins."""
-        self._ports = ports
+        self._ports: dict[Door, str] = {**ports}
         self._pace = pace
         self._ask = ask
         self._expect = expect
         self._selector = selectors.DefaultSelector()
-        self._under_way: dict[Door, list[tuple[float, socket.socket]]] = {port: [] for port in ports}
-        self._due = dict.fromkeys(ports, 0.0)
+        self._under_way: dict[Door, list[tuple[float, socket.socket]]] = {port: [] for port in self._ports}
+        self._due = dict.fromkeys(self._ports, 0.0)
         self._last: dict[Door, Look] = {}
         self._ended = threading.Event()
         self._begun = threading.Event()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.lab.daemonlab import DaemonLab
-from tests.lab.watching import Availability, Door
+from tests.lab.watching import Availability
 from tests.metal.machines import SSH_PORT, WEB_PORT, Machine
 
 ROLLOUT: Mapping[str, object] = {
@@ -92,7 +92,7 @@ class MetalLab(DaemonLab):
 
     def watched(self) -> Availability:
         """Eyes on every machine's web page: a look at SSH would cost a slow machine more than the page does."""
-        doors: dict[Door, str] = {(machine.address, WEB_PORT): name for name, machine in self.machines.items()}
+        doors = {(machine.address, WEB_PORT): name for name, machine in self.machines.items()}
         return Availability(doors, pace=0.5, ask=b"GET /healthz HTTP/1.0\r\n\r\n", expect=b"HTTP/1.")
 
     def inside(self) -> dict[str, tuple[int, str, str]]:

@@ -118,7 +118,7 @@ def rauc_status(host: Host) -> dict[str, Any]:
 
 
 def _rauc_name(slot: str) -> str:
-    return f"rootfs.{SLOTS.index(slot)}"  # type: ignore[arg-type]
+    return f"rootfs.{SLOTS.index(slot)}"
 
 
 def _rauc_slot(host: Host, slot: Slot) -> dict[str, Any]:
