@@ -59,7 +59,7 @@ class Availability:
 
     def __init__(self, ports: Mapping[int, str] | Mapping[tuple[str, int], str], pace: float = PACE, ask: bytes = b"", expect: bytes = b"SSH-") -> None:
         """`ask` is sent once connected, `expect` is how the answer of somebody who is up begins."""
-        self._ports: dict[Door, str] = {**ports}
+        self._ports: dict[Door, str] = dict(ports.items())
         self._pace = pace
         self._ask = ask
         self._expect = expect
