@@ -129,3 +129,22 @@ def test_a_machine_without_slots_is_in_the_plan_with_the_reason_why_nothing_is_d
     assert [(run.server, run.action, run.reason) for run in drawn.runs][1:] == [("web-2", "hold", plain.unfit)]
     with pytest.raises(Refused, match="nothing to do for .*: it has no way to boot two images"):
         draw(sight(plain, of=replace(POOL, servers=2)), ask(surge=False, servers=("web-2",), max_surge=Amount(0), max_unavailable=Amount(1)))
+
+
+def test_a_rollback_says_beforehand_who_goes_back_by_a_retained_slot_and_who_is_born_anew() -> None:
+    """The slot of web-2's old incarnation was written over since; web-1 still has it."""
+    fleet = (seen("web-1", 1, V1, "stopped"), seen("web-1", 2, V2), seen("web-2", 2, V2))
+    asked = ask(V1, "rollback", surge=False, max_surge=Amount(0), max_unavailable=Amount(1))
+    runs = draw(sight(*fleet, of=replace(POOL, servers=2)), asked).runs
+    assert [(run.target and run.target.kind, run.reason) for run in runs] == [
+        ("revive", "runs 2, back to retained incarnation 1"), ("birth", "runs 2, by re-birth, none is retained")]
+
+
+def test_a_rollback_touches_no_machine_that_has_nothing_to_go_back_to() -> None:
+    """What it ran before anew came is in no catalogue, and its slot was written over."""
+    strange = replace(V1, version="debian", digest="")
+    old = replace(seen("web-1", 0, V1, "stopped"), digest="", version="debian")
+    asked = ask(strange, "rollback", surge=False, max_surge=Amount(0), max_unavailable=Amount(1))
+    runs = draw(sight(old, seen("web-1", 2, V2), seen("web-2", 2, V2), of=replace(POOL, servers=2)), asked).runs
+    assert [(run.server, run.action) for run in runs] == [("web-1", "replace"), ("web-2", "hold")]
+    assert runs[1].reason == f"nothing to go back to: no incarnation of {strange} is retained there, and the image is not catalogued"
