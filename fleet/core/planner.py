@@ -133,13 +133,25 @@ def _edited(sight: Sight, rollout: Rollout) -> str:
 
 def _late(sight: Sight, rollout: Rollout) -> str:
     """The progress deadline. Paused and waiting-for-a-person time does not count: those states are not asked."""
-    if rollout.state not in ("canary", "rolling", "rolling-back"):
-        return ""
-    if sight.now < rollout.progress_at + rollout.settings.progress_deadline:
+    limit = _limit(rollout)
+    if limit is None or sight.now < limit:
         return ""
     if all(run.settled for run in rollout.runs.values()):
         return ""
     return f"no server became healthy for {span(rollout.settings.progress_deadline)}"
+
+
+def _limit(rollout: Rollout) -> float | None:
+    """Until when some server must have become healthy. Not while all that is done is to prepare machines, which serve meanwhile: a
+    large image over a slow line takes its time, and each `stage` has a deadline of its own.
+    """
+    if rollout.state not in ("canary", "rolling", "rolling-back"):
+        return None
+    active = [run for run in rollout.runs.values() if run.active]
+    prepared = [run for run in active if ahead(run)]
+    if len(prepared) == len(active) and any(run.phase == "doing" for run in prepared):
+        return None
+    return max([rollout.progress_at, *(run.changed_at for run in prepared)]) + rollout.settings.progress_deadline
 
 
 def _deaf(sight: Sight, rollout: Rollout) -> str:
@@ -292,8 +304,8 @@ def _not_yet(bench: Bench, run: Run) -> str:
 
 def _wake_at(rollout: Rollout, waits: Mapping[str, Wait]) -> float | None:
     times = [wait.deadline for wait in waits.values() if wait.deadline is not None]
-    if rollout.state in ("canary", "rolling", "rolling-back"):
-        times.append(rollout.progress_at + rollout.settings.progress_deadline)
+    if (limit := _limit(rollout)) is not None:
+        times.append(limit)
     return min(times, default=None)
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from fleet.core.decision import Decision
 from fleet.core.desired import Amount, SimSettings
 from fleet.core.errors import Refused
 from fleet.core.planner import plan
@@ -148,3 +149,26 @@ def test_a_rollback_touches_no_machine_that_has_nothing_to_go_back_to() -> None:
     runs = draw(sight(old, seen("web-1", 2, V2), seen("web-2", 2, V2), of=replace(POOL, servers=2)), asked).runs
     assert [(run.server, run.action) for run in runs] == [("web-1", "replace"), ("web-2", "hold")]
     assert runs[1].reason == f"nothing to go back to: no incarnation of {strange} is retained there, and the image is not catalogued"
+
+
+def test_machines_that_are_being_prepared_and_serve_are_not_late() -> None:
+    """A large image over a slow line: `stage` has an hour, and nobody is away meanwhile."""
+    of = replace(POOL, servers=2)
+    book = begun(*whole(2), of=of, surge=False, **ONE)
+    deadline = book.state.rollouts["r1"].settings.progress_deadline
+    one = book.begin("web-1", "preparing")
+    two = book.begin("web-2", "preparing")
+
+    def decide(at: float) -> Decision:
+        book.now = at
+        return plan(sight(*whole(2), of=of, state=book.state, now=at, busy=tuple(name for name, run in book.state.rollouts["r1"].runs.items()
+                                                                                if run.phase == "doing")))
+
+    waiting = decide(NOW + 2 * deadline)
+    assert not waiting.notes and (waiting.wake_at is None or waiting.wake_at > NOW + 2 * deadline)
+    book.done("web-2", "preparing", two)
+    book.done("web-1", "preparing", one)
+    assert [(action.server, action.step) for action in decide(NOW + 2 * deadline + 1).actions] == [("web-1", "booting")]
+    book.begin("web-1", "booting")
+    late = decide(NOW + 3 * deadline + 2)
+    assert [(note.type, note.data["state"]) for note in late.notes] == [("rollout-moved", "paused")]
