@@ -15,8 +15,9 @@ metal_image := vagrant/images/metal/build.sh --out $(images)/metal
 as_libvirt := vagrant/provision/as-libvirt
 # What pytest is given; "make test ARGS=tests/core" runs a part. -v undoes the -q of pyproject.toml: the closing line is whole.
 ARGS ?=
+MARKS ?= not long
 
-.PHONY: help setup images images-bad image-debian lab-metal libvirt lab run demo test check stories bench docs lock lab-down clean
+.PHONY: help setup images images-bad image-debian lab-metal libvirt lab run demo test test-long check stories bench docs lock lab-down clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -64,9 +65,13 @@ demo:
 test: images-bad image-debian lab-metal
 	@started=0; vagrant/provision/libvirt.sh status >/dev/null 2>&1 || started=1; \
 	vagrant/provision/libvirt.sh start; \
-	code=0; $(as_libvirt) $(bin)/python -m pytest -v $(ARGS) || code=$$?; \
+	code=0; $(as_libvirt) $(bin)/python -m pytest -v -m "$(MARKS)" $(ARGS) || code=$$?; \
 	[ $$started = 0 ] || vagrant/provision/libvirt.sh stop >/dev/null 2>&1 || true; \
 	exit $$code
+
+# What takes minutes on real machines: power cuts, images that hang until their dead-man fires, disks written from nothing.
+test-long:
+	@$(MAKE) test MARKS=long
 
 check: setup
 	@$(bin)/ruff check .

@@ -45,7 +45,7 @@ class Figure:
         return value >= self.goal if self.at_least else value <= self.goal
 
 
-PARTS: tuple[str, ...] = ("cli", "journal", "orchestration", "tui", "hypervisor", "facts", "push")
+PARTS: tuple[str, ...] = ("cli", "journal", "orchestration", "tui", "hypervisor", "facts", "push", "metal_scale")
 FIGURES: tuple[Figure, ...] = (
     Figure("`anew --help`, CPU time", "cli", ("help_ratio",), "x `python -c pass`", 3.5),
     Figure("`anew status`, CPU time", "cli", ("status_ratio",), "x `python -c pass`", 3.5),
@@ -81,6 +81,9 @@ FIGURES: tuple[Figure, ...] = (
     Figure("facts of one host, 256 of them, warm", "facts", ("hosts_256", "cpu_ms_per_host", "driver", "warm"), "ms of CPU"),
     Figure("512 MiB to 4 hosts against `ssh cat`", "push", ("to_ssh_cat",), "x its throughput", 0.9, at_least=True),
     Figure("512 MiB to 4 hosts, checked, against `ssh cat` and sha256sum", "push", ("whole_to_ssh_cat_checked",), "x its throughput", 0.9, at_least=True),
+    Figure("first look at 1,000 simulated SSH hosts", "metal_scale", ("cold_seconds",), "s", 15.0),
+    Figure("a second look at them", "metal_scale", ("warm_seconds",), "s"),
+    Figure("the controller's memory with 1,000 open sessions", "metal_scale", ("peak_mb",), "MB", 150.0),
     Figure("delta of an image with 5 % of its blocks changed, on the wire", "push", ("delta", "share"), "x the image", 0.032),
 )
 

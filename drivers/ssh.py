@@ -37,9 +37,13 @@ from drivers.terms import KEX, OPTIONS, private, why
 from fleet.core.errors import AnewError, Permanent, Refused, Transient
 
 HANDSHAKES = 48
+LENT = 1.0
+"""Seconds for which a handshake counts among them."""
 WARM = 256
 CHANNELS = 8
 OUTPUT_CAP = 64 * 1024
+_NO_SSH = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError, RuntimeError)
+"""What asyncssh's parsers raise of a packet that is not as it should be; whoever waits for the connection is given it as it is."""
 INPUT_CAP = 1024 * 1024
 """Bytes of standard input; more than that goes through `drivers.baremetal.bulk`."""
 ERRORS_CAP = 4096
@@ -285,7 +289,7 @@ class SshSessions:
             if ready is None:
                 self.refusals.check(remote)
                 through = await self._through(remote)
-                async with self._shaking:
+                async with _place(self._shaking):
                     ready = session.line = _Line(await self._connect(remote, through))
                 if through is not None:
                     through.through.append(ready)
@@ -449,6 +453,28 @@ async def _run(connection: asyncssh.SSHClientConnection, command: str, cap: int,
 
 
 @asynccontextmanager
+async def _place(shaking: asyncio.Semaphore) -> AsyncIterator[None]:
+    """A place among the handshakes, for a second at most: who takes longer waits for a silent host and costs us nothing, and
+    fifty that swallow packets must not hold up the rest of a fleet.
+    """
+    await shaking.acquire()
+    lent = True
+
+    def give_back() -> None:
+        nonlocal lent
+        if lent:
+            lent = False
+            shaking.release()
+
+    timer = asyncio.get_running_loop().call_later(LENT, give_back)
+    try:
+        yield
+    finally:
+        timer.cancel()
+        give_back()
+
+
+@asynccontextmanager
 async def _plain(remote: Remote) -> AsyncIterator[None]:
     """Turns what asyncssh and the system raise into errors of ours."""
     try:
@@ -459,6 +485,8 @@ async def _plain(remote: Remote) -> AsyncIterator[None]:
         raise Transient(f"the SSH session failed: {problem.reason[:100]!a}", where=str(remote)) from None
     except OSError as problem:
         raise Transient(f"no SSH connection: {why(problem)}", where=str(remote)) from None
+    except _NO_SSH as problem:
+        raise Transient(f"the SSH session failed: it sent bytes that are no SSH ({type(problem).__name__})", where=str(remote)) from None
 
 
 __all__ = ["Answer", "Identities", "Remote", "SshSessions", "fingerprint", "remote_of", "shown"]

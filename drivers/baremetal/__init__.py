@@ -19,39 +19,30 @@ async def make(around: Surroundings) -> AsyncIterator[BaremetalDriver]:
     from drivers import warm  # here, since asyncssh costs 70 ms
     from drivers.baremetal.driver import BaremetalDriver
 
-    stop, looks = asyncio.Event(), _Looks()
-    keeper = asyncio.create_task(looks.keep(stop))
-    await looks.ready.wait()
+    looks = _Looks()
     try:
         async with warm.shared(around) as sessions:
             yield BaremetalDriver(around, sessions, looks.spawn)
     finally:
-        stop.set()
-        await keeper
+        await looks.end()
 
 
 class _Looks:
-    """The task group that owns every attempt to look at a machine.
-
-    It lives in a task of its own: one that spanned the factory's `yield` would wrap the daemon's own errors into groups.
-    """
+    """Owns every attempt to look at a machine. No task group: in one, a fault in the look at one machine would end those at all, for good."""
 
     def __init__(self) -> None:
-        self.ready = asyncio.Event()
-        self._group = asyncio.TaskGroup()
         self._running: set[asyncio.Task[None]] = set()
 
-    async def keep(self, stop: asyncio.Event) -> None:
-        """Until told to stop; then what still runs is cancelled."""
-        async with self._group:
-            self.ready.set()
-            await stop.wait()
-            for task in self._running:
-                task.cancel()
-
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run it in the group."""
-        task = self._group.create_task(work)
+        """Run it until it ends or the driver does."""
+        task = asyncio.create_task(work)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return task
+
+    async def end(self) -> None:
+        """Cancel what still runs, and wait for it."""
+        running = tuple(self._running)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)

@@ -86,7 +86,7 @@ class Births:
             if step.kind == "done":
                 return _seen(errand, facts, order.number)
             if step.kind == "arm":
-                await host.ask(words.arm(op, order.number, order.image.ref.digest, order.born_at, op.rollout))
+                await host.ask(words.arm(op, order.number, order.image.ref.digest, order.born_at, op.rollout), self._left(errand))
             elif step.kind == "reboot":
                 facts = await self._reboot(errand, facts, f"image {order.image.ref.version}")
                 continue
@@ -107,10 +107,10 @@ class Births:
             if step.kind == "done":
                 return _seen(errand, facts, number)
             if step.kind == "reject":
-                await host.ask(words.reject(op, step.number))
+                await host.ask(words.reject(op, step.number), self._left(errand))
                 facts = await host.look()
             elif step.kind == "activate" and not activated:
-                await host.ask(words.activate(op, number))
+                await host.ask(words.activate(op, number), self._left(errand))
                 facts, activated = await host.look(), True
             elif rebooted:
                 raise Permanent(f"told to boot incarnation {number}, it booted {facts.number} again; its boot loader does not follow", where=host.name)
@@ -123,7 +123,7 @@ class Births:
         if step.kind == "repair":
             if errand.noted:
                 raise Permanent("its boot environment is bad again right after it was repaired; look at its disk", where=host.name, code="env")
-            await host.ask(words.repair(op))
+            await host.ask(words.repair(op), self._left(errand))
             errand.noted = "its boot environment was empty or torn and has been made anew"
             op.tell(errand.noted)
             return
@@ -165,7 +165,7 @@ class Births:
             now = self._clock.now()
             if now >= errand.ends:
                 raise Permanent(f"it was told to boot {what} and has not come back in {now - begun:.0f} s ({silence}); "
-                                "look at its console, or `anew recover` it", where=host.name, code="silent")
+                                "look at its console, or have `anew machine recover` cycle its power", where=host.name, code="silent")
             if now >= patience and not errand.cycled:
                 errand.cycled = True
                 await self._power_cycle(errand)
@@ -189,9 +189,9 @@ class Births:
             facts = await self._reboot(errand, facts, "the old image again")
             if facts.number == step.number:
                 return Permanent(f"{step.why}, and booted the same again: it needs a person", where=host.name, code="trial")
-            await host.ask(words.reject(op, step.number))
+            await host.ask(words.reject(op, step.number), self._left(errand))
             return Permanent(step.why, where=host.name, code="rejected")
-        await host.ask(words.reject(op, step.number))
+        await host.ask(words.reject(op, step.number), self._left(errand))
         said = console.telling_line(await console.last_words(host, words.SHORT))
         return Permanent(f"{step.why}{': ' + said if said else ''}", where=host.name, code="rejected")
 

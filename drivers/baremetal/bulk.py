@@ -7,7 +7,8 @@ the rest of a part that it has · a delta from a bundle it has, if that is below
 Rules
 - Bytes go through a child process of OpenSSH (`child`). Each part's hash is compared with ours over the same prefix before it is
   gone on with; one that differs is discarded.
-- The image's file is hashed once, while it is sent: if it is not what its manifest says nothing counts as brought.
+- The image's file is hashed here too, once for all hosts, when the first has been fed: if it is not what its manifest says, that is
+  what the error says, and nothing counts as brought.
 - Two more attempts after a broken connection, each from where the host is. A refused key is not tried again here: `drivers.refusals`.
 - At most `at_once` hosts are sent to at a time; the others say that they wait.
 """
@@ -90,6 +91,7 @@ class _Bringing:
         self._packs, self._ssh, self._clock = bulk._packs, bulk._ssh, bulk._clock
         self._remote, self._path, self._sha256, self._size = remote, path, sha256, size
         self._call, self._op, self._tell = call, op, tell
+        self._fed = asyncio.Event()
 
     async def there(self) -> int:
         """How many right bytes of the bundle the host has; `size` only if it is complete."""
@@ -109,18 +111,33 @@ class _Bringing:
 
     async def send(self, have: Collection[str], offset: int) -> None:
         """By the shortest way that the host goes along with, which has the first `offset` bytes."""
-        checking = asyncio.create_task(self._packs.check(self._path, self._sha256, self._size))
-        sending = asyncio.create_task(self._shortest(have, offset))
+        if (found := await asyncio.to_thread(_size_of, self._path)) != self._size:
+            raise Permanent(f"the image's file has {found} bytes and its manifest says {self._size}; put its folder back as it was catalogued",
+                            where=self._path, code="bad-bytes")
+        checking = asyncio.create_task(self._check())
         try:
-            await asyncio.wait({checking, sending}, return_when=asyncio.FIRST_EXCEPTION)
-            if checking.done():
-                checking.result()
-            await sending
+            try:
+                await self._shortest(have, offset)
+            except Permanent as problem:
+                if problem.code == "bad-bytes":
+                    self._fed.set()
+                    await checking  # it says why, if the file here is the reason
+                raise
+            self._fed.set()
             await checking
         finally:
-            for task in (checking, sending):
-                task.cancel()
-            await asyncio.gather(checking, sending, return_exceptions=True)
+            checking.cancel()
+            await asyncio.gather(checking, return_exceptions=True)
+
+    async def _check(self) -> None:
+        """Hash the file while the host hashes what it got: before, the child needs the processor."""
+        await self._fed.wait()
+        await self._packs.check(self._path, self._sha256, self._size)
+
+    def _at(self, pace: Pace, size: int, reached: int) -> None:
+        pace.at(reached)
+        if reached >= size:
+            self._fed.set()
 
     async def _shortest(self, have: Collection[str], offset: int) -> None:
         if have:
@@ -167,7 +184,7 @@ class _Bringing:
 
     async def _once(self, path: str, sha256: str, size: int, offset: int, pace: Pace) -> None:
         line = words.upload(self._op, sha256, size, offset).line
-        ended = await self._ssh.send(self._remote, line, path, offset, size, pace.at)
+        ended = await self._ssh.send(self._remote, line, path, offset, size, lambda reached: self._at(pace, size, reached))
         try:
             frame = protocol.parse(ended.output, str(self._remote), words=ended.errors[:512].decode("utf-8", "replace"))
         except protocol.Unanswered:
@@ -204,6 +221,13 @@ class _Bringing:
         except Permanent as problem:
             if problem.code != "bad-bytes":
                 raise
+
+
+def _size_of(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError as problem:
+        raise Permanent(f"the image's file cannot be read ({problem.strerror}); put its folder back", where=path) from None
 
 
 __all__ = ["Bulk", "Call"]

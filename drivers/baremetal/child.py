@@ -79,13 +79,17 @@ class OpenSsh:
         """The child's arguments: run `line` on the remote; ssh's own words go to the file `said`."""
         return [*self._common(remote, said), "-T", "--", remote.host, line]
 
-    async def send(self, remote: Remote, line: str, path: str, offset: int, size: int, pulse: Callable[[int], None]) -> Ended:
+    async def send(self, remote: Remote, line: str, path: str, offset: int, size: int, pulse: Callable[[int], None],
+                   stalled: float = STALLED) -> Ended:
         """Run `line` with the file's bytes from `offset` on its standard input. `pulse` is called with how far it is, each second.
 
         Raises Transient if it stalls, or if the remote refuses the key or its connection breaks (the error says how), Permanent if
         the host key is not the pinned one. What the verb itself answered is the caller's to read.
         """
-        self._credentials.refusals.check(remote)
+        hop: Remote | None = remote
+        while hop is not None:
+            self._credentials.refusals.check(hop)
+            hop = hop.jump
         try:
             file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as problem:
@@ -94,7 +98,7 @@ class OpenSsh:
             os.lseek(file, offset, os.SEEK_SET)
             with tempfile.NamedTemporaryFile(prefix="said-", dir=self._folder) as said:
                 async with self._child(self.argv(remote, line, said.name), file) as child:
-                    ended = await _watched(child, file, size, pulse, str(remote))
+                    ended = await _watched(child, file, size, pulse, str(remote), stalled)
                 words = said.read(WORDS_CAP).decode("utf-8", "replace")
         finally:
             os.close(file)
@@ -142,8 +146,8 @@ class OpenSsh:
         return name
 
     def _judge(self, remote: Remote, ended: Ended, words: str) -> None:
-        """`words`: ssh's own. 255 without any is the host's own exit code, and what it answered is the caller's to read."""
-        if ended.status != 255 or not words:
+        """`words`: ssh's own. It may say none if the connection breaks, and the host may end with 255 as well."""
+        if ended.status != 255:
             return
         if any(mark in words for mark in _OTHER_KEY):
             whose = f"its SSH host key, or that of its jump host {remote.jump.server}," if remote.jump else "its SSH host key"
@@ -173,7 +177,7 @@ def _who_refused(remote: Remote, words: str) -> Remote:
     return remote
 
 
-async def _watched(child: asyncio.subprocess.Process, file: int, size: int, pulse: Callable[[int], None], where: str) -> Ended:
+async def _watched(child: asyncio.subprocess.Process, file: int, size: int, pulse: Callable[[int], None], where: str, stalled: float) -> Ended:
     assert child.stdout is not None
     assert child.stderr is not None
     ended = asyncio.gather(_capped(child.stdout, ANSWER_CAP), _capped(child.stderr, WORDS_CAP), child.wait())
@@ -186,13 +190,14 @@ async def _watched(child: asyncio.subprocess.Process, file: int, size: int, puls
             if now != reached:
                 reached, moved = now, loop.time()
             pulse(min(now, size))
-            patience = STALLED if now < size else STALLED + size / SLOWEST
+            patience = stalled if now < size else stalled + size / SLOWEST
             if loop.time() - moved > patience:
                 raise Transient(f"it has taken no byte for {patience:.0f} s, at byte {reached}", where=where, code="stalled")
         output, errors, status = ended.result()
         return Ended(status, output, errors, os.lseek(file, 0, os.SEEK_CUR))
     finally:
         ended.cancel()
+        await asyncio.gather(ended, return_exceptions=True)
 
 
 async def _capped(stream: asyncio.StreamReader, cap: int) -> bytes:

@@ -70,7 +70,7 @@ class BaremetalDriver:
                     raise Transient(self._why_silent(name), where=name)
                 found.extend(sight.incarnations(self._host(name).machine, self._host(name).answer(), now))
             except AnewError as problem:
-                unreachable[name] = str(problem)
+                unreachable[name] = problem.beside(name)
         return Observed(pool.name, 0.0, tuple(found), unreachable=unreachable)
 
     async def stage(self, pool: Pool, image: Image, place: str, op: Operation) -> None:
@@ -88,7 +88,7 @@ class BaremetalDriver:
             host = self._of(pool, server)
             facts = host.answer() if host.stands else await self._within(PROBE, f"asking {server}", host.look())
         except AnewError as problem:
-            return Facts(note=str(problem))
+            return Facts(note=problem.beside(server))
         if facts.number != number:
             return Facts(note="it is not running")
         return Facts(facts.root, facts.version, facts.boot_id, printable(facts.os, 128), sight.note_of(facts, self._clock.now()))
@@ -130,7 +130,7 @@ class BaremetalDriver:
         try:
             facts = await self._within(CHECK, f"looking at {name}", self._host(name).look())
         except AnewError as problem:
-            return {"reach": str(problem)}
+            return {"reach": problem.beside(name)}
         return _told(facts, sight.note_of(facts, self._clock.now()))
 
     def told(self, name: str) -> Mapping[str, str]:
@@ -166,7 +166,7 @@ class BaremetalDriver:
             raise Refused(f"incarnation {number} is not the one that runs; {facts.number} is", where=host.name, code="wrong-state")
         if facts.running is None:
             return  # incarnation 0 was never made by anew: there is nothing to keep that is not kept
-        await host.ask(words.bless(op, number))
+        await host.ask(words.bless(op, number), op.deadline)
         kept = (await host.look()).running
         if kept is None or kept.state != "blessed":
             raise Transient("it says that it blessed what runs, and its record does not show it", retry_after=3.0, where=host.name)
@@ -179,8 +179,8 @@ class BaremetalDriver:
         if idle is None or idle.number != number:
             return
         if idle.state == "armed":
-            await host.ask(words.reject(op, number))  # else the next boot would try it
-        await host.ask(words.forget(op, number))
+            await host.ask(words.reject(op, number), op.deadline)  # else the next boot would try it
+        await host.ask(words.forget(op, number), op.deadline)
 
     async def _bring(self, host: Host, image: Image, op: Operation) -> None:
         bundle = bundle_of(image)

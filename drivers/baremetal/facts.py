@@ -20,6 +20,8 @@ RecordState = Literal["writing", "staged", "armed", "blessed", "kept", "rejected
 STATES: Final = ("writing", "staged", "armed", "blessed", "kept", "rejected")
 SLOTS: Final = ("A", "B")
 MOST_BUNDLES: Final = 64
+YEAR_10000: Final = 253_402_300_800
+"""Seconds since the epoch."""
 
 _IMAGE_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+:-]{0,127}")
 _SERVER: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -138,7 +140,7 @@ def _slots(frame: Frame) -> dict[str, Slot]:
             _of(re.compile(words.DIGEST), said.get("digest", "")),
             _version(said.get("version", "")),
             _of(_IMAGE_ID, said.get("image_id", "")),
-            float(_number(said.get("born", ""))),
+            _born(said.get("born", "")),
             _of(re.compile(words.OP), said.get("op", "")),
             _of(re.compile(words.ROLLOUT), said.get("rollout", "")),
             _of(re.compile(words.BOOT_ID), said.get("armed_boot", "")),
@@ -158,6 +160,12 @@ def _bundles(frame: Frame) -> dict[str, int]:
 
 def _number(text: str) -> int:
     return int(text) if re.fullmatch(r"[0-9]{1,18}", text, re.ASCII) else 0
+
+
+def _born(text: str) -> float:
+    """0.0, unknown, for a time that no calendar has: it is shown in views of the whole fleet."""
+    born = _number(text)
+    return float(born) if born < YEAR_10000 else 0.0
 
 
 def _deadman(text: str, trial: bool) -> int:

@@ -13,6 +13,7 @@ Rules
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, Protocol
 
@@ -26,6 +27,8 @@ from drivers.remotes import Answer, Remote, remote_of
 from fleet.core.desired import Desired, Machine
 from fleet.core.errors import AnewError, Permanent, Transient
 from fleet.ports import Clock, Operation
+
+log = logging.getLogger("anew.baremetal")
 
 LOOK: Final = 35.0
 """Seconds for one attempt: 25 for a host that boots to shake hands, 10 for it to look around."""
@@ -148,6 +151,7 @@ class Host:
                 return None
             self._began += 1
             self._attempt = self._spawn(self._look())
+            self._attempt.add_done_callback(self._looked)
         return self._attempt
 
     def answer(self) -> HostFacts:
@@ -157,6 +161,13 @@ class Host:
         if self.facts is None:
             raise Transient("it has not been looked at yet", where=self.name)
         return self.facts
+
+    def _looked(self, attempt: asyncio.Task[None]) -> None:
+        """A fault of anew's own in a look is this machine's trouble, and nobody else's."""
+        if not attempt.cancelled() and (fault := attempt.exception()) is not None:
+            log.error("a fault in looking at %s", self.name, exc_info=fault)
+            self.trouble = Transient("anew itself failed in looking at it; the daemon's log says more", retry_after=self._spacing, where=self.name)
+            self._not_before = self._clock.now() + self._spacing
 
     async def _look(self) -> None:
         began, changes = self._clock.now(), self._changes

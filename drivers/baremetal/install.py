@@ -32,6 +32,8 @@ from fleet.ports import Operation
 
 LAST_LINE: Final = b'main "$@"; exit\n'
 PREPARE: Final = 60.0
+LOOKING: Final = 900.0
+"""Seconds that the program may read a disk, to see that it is blank, before it takes a byte of the bundle."""
 AUTHORIZED: Final = re.compile(r"(?:ssh|ecdsa|sk)-[a-z0-9@.-]+ [A-Za-z0-9+/=]+(?: [ -~]*)?")
 HOST_KEY: Final = re.compile(r"ssh-ed25519 [A-Za-z0-9+/=]{60,80}")
 FINGERPRINT: Final = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
@@ -75,7 +77,7 @@ async def install(sessions: Sessions, state_dir: str, remote: Remote, machine: M
     op.tell(f"looks whether disk {disk} is blank")
     child = OpenSsh(_own_folder(state_dir), sessions)
     ended = await child.send(remote, " ".join((*_sudo(remote.user), "sh", f"{folder}/program", "layout", *line)), path_of(image), 0, bundle.size,
-                             lambda sent: op.tell(f"{sent // 2**20} of {bundle.size // 2**20} MiB brought"))
+                             lambda sent: op.tell(f"{sent // 2**20} of {bundle.size // 2**20} MiB brought"), LOOKING)
     frame = protocol.require(protocol.parse(ended.output, machine.name, words=ended.errors[:512].decode("utf-8", "replace")), machine.name)
     return _sentence(frame, machine, image, disk)
 
@@ -112,10 +114,9 @@ def _sudo(user: str) -> tuple[str, ...]:
 
 async def _prepare(sessions: Sessions, remote: Remote, folder: str, text: bytes) -> None:
     """Program and orders into the live system's memory, readable by root alone."""
-    size = len(program())
-    script = f"umask 077 && mkdir -p {folder} && dd bs=1 count={size} of={folder}/program 2>/dev/null && cat >{folder}/orders && wc -c <{folder}/program"
-    answer = await sessions.run(remote, " ".join((*_sudo(remote.user), "sh", "-c", f"'{script}'")), PREPARE, input=program() + text)
-    if answer.status == 0 and answer.output.split()[-1:] == [str(size).encode()]:
+    script = f"umask 077 && mkdir -p {folder} && dd bs=1 count={len(text)} of={folder}/orders 2>/dev/null && cat >{folder}/program && wc -c <{folder}/program"
+    answer = await sessions.run(remote, " ".join((*_sudo(remote.user), "sh", "-c", f"'{script}'")), PREPARE, input=text + program())
+    if answer.status == 0 and answer.output.split()[-1:] == [str(len(program())).encode()]:
         return
     known = obstacle(remote, answer.status, answer.output, answer.errors)
     raise known or Permanent("it does not take the installer: it needs a shell, root rights (or sudo without a password), and room in /run",

@@ -3,7 +3,7 @@
 Rules
 - The key is content: a pack is named by the SHA-256 of what it is made from and of what it makes. One that is not short enough to pay
   is remembered too, as an empty file, so that it is not made again for the next host.
-- Written aside, synced, renamed; the pack's own SHA-256 is in its name. The files are the cache: there is no index that could differ.
+- Nothing is made from a file that is not what its SHA-256 says. Written aside, synced, renamed; the pack's own SHA-256 is in its name. The files are the cache: there is no index that could differ.
 - The cache stays below 4 GiB: the longest unused go first.
 - Of the files that hosts were given we remember where they are (`files/SHA` → path), so that the next image can be sent as a difference.
   A remembered file counts only if its bytes still have that SHA-256.
@@ -86,7 +86,7 @@ class Packs:
                 continue
             async with self._lock(f"{old}-{sha256}"):
                 found = self._cached(old, sha256)
-                if found is None and await self._sum(base) == old:
+                if found is None and await self._sum(base) == old and await self._sum(path) == sha256:
                     found = await self._make(old, sha256, [f"--patch-from={base}", "--long=31", "-3", "-T0", path], DELTA_PAYS * size)
             if found is not None and found.size:
                 return found
@@ -98,6 +98,8 @@ class Packs:
             found = self._cached("plain", sha256)
             if found is None:
                 pays = await asyncio.to_thread(_promising, path, size)
+                if pays and await self._sum(path) != sha256:
+                    return None
                 argv = ["-3", "-T0", path] if pays else []
                 found = await self._make("plain", sha256, argv, PACK_PAYS * size)
         return found if found is not None and found.size else None

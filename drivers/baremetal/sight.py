@@ -10,6 +10,7 @@ Rules
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from drivers.baremetal.facts import HostFacts, Slot
@@ -68,6 +69,10 @@ def proved(slot: Slot, facts: HostFacts) -> bool:
 
 
 def _running(machine: Machine, facts: HostFacts, now: float) -> Seen:
+    return replace(_booted(machine, facts, now), unfit=facts.reading.problem if facts.backend == "none" else "")
+
+
+def _booted(machine: Machine, facts: HostFacts, now: float) -> Seen:
     slot = facts.running
     if slot is None or slot.number < 0:
         return _seen(machine, facts, Slot(facts.booted, "blessed", 0), "running", "", facts.version, note_of(facts, now))

@@ -74,8 +74,8 @@ def revival(facts: HostFacts, number: int, where: str) -> Step:
     """The next step towards the incarnation `number`, which the machine still has, booted."""
     idle = facts.idle
     if facts.number == number:
-        if idle is not None and idle.number >= 0 and sight.came_back(idle, facts):
-            return Step("reject", idle.number)
+        if idle is not None and idle.number >= 0 and idle.state == "armed":
+            return Step("reject", idle.number)  # tried and come back, or never tried: then any boot to come would try it, and nobody expects it
         return DONE
     if idle is None and facts.trial and number == 0:
         return Step("reboot")  # the trial's only try is spent: the boot loader falls back to what ran before anew came

@@ -18,7 +18,7 @@ from fleet.ports import Operation
 
 HELPER: Final = "anew-host"
 SHORT: Final = 30.0
-"""Seconds that a verb may take which only looks, or changes a record."""
+"""Seconds for a verb of which no more is known. What changes a host has the time of its operation: a slow one is not a dead one."""
 
 WORD: Final = r"[A-Za-z0-9._:@/=%+-]+"
 NUMBER: Final = r"[0-9]{1,15}"

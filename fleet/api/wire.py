@@ -315,6 +315,7 @@ class MachineRow(TypedDict):
     """A machine of the fleet file, as last seen. `pin` and `authority`: SHA256 fingerprints, "" for none. `reach`: "ok" or a sentence.
 
     `state` is a server state of cli.md, "" for a machine that is in no pool. `bmc`: whether a management controller is configured.
+    `doing`: what was ordered for it and how far that has come, "" for nothing.
     """
 
     name: str
@@ -333,6 +334,7 @@ class MachineRow(TypedDict):
     version: str
     root: str
     state: str
+    doing: str
 
 
 class MachineCheckRequest(TypedDict, total=False):

@@ -29,7 +29,8 @@ def list_all(context: Context) -> None:
         context.say("the fleet file has no machines; `anew machine add NAME ADDRESS` writes one")
         return
     context.rows(("machine", "address", "pool", "key", "image", "backend", "root", "reach"), [_listed(row) for row in rows])
-    lines = [f"! {row['name']}: {row['reach']}" for row in rows if _troubled(row) and (row["pin"] or row["authority"])]
+    lines = [f"  {row['name']}: {row['doing']}" for row in rows if row["doing"]]
+    lines += [f"! {row['name']}: {row['reach']}" for row in rows if _troubled(row) and (row["pin"] or row["authority"])]
     unpinned = [row["name"] for row in rows if not (row["pin"] or row["authority"])]
     if unpinned:
         lines.append(f"! {', '.join(unpinned[:8])}{' …' if len(unpinned) > 8 else ''}: no host key is pinned, so nothing is ever sent there; "
@@ -84,7 +85,7 @@ def install(context: Context) -> int:
         context.note("It must be booted from another disk or a live system. A disk that is not blank is refused there, and never written.")
         context.confirm(f"Write disk {disk} of {name}?", disk, instead="--disk SERIAL answers it")
     answer = context.client.command("machine.install", server=name, key=disk, version=context.options.to)
-    return _until_ended(context, answer)
+    return _until_ended(context, name, answer)
 
 
 def recover(context: Context) -> int:
@@ -92,7 +93,10 @@ def recover(context: Context) -> int:
     row = _machine(context, context.options.machine)
     how = "its power is cycled, and it boots once from the network" if context.options.pxe else "its power is cycled"
     context.confirm(f"{row['name']} ({row['address']}): {how}; whatever runs there is cut off.", row["name"])
-    return _until_ended(context, context.client.command("machine.recover", server=row["name"], kind="pxe" if context.options.pxe else "cycle"))
+    typed = "" if context.options.yes else row["name"]
+    kind = "pxe" if context.options.pxe else "cycle"
+    answer = context.client.command("machine.recover", server=row["name"], kind=kind, key=typed)
+    return _until_ended(context, row["name"], answer)
 
 
 def _machine(context: Context, name: str) -> dict[str, Any]:
@@ -103,15 +107,18 @@ def _machine(context: Context, name: str) -> dict[str, Any]:
     raise Invalid(f"the fleet file has no machine of this name{nearest(name, [row['name'] for row in rows])}", where=name, code="unknown-machine")
 
 
-def _until_ended(context: Context, answer: dict[str, Any]) -> int:
+def _until_ended(context: Context, name: str, answer: dict[str, Any]) -> int:
     """Wait for the event that ends what was ordered: 0, or 1 if it failed. Ctrl-C ends the wait, not the work."""
     if not context.as_json:
         context.note(str(answer["message"]))
+    said = ""
     try:
         for frame in context.client.lines("/v1/events", since=int(answer["seq"])):
             row = frame.get("row") or {}
             if frame.get("frame") == "event" and row.get("type") in OUTCOMES and row["data"].get("op") == answer["op"]:
                 return _told(context, row)
+            if not frame and not context.as_json and (doing := _machine(context, name)["doing"]) != said:
+                context.note(said := doing)
     except KeyboardInterrupt:
         context.note("it goes on; `anew journal follow` shows how it ends")
         return INTERRUPTED

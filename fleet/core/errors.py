@@ -30,6 +30,10 @@ class AnewError(Exception):
     def __str__(self) -> str:
         return f"{self.where}: {self.message}" if self.where else self.message
 
+    def beside(self, name: str) -> str:
+        """The sentence for a place that names `name` already: said twice it only takes room. Another place, as a jump host, is named."""
+        return self.message if self.where == name or self.where.startswith(f"{name} (") else str(self)
+
 
 class Transient(AnewError):
     """May work later. `retry_after` is in seconds."""

@@ -157,7 +157,7 @@ def _retry(state: State, rollout: Rollout) -> dict[str, Run]:
         server = state.pool(rollout.pool).server(run.server)
         number = max([server.last_number, *server.failed]) + 1
         target = run.target if run.target is None else replace(run.target, kind="birth", number=number, image=rollout.image_to)
-        source = None if run.planned == "birth" else server.admitted
+        source = None if run.planned == "birth" else run.source if server.admitted is None else server.admitted
         runs[run.server] = replace(run, step="waiting", phase="idle", path=run.planned, source=source, target=target,
                                    flaps=0, error="", last_words="", reason="tried again after resume")
     return runs

@@ -65,6 +65,7 @@ class Seen:
 
     `operation` is the id that made it, so that a repeated birth adopts it. `place` is the hypervisor ("sim" in the sim).
     `address` is "host:port" where probes reach it, "" if unknown. `data_held`: data disks attached for writing.
+    `unfit`: the sentence why its server can only be looked at, and takes part in no rollout, "" if it can.
     """
 
     server: str
@@ -81,6 +82,7 @@ class Seen:
     uuid: str = ""
     note: str = ""
     console: str = ""
+    unfit: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,13 +135,25 @@ def _edited(sight: Sight, rollout: Rollout) -> str:
 
 def _late(sight: Sight, rollout: Rollout) -> str:
     """The progress deadline. Paused and waiting-for-a-person time does not count: those states are not asked."""
-    if rollout.state not in ("canary", "rolling", "rolling-back"):
-        return ""
-    if sight.now < timing.counts_from(sight, rollout) + rollout.settings.progress_deadline:
+    limit = _limit(sight, rollout)
+    if limit is None or sight.now < limit:
         return ""
     if all(run.settled for run in rollout.runs.values()):
         return ""
     return f"no server became healthy for {span(rollout.settings.progress_deadline)}"
+
+
+def _limit(sight: Sight, rollout: Rollout) -> float | None:
+    """Until when some server must have become healthy. Not while all that is done is to prepare machines, which serve meanwhile: a
+    large image over a slow line takes its time, and each `stage` has a deadline of its own.
+    """
+    if rollout.state not in ("canary", "rolling", "rolling-back"):
+        return None
+    active = [run for run in rollout.runs.values() if run.active]
+    prepared = [run for run in active if ahead(run)]
+    if len(prepared) == len(active) and any(run.phase == "doing" for run in prepared):
+        return None
+    return max([timing.counts_from(sight, rollout), *(run.changed_at for run in prepared)]) + rollout.settings.progress_deadline
 
 
 def _deaf(sight: Sight, rollout: Rollout) -> str:
@@ -167,6 +179,8 @@ def _finish(sight: Sight, rollout: Rollout) -> tuple[Draft, ...]:
         return (_end(rollout, "aborted", rollout.reason),)
     if rollout.state == "canary" and all(run.settled for run in runs if run.canary):
         more = any(not run.settled for run in runs)
+        if more and rollout.kind == "rollout" and not any(run.canary and _arrived(rollout, run) for run in runs):
+            return (_move(rollout, "canaries-proved", f"no canary proved the image: {_why_none(rollout)}; promote to go on without one"),)
         if rollout.settings.promotion == "auto" or rollout.kind == "birth" or not more:
             return (_move(rollout, "promoted", "canaries healthy"),)
         return (_move(rollout, "canaries-proved", "canaries healthy; promote to go on"),)
@@ -183,6 +197,11 @@ def _finish(sight: Sight, rollout: Rollout) -> tuple[Draft, ...]:
             return (_end(rollout, "failed", f"{', '.join(stuck)} could not be rolled back"),)
         return (_end(rollout, "rolled-back", rollout.reason or _tally(rollout)),)
     return ()
+
+
+def _why_none(rollout: Rollout) -> str:
+    """What became of the canaries, where none of them serves the new image."""
+    return ", ".join(f"{run.server} {run.step} ({run.reason})" for run in list(rollout.runs.values())[:3] if run.canary)
 
 
 def _end(rollout: Rollout, state: str, reason: str) -> Draft:
@@ -288,8 +307,13 @@ def _before_checkpoint(bench: Bench, run: Run) -> str:
 
 
 def _not_yet(bench: Bench, run: Run) -> str:
-    if bench.rollout.state == "canary" and not run.canary and not run.reverting and run.path in FORWARD and not _prepares(run):
-        return "waits for the canaries"
+    if bench.rollout.state == "canary" and not run.canary and not run.reverting and run.path in FORWARD:
+        if not _prepares(run):
+            return "waits for the canaries"
+        if any(other.canary and other.step in ("waiting", "preparing") and other.phase != "done" for other in bench.rollout.runs.values()):
+            return "waits: the canaries are prepared first"
+    if run.server in bench.sight.busy:
+        return "waits: what was begun on it before is not over yet"
     if not bench.fresh(run):
         return "looking at what is there"
     unreachable = bench.sight.unreachable(run.server)
@@ -301,8 +325,8 @@ def _wake_at(bench: Bench, waits: Mapping[str, Wait]) -> float | None:
     times = [wait.deadline for wait in waits.values() if wait.deadline is not None]
     if (opens := checkpoints.opens_at(rollout)) is not None:
         times.append(opens)
-    if rollout.state in ("canary", "rolling", "rolling-back"):
-        times.append(timing.counts_from(bench.sight, rollout) + rollout.settings.progress_deadline)
+    if (limit := _limit(bench.sight, rollout)) is not None:
+        times.append(limit)
     return min((time for time in times if time < inf), default=None)
 
 

@@ -129,6 +129,9 @@ def _judge(sight: Sight, ask: Ask, name: str) -> Run:
         return replace(run, action="hold", reason=f"held: {known.held}")
     if unreachable:
         return replace(run, action="hold", reason=f"{run.place} does not answer: {unreachable}")
+    unfit = next((seen.unfit for seen in sight.by_server.get(name, {}).values() if seen.unfit), "")
+    if unfit:
+        return replace(run, action="hold", reason=unfit)
     target = _target(sight, ask, name)
     strays = [seen for seen in sight.by_server.get(name, {}).values() if seen.state == "running"]
     if serving is None and strays:
@@ -140,6 +143,8 @@ def _judge(sight: Sight, ask: Ask, name: str) -> Run:
         return replace(run, action="birth", target=target, reason=why)
     if serving.digest == ask.image.digest and not known.tainted and ask.older_than is None:
         return replace(run, action="skip", reason=f"already {ask.image.version}")
+    if ask.kind == "rollback" and target.kind == "birth" and ask.image.digest not in sight.images:
+        return replace(run, action="hold", reason=f"nothing to go back to: no incarnation of {ask.image} is retained there, and the image is not catalogued")
     return replace(run, target=target, reason=_why(sight, ask, serving))
 
 
@@ -147,7 +152,9 @@ def _why(sight: Sight, ask: Ask, serving: Seen) -> str:
     age = f"{span(sight.now - serving.born_at)} old" if serving.born_at else "of unknown age"
     tainted = sight.known(serving.server).tainted
     if ask.kind == "rollback":
-        return f"runs {serving.version}"
+        back = _target(sight, ask, serving.server)
+        how = f"back to retained incarnation {back.number}" if back.kind == "revive" else "by re-birth, none is retained"
+        return f"runs {serving.version}, {how}"
     if tainted:
         return f"tainted: {tainted[-1]}"
     if not sight.healthy(serving.server, serving.number):

@@ -51,7 +51,7 @@ def advance(bench: Bench, run: Run) -> Step:
         return Wait("looking at what is there")
     away = bench.sight.unreachable(run.server)
     if away and (run.step != "proving" or run.phase in ("done", "failed")):
-        return Wait(f"waits: {run.place} does not answer: {away}")
+        return _silent(bench, run, away)
     if run.phase == "failed":
         return way_back(bench, run, run.error)
     if _turned(bench.rollout, run):
@@ -61,6 +61,18 @@ def advance(bench: Bench, run: Run) -> Step:
     if run.step == "proving":
         return _prove(bench, run)
     return _begin(bench, run, run.step, op=run.op)
+
+
+def _silent(bench: Bench, run: Run, away: str) -> Step:
+    """A place that does not answer is waited for. An abort does not wait for ever for a machine that may be dead: it has a boot's time."""
+    reason, rollout = f"waits: {run.place} does not answer: {away}", bench.rollout
+    if not (rollout.ending and bench.sight.pool.in_place):
+        return Wait(reason)
+    limit = run.changed_at + rollout.settings.healthy_deadline
+    if bench.sight.now < limit:
+        return Wait(reason, limit, "it is left as it is, and the rollout ends")
+    return settle(rollout, run, "quarantined", f"left as it is, since {run.place} does not answer: {away}; look at its console, "
+                  f"or `anew machine recover {run.server}`, then roll out again")
 
 
 def deadline_of(step: str, path: str, rollout: Rollout) -> float:
@@ -110,6 +122,8 @@ def enter_next(bench: Bench, run: Run) -> Step:
         return settle(bench.rollout, run, step, f"incarnation {run.target.number} stays in service" if run.target else run.reason)
     if bench.rollout.state == "paused" and not _emptied(run) and not _drained(run) and not (bench.rollout.ending and _past_admission(run)):
         return Wait("paused before " + step)
+    if run.step == "preparing" and run.path in FORWARD and run.server in bench.sight.held:
+        return settle(bench.rollout, run, "skipped", f"held: {bench.sight.known(run.server).held}; it was only prepared, and serves what it did")
     held = _gate(bench, run, step)
     return held if held is not None else _begin(bench, run, step)
 
@@ -203,7 +217,9 @@ def _prove(bench: Bench, run: Run) -> Step:
         state = "is gone" if seen is None else f"{seen.state}{': ' + seen.note if seen.note else ''}"
         return _fail(run, bench, f"incarnation {number} stopped by itself ({state})")
     health = sight.health.get((run.server, number))
-    if health is None or not health.healthy or health.since < run.booted_at:
+    # A machine that went back by itself may have been well for long; what counts is what was seen since it was found there.
+    since = max(health.since, run.since) if health and run.path == "fall-back" else health.since if health else 0.0
+    if health is None or not health.healthy or since < run.booted_at:
         words = health.words if health else "not probed yet"
         if sight.now >= limit:
             flaps = f"; it had answered {run.flaps} times and stopped again" if run.flaps else ""
@@ -211,10 +227,10 @@ def _prove(bench: Bench, run: Run) -> Step:
         return Wait(f"proving: {words}", limit, "the server is put back")
     if sight.now - health.last > sight.gap:
         return Wait("proving: was not asked for too long")
-    passed = sight.now - health.since
+    passed = sight.now - since
     if passed < settings.min_healthy_time:
         return Wait(f"healthy for {span(passed)} of {span(settings.min_healthy_time)}, {health.words}",
-                    health.since + settings.min_healthy_time, "it is admitted")
+                    since + settings.min_healthy_time, "it is admitted")
     return _look_inside(bench, run, health.words)
 
 

@@ -11,6 +11,7 @@ from math import inf
 
 from fleet.core import estimate
 from fleet.core.sight import Sight, span
+from fleet.core.slots import ahead
 from fleet.core.state import Rollout, Run
 from fleet.core.windows import last_opening, next_opening, open_until
 
@@ -34,7 +35,7 @@ def counts_from(sight: Sight, rollout: Rollout) -> float:
     windows = sight.pool.windows
     if not windows or rollout.outside or rollout.state == "rolling-back":
         return rollout.progress_at
-    if open_until(windows, sight.now) is None and not any(run.active for run in rollout.runs.values()):
+    if open_until(windows, sight.now) is None and not any(run.active and not ahead(run) for run in rollout.runs.values()):
         return inf
     return max(last_opening(windows, sight.now), rollout.progress_at)
 

@@ -76,7 +76,7 @@ class Actor:
         except asyncio.CancelledError:
             raise
         except AnewError as error:
-            await self._failed(view, action, str(error))
+            await self._failed(view, action, error.beside(action.server))
         except Exception:
             fault = self.rng.token()[:8]
             log.exception("fault %s in %s of %s", fault, action.verb, action.server)
@@ -106,7 +106,8 @@ class Actor:
                 if error.code == "deadline":
                     raise
                 if self.clock.now() + error.retry_after >= ends and self.pulse.check() == gaps:
-                    raise Permanent(f"{error} (tried for {action.deadline:g}s)") from error
+                    raise Permanent(f"{error.beside(action.server)} (tried for {action.deadline:g}s)") from error
+                self._told(view, action, f"{error.message}; it is tried again")
                 await self.clock.sleep(error.retry_after)
 
     def _told(self, view: PoolView, action: Action, words: str) -> None:

@@ -45,6 +45,11 @@ class Inbox:
         self._answers: OrderedDict[str, tuple[tuple[str, str], asyncio.Future[Answer]]] = OrderedDict()
         self._drawn: OrderedDict[str, Plan] = OrderedDict()
 
+    @property
+    def doing(self) -> Mapping[str, str]:
+        """Machine -> what was ordered for it and is under way, in words."""
+        return self._orders.doing
+
     def remember(self, plan: Plan) -> None:
         """Keep a plan that somebody looks at, to tell what changed if it goes stale."""
         self._drawn[plan.hash] = plan

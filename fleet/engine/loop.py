@@ -113,7 +113,7 @@ class Engine:
             old = before.views.get(name)
             if old is not None and old.pool.driver == view.pool.driver:
                 view.observed, view.health, view.facts, view.looked = old.observed, old.health, old.facts, old.looked
-                view.lock = old.lock
+                view.lock, view.ordered = old.lock, old.ordered
 
     async def first_look(self, running: asyncio.Task[None]) -> None:
         """Wait, a few seconds at most, until every pool was looked at once, so that the first answer is not "nobody is there"."""

@@ -62,9 +62,9 @@ def _known(engine: Engine, name: str) -> Machine:
     return machine
 
 
-def rows(engine: Engine) -> list[Row]:
-    """MachineRows: the fleet file's machines, with what was last seen of each; looks at none."""
-    return [_row(engine, machine) for machine in engine.desired.machines.values()]
+def rows(engine: Engine, doing: Mapping[str, str]) -> list[Row]:
+    """MachineRows: the fleet file's machines, with what was last seen of each; looks at none. `doing`: machine -> an order under way."""
+    return [{**_row(engine, machine), "doing": doing.get(machine.name, "")} for machine in engine.desired.machines.values()]
 
 
 def _row(engine: Engine, machine: Machine) -> Row:
@@ -114,7 +114,7 @@ async def check(engine: Engine, names: Sequence[str]) -> list[Row]:
             task.cancel()
             found.append(_judged(machine, False, {"reach": f"it has not answered within {CHECK_SECONDS:.0f} s"}))
         elif isinstance(problem := task.exception(), AnewError):
-            found.append(_judged(machine, False, {"reach": str(problem)}))
+            found.append(_judged(machine, False, {"reach": problem.beside(machine.name)}))
         else:
             found.append(task.result())
     return found
@@ -156,6 +156,7 @@ class Orders:
 
     def __init__(self) -> None:
         self._running: dict[str, asyncio.Task[None]] = {}
+        self.doing: dict[str, str] = {}
 
     async def install(self, engine: Engine, actor: str, request: Request) -> Row:
         """First install: the layout and an image onto the blank disk that the fleet file names, of a machine booted from a live system."""
@@ -190,6 +191,9 @@ class Orders:
         driver = engine.drivers[view.pool.driver]
         if not hasattr(driver, "recover"):
             raise Refused(f"driver {view.pool.driver} cannot switch machines off and on", where=name)
+        if engine.sight(view).available(name) and str(request.get("key", "")) != name:
+            raise Refused("it serves, and answers healthily; if its power shall be cut all the same, type its name at the question instead of --yes",
+                          where=name, code="healthy")
         how: Literal["cycle", "pxe"] = "pxe" if kind == "pxe" else "cycle"
         words = f"power cycle of {name}" + (", then booting once from the network" if how == "pxe" else "")
         return await self._order(engine, view, actor, request, words, "machine-recovered", {"how": how}, RECOVER_SECONDS,
@@ -217,38 +221,43 @@ class Orders:
     async def _order(self, engine: Engine, view: PoolView, actor: str, request: Request, what: str, done: str, data: Mapping[str, Any],
                      seconds: float, act: Callable[[Operation], Awaitable[str]]) -> Row:
         name = str(request["server"])
-        op = Operation(engine.rng.token(), engine.actor.epoch, "", seconds)
+        def tell(words: str) -> None:
+            self.doing[name] = f"{what}: {printable(words)}"
+
+        op = Operation(engine.rng.token(), engine.actor.epoch, "", seconds, tell)
         async with view.lock:
             rollout = engine.record.state.active(view.pool.name)
             if done == "machine-installed" and rollout is not None and name in rollout.runs and rollout.runs[name].active:
                 raise Refused(f"rollout {rollout.id} is at work on it; pause or abort the rollout first", where=name)
             draft = Draft("machine-ordered", actor, view.pool.name, name, "", {"op": op.id, "what": what, **data}, str(request.get("request", "")))
             events = await engine.record.write(draft)
+            self.doing[name] = what
+            view.ordered.add(name)
             self._running[name] = asyncio.create_task(self._carry_out(engine, view, name, what, done, op, act))
         return {"ok": True, "seq": events[-1].seq, "op": op.id, "message": f"{what} begun"}
 
     async def _carry_out(self, engine: Engine, view: PoolView, name: str, what: str, done: str, op: Operation,
                          act: Callable[[Operation], Awaitable[str]]) -> None:
-        view.busy.add(name)
         work = asyncio.ensure_future(act(op))
         await asyncio.wait({work}, timeout=op.deadline)
-        view.busy.discard(name)
-        error = _trouble(work, op.deadline)
+        error = _trouble(work, op.deadline, name)
         data: Mapping[str, Any] = {"what": what, "error": error} if error else {"text": printable(work.result(), 500)}
         log.info("%s: %s", what, error or data["text"])
         await engine.record.write(Draft("machine-failed" if error else done, pool=view.pool.name, server=name, data={"op": op.id, **data}))
-        del self._running[name]
+        del self._running[name], self.doing[name]
+        view.ordered.discard(name)
         view.look.set()
+        view.wake()
 
 
-def _trouble(work: asyncio.Future[str], seconds: float) -> str:
+def _trouble(work: asyncio.Future[str], seconds: float, name: str) -> str:
     """Why it did not come about, "" if it did."""
     if not work.done():
         work.cancel()
         return f"it took longer than {seconds / 60:.0f} min; look at the machine before it is tried again"
     problem = None if work.cancelled() else work.exception()
     if isinstance(problem, AnewError):
-        return printable(str(problem), 500)
+        return printable(problem.beside(name), 500)
     if problem is not None:
         log.error("a fault of anew", exc_info=problem)
         return "anew itself failed; the daemon's log has the details"

@@ -184,7 +184,7 @@ class EngineOffice:
 
     async def machines(self) -> list[Row]:
         """MachineRows, as last seen."""
-        return metal.rows(self._engine())
+        return metal.rows(self._engine(), self._inbox.doing)
 
     async def machine_check(self, names: Sequence[str]) -> list[Row]:
         """MachineChecks: a look now."""

@@ -17,11 +17,13 @@ from fleet.core.slots import Slots
 from fleet.core.state import PoolState, Rollout, Run
 
 Row = dict[str, Any]
+LAST_MOMENT = 253_402_300_800.0
+"""The year 10000."""
 
 
 def moment(at: float | None) -> str | None:
-    """Engine time as RFC 3339 UTC, whole seconds."""
-    return None if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    """Engine time as RFC 3339 UTC, whole seconds; None also for a time that no calendar has, which only a machine can claim."""
+    return None if at is None or not 0 <= at < LAST_MOMENT else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def server_row(sight: Sight, name: str, waits: Mapping[str, Wait]) -> Row:

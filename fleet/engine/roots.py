@@ -68,7 +68,7 @@ async def _row(engine: Engine, view: PoolView, server: str) -> Row:
             return {**row, "observed": facts.root, "why_not": "" if facts.root != "unknown" else facts.note or "its root is not known",
                     "writers": await _writers(locker, view, server)}
     except AnewError as error:
-        return {**row, "why_not": printable(str(error), 300)}
+        return {**row, "why_not": printable(error.beside(server), 300)}
     except TimeoutError:
         return {**row, "why_not": f"it did not answer within {LOOK:g} s"}
 
@@ -175,7 +175,7 @@ async def _construction(engine: Engine, view: PoolView, name: str) -> str:
         async with asyncio.timeout(LOOK):
             return await _by_construction(engine, view, name)
     except AnewError as error:
-        return printable(str(error), 300)
+        return printable(error.beside(name), 300)
     except TimeoutError:
         return f"it did not answer within {LOOK:g} s"
 

@@ -22,7 +22,8 @@ Key = tuple[str, int]
 @dataclass(slots=True)
 class PoolView:
     """`told`: server -> how far the verb under way has come. `looked`: server -> engine time of the last confirmed outcome; a slower observation never overwrites it.
-    `glance_at`: machines that a decision waits to see; the rest of the pool need not be looked at for it.
+    `busy`: servers with a rollout's verb under way; `ordered`: machines with an order of a person's under way. Apart, so that the end of one
+    is not taken for the end of the other. `glance_at`: machines that a decision waits to see; the rest of the pool need not be looked at for it.
     """
 
     pool: Pool
@@ -31,6 +32,7 @@ class PoolView:
     facts: dict[Key, Facts] = field(default_factory=dict)
     peek_at: dict[Key, float] = field(default_factory=dict)
     busy: set[str] = field(default_factory=set)
+    ordered: set[str] = field(default_factory=set)
     looked: dict[str, float] = field(default_factory=dict)
     waits: Mapping[str, Wait] = field(default_factory=dict)
     told: dict[str, str] = field(default_factory=dict)
@@ -45,7 +47,7 @@ class PoolView:
 
     def sight(self, state: State, now: float, images: Mapping[str, Image]) -> Sight:
         """Everything the planner may know, as values of this moment."""
-        return Sight(self.pool, state, self.observed, self.health, self.facts, now, frozenset(self.busy), images, self.looked)
+        return Sight(self.pool, state, self.observed, self.health, self.facts, now, frozenset(self.busy | self.ordered), images, self.looked)
 
     def wake(self) -> None:
         """Plan again, now."""

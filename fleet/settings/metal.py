@@ -17,7 +17,6 @@ NOT_ON_METAL: Mapping[str, tuple[str, str]] = {
     "memory": ("memory", "A machine has what it has; take the key out"),
     "vcpus": ("vcpus", "A machine has what it has; take the key out"),
     "sim": ("simulated world", "Take the key out"),
-    "authorized_keys": ("authorized_keys", "The keys that a machine trusts are kept on the machine; take the key out"),
 }
 
 

@@ -33,7 +33,7 @@ def rewrite(path: str, change: Callable[[str], str]) -> tuple[Problem, ...]:
         except UnicodeDecodeError:
             raise Refused("this is not UTF-8 text", where=path) from None
         before = _problems(path, path)
-        aside = _write_aside(path, fresh, found)
+        aside, left = _write_aside(path, fresh, found), True
         try:
             after = _problems(aside, path)
             known = {(problem.key, problem.found) for problem in before}
@@ -41,12 +41,12 @@ def rewrite(path: str, change: Callable[[str], str]) -> tuple[Problem, ...]:
                 raise SettingsInvalid(worse)
             _unchanged(path, descriptor, found, data)
             os.rename(aside, path)
+            left = False
         except OSError as wrong:
-            _drop(aside)
             raise Refused(f"the file could not be replaced ({wrong.strerror}); nothing was changed", where=path) from None
-        except BaseException:
-            _drop(aside)
-            raise
+        finally:
+            if left:
+                _drop(aside)
         _sync_folder(path)
     return after
 

@@ -102,9 +102,11 @@ def test_a_power_cycle_is_asked_for_done_and_recorded(racks: Racks, tmp_path: Pa
     assert "secret" not in racks.anew("journal", "export").out
     ended = racks.anew("machine", "recover", "rack2", "--yes")
     assert ended.code == 5 and "no management controller is configured for it; set machines.rack2.bmc, or go there" in ended.err
-    racks.bmc.answers.clear()
     ended = racks.anew("machine", "recover", "rack1", "--yes")
-    assert ended.code == 1 and "power cycle of rack1 failed: " in ended.out
+    assert ended.code == 5 and "it serves, and answers healthily" in ended.err and racks.bmc.resets() == ["ForceRestart"]
+    racks.bmc.answers.clear()
+    code, shown = racks.typing("rack1\n", "machine", "recover", "rack1")
+    assert code == 1 and "power cycle of rack1 failed: " in shown
     assert len(racks.events("machine-failed")) == 1
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from fleet.core import estimate
 from fleet.core.desired import RolloutSettings
+from fleet.core.errors import Transient
 from fleet.core.events import Draft
 from fleet.core.observed import Health
 from fleet.core.printable import printable
@@ -113,3 +114,11 @@ def test_whatever_comes_is_one_short_line_of_printable_characters(text: str, cap
     assert len(shown) <= cap
     assert not [char for char in shown if ord(char) < 32 or 0x7F <= ord(char) < 0xA0]
     shown.encode("utf-8")
+
+
+@pytest.mark.parametrize(("where", "said"), [
+    ("rack1", "no answer"), ("rack1 (root@10.0.0.1:22)", "no answer"), ("", "no answer"), ("jump1 (root@10.0.0.9:22)", "jump1 (root@10.0.0.9:22): no answer"),
+    ("rack10", "rack10: no answer"),
+])
+def test_an_error_does_not_say_its_place_twice_and_names_another_place(where: str, said: str) -> None:
+    assert Transient("no answer", where=where).beside("rack1") == said

@@ -18,7 +18,7 @@ from fleet.api.client import Client
 from fleet.core.errors import AnewError
 from tests.lab.guest import wait_until
 
-ROLLOUT_SECONDS = 420.0
+ROLLOUT_SECONDS = 900.0
 """Longer than any rollout here takes on a busy machine without KVM."""
 FOLDER = "anew-lab-"
 PROGRAM = "import sys; from fleet.cli.main import main; sys.exit(main())"

@@ -57,12 +57,15 @@ class Availability:
     a port is what its latest begun look says that has an outcome.
     """
 
-    def __init__(self, ports: Mapping[Door, str], pace: float = PACE) -> None:
-        self._ports = ports
+    def __init__(self, ports: Mapping[int, str] | Mapping[tuple[str, int], str], pace: float = PACE, ask: bytes = b"", expect: bytes = b"SSH-") -> None:
+        """`ask` is sent once connected, `expect` is how the answer of somebody who is up begins."""
+        self._ports: dict[Door, str] = dict(ports.items())
         self._pace = pace
+        self._ask = ask
+        self._expect = expect
         self._selector = selectors.DefaultSelector()
-        self._under_way: dict[Door, list[tuple[float, socket.socket]]] = {port: [] for port in ports}
-        self._due = dict.fromkeys(ports, 0.0)
+        self._under_way: dict[Door, list[tuple[float, socket.socket]]] = {port: [] for port in self._ports}
+        self._due = dict.fromkeys(self._ports, 0.0)
         self._last: dict[Door, Look] = {}
         self._ended = threading.Event()
         self._begun = threading.Event()
@@ -86,8 +89,8 @@ class Availability:
             while not self._ended.is_set():
                 for port in self._ports:
                     self._begin(port)
-                for key, _ in self._selector.select(0.02):
-                    self._read(*key.data)
+                for key, ready in self._selector.select(0.02):
+                    self._talk(*key.data) if ready & selectors.EVENT_WRITE else self._read(*key.data)
                 for port, looks in self._under_way.items():
                     for began, one in looks[:]:
                         if time.monotonic() - began > PATIENCE:
@@ -107,7 +110,15 @@ class Availability:
         if one.connect_ex(("127.0.0.1", port) if isinstance(port, int) else port) not in (0, errno.EINPROGRESS):
             self._end(port, now, one, "cannot connect")
             return
-        self._selector.register(one, selectors.EVENT_READ, (port, now, one))
+        self._selector.register(one, selectors.EVENT_WRITE if self._ask else selectors.EVENT_READ, (port, now, one))
+
+    def _talk(self, port: Door, began: float, one: socket.socket) -> None:
+        try:
+            one.send(self._ask)
+        except OSError as error:
+            self._end(port, began, one, error.strerror or "reset")
+            return
+        self._selector.modify(one, selectors.EVENT_READ, (port, began, one))
 
     def _read(self, port: Door, began: float, one: socket.socket) -> None:
         try:
@@ -115,7 +126,7 @@ class Availability:
         except OSError as error:
             self._end(port, began, one, error.strerror or "reset")
             return
-        self._end(port, began, one, "" if said.startswith(b"SSH-") else f"accepted, then said {said!r}")
+        self._end(port, began, one, "" if said.startswith(self._expect) else f"accepted, then said {said!r}")
 
     def _end(self, port: Door, began: float, one: socket.socket, why: str) -> None:
         with contextlib.suppress(KeyError):

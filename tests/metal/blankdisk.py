@@ -23,7 +23,7 @@ SERIAL, NAME, OP = "DISK-0001", "rack7", "00000000000000aa"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKd3Vd0PvPaXxUYbS7hZzY0JYcM2TqPZ1m0tqGm7dP1S test"
 SHELLS = {"dash": ["dash"], "busybox": ["busybox", "sh"]}
 NEEDED = ("sfdisk", "mkfs.vfat", "mkfs.ext4", "blkid", "wipefs", "blockdev", "losetup", "partx", "ssh-keygen", "dash", "busybox", "flock")
-DISK = "vdx"
+DISK, BLOCK = "vdx", 64 * 1024
 
 
 def missing() -> str:
@@ -45,10 +45,12 @@ class Given:
     version: str
 
 
-def bundle(version: str = "1") -> Given:
-    image = read_manifest(str(IMAGES / version))
+def bundle(folder: Path, version: str = "1") -> Given:
+    """A copy, since the lab's may be made anew meanwhile."""
+    shutil.copytree(IMAGES / version, folder / version)
+    image = read_manifest(str(folder / version))
     file = image.files[image.root]
-    return Given(IMAGES / version / file.name, file.sha256, file.size, image.ref.digest, version)
+    return Given(folder / version / file.name, file.sha256, file.size, image.ref.digest, version)
 
 
 class Live:
@@ -84,12 +86,16 @@ class Live:
         subprocess.run(["partx", "-d", self.device], check=False, capture_output=True)  # kernels without GPT were told of them by partx
         subprocess.run(["losetup", "-d", self.device], check=False)
 
+    def put(self, text: bytes) -> None:
+        """Program and orders into its memory."""
+        self.install.mkdir(mode=0o700, exist_ok=True)
+        (self.install / "program").write_bytes(program())
+        (self.install / "orders").write_bytes(text)
+
     def start(self, given: Given, shell: str = "dash", *, serial: str = SERIAL, epoch: int = 1, text: bytes | None = None,
               wrap: Path | None = None, sha: str = "") -> subprocess.Popen[bytes]:
         """The installer, which waits for its standard input."""
-        self.install.mkdir(mode=0o700, exist_ok=True)
-        (self.install / "program").write_bytes(program())
-        (self.install / "orders").write_bytes(orders(1795300000.5, [KEY]) if text is None else text)
+        self.put(orders(1795300000.5, [KEY]) if text is None else text)
         path = f"{wrap}:{os.environ['PATH']}" if wrap else os.environ["PATH"]
         words = [str(self.install / "program"), "layout", str(epoch), OP, serial, sha or given.sha, str(given.size), given.digest, given.version, NAME]
         kept = {key: value for key, value in os.environ.items() if not key.startswith("SSH_") and key != "SUDO_UID"}
@@ -105,19 +111,23 @@ class Live:
         return process.returncode, parse(output, NAME)
 
     def fingerprint(self) -> str:
-        """Of every byte of the disk that was ever written: a zero that is written makes an extent, and is seen too."""
-        os.sync()
+        """Of every byte of the disk that is not zero, and where it is."""
+        with open(self.device, "r+b") as disk:
+            os.fsync(disk.fileno())
         found = hashlib.sha256()
         with self.file.open("rb") as file:
             end, at = os.fstat(file.fileno()).st_size, 0
             while at < end:
                 try:
-                    begin = os.lseek(file.fileno(), at, os.SEEK_DATA)
+                    data = os.lseek(file.fileno(), at, os.SEEK_DATA)
                 except OSError:
                     break  # nothing but holes from here on
-                at = os.lseek(file.fileno(), begin, os.SEEK_HOLE)
+                begin = max(at, data // BLOCK * BLOCK)  # file systems begin and end extents where they like
+                at = -(-os.lseek(file.fileno(), data, os.SEEK_HOLE) // BLOCK) * BLOCK
                 file.seek(begin)
-                found.update(f"{begin} {at} ".encode() + file.read(at - begin))
+                for place in range(begin, at, BLOCK):
+                    if (block := file.read(min(BLOCK, at - place))).strip(b"\0"):
+                        found.update(f"{place} ".encode() + block)
         return found.hexdigest()
 
     def write(self, offset: int, data: bytes) -> None:

@@ -25,9 +25,6 @@ class Stream(Protocol):
     async def read(self, most: int) -> bytes:
         """From the controller, b"" at the end."""
 
-    async def rest(self, most: int) -> bytes:
-        """All that the controller still sends."""
-
 
 def _room(host: Host, size: int, held: Bytes | None) -> None:
     free = 0 if host.evil.disk_full else host.disk.free + (held.size if held else 0)

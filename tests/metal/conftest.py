@@ -27,7 +27,7 @@ def metal_lab(metal_images: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     """Two machines with a daemon over them, which several modules share, since boots take time; `bring` says what a test starts from."""
     with contextlib.ExitStack() as ends:
         try:
-            machines = [ends.enter_context(Machine(number, tmp_path_factory.mktemp(f"rack{number}"))) for number in (1, 2)]
+            machines = [ends.enter_context(Machine(number, tmp_path_factory.mktemp(f"rack{number}"), deadman=90)) for number in (1, 2)]
         except NotMade as wrong:
             pytest.fail(str(wrong))
         lab = MetalLab(machines, metal_images)

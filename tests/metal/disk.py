@@ -111,9 +111,7 @@ class Disk:
     """One machine's disk, boot environment and data partition. `free` and `capacity` in bytes; `log` is STATE/log."""
 
     server: str
-    serial: str = "QM00001"
     layout: bool = True
-    blank: bool = False
     contents: dict[str, Content | None] = field(default_factory=lambda: {"A": None, "B": None})
     records: dict[str, Record] = field(default_factory=dict)
     env: BootEnvironment = field(default_factory=BootEnvironment)

@@ -34,13 +34,14 @@ HANG = "[    2.114077] anew: trial boot, dead-man armed\n[   32.114200] softdog:
 class Pace:
     """How long things take, in seconds, and how versions behave: `{"3": "panics", "4": "dies-after 0.5"}`.
 
-    Behaviours: `panics`, `hangs`, `no-sshd`, `unwell` (SSH answers, the service never), `dies-after S`.
+    `late`: so long after a boot RAUC's service does not answer yet. Behaviours: `panics`, `hangs`, `no-sshd`, `unwell` (SSH answers, the service never), `dies-after S`.
     """
 
     boot: float = 0.1
     hang: float = 0.2
     dead_man: float = 30.0
     install: float = 0.0
+    late: float = 0.0
     lock: float = 0.2
     images: Mapping[str, str] = field(default_factory=dict)
 
@@ -56,7 +57,7 @@ class Call:
 
 class Host:
     """A machine. `serving`: its service answers. `access`: "forced" (only the verbs), "sudo" or "root". `plain`: it runs no A/B
-    layout, be it an ordinary system or a live one that is to install it.
+    layout.
     """
 
     def __init__(self, world: World, name: str, address: str, service_port: int) -> None:
@@ -114,9 +115,13 @@ class Host:
                 await self._gone.wait()
                 raise BrokenPipeError
 
-    def be_plain(self, *, blank: bool = False) -> None:
-        """An ordinary system without A/B layout; with `blank`, a live one whose disk holds nothing."""
-        self.plain, self.disk.layout, self.disk.blank = True, False, blank
+    def be_plain(self) -> None:
+        """An ordinary system without A/B layout."""
+        self.plain, self.disk.layout = True, False
+
+    def rauc_answers(self) -> bool:
+        """False for a while after each boot: its service starts later than sshd."""
+        return asyncio.get_running_loop().time() >= self.started + self.pace.late
 
     def verbs(self) -> list[str]:
         """The verbs that reached it, in order, without the looking."""
@@ -176,7 +181,7 @@ class Host:
         """Boot until something stays up. Every round takes time, so that this never spins."""
         while True:
             if self.boots:
-                await asyncio.sleep(self.pace.boot)
+                await _passing(self.pace.boot)
             if await self._boot(up):
                 return
             up.set()
@@ -217,7 +222,7 @@ class Host:
     async def _without_ssh(self, manner: str) -> None:
         if manner == "no-sshd":
             await self._serve_as(self.content)
-        await asyncio.sleep(self.pace.hang)
+        await _passing(self.pace.hang)
 
     async def _serve_as(self, content: Content | None) -> None:
         await self.service.open(f"anew-service {content.version if content else '-'}\n".encode())
@@ -269,3 +274,10 @@ class Host:
         if serving != self.serving:
             self.serving = serving
             self.world.changed(self)
+
+
+async def _passing(seconds: float) -> None:
+    """What a machine's own time is made of: ended early by a power cut, which cancels its life."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await asyncio.get_running_loop().create_future()

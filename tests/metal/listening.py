@@ -101,10 +101,9 @@ class Door:
         if evil.stall in ("no-banner", "banner"):
             banner = b"SSH-2.0-OpenSSH_9.2p1\r\n" if evil.stall == "banner" else b""
             self._listening = [await self._plain(lambda: _Mute(self, banner))]
-        elif evil.cut_after is not None:
+        elif evil.cut_after is not None or evil.flip_at is not None:
             behind = await self._ssh(key, 0)
-            limit = evil.cut_after
-            self._listening = [behind, await self._plain(lambda: _Front(self, (self.address, behind.get_port()), limit))]
+            self._listening = [behind, await self._plain(lambda: _Front(self, (self.address, behind.get_port()), evil.cut_after, evil.flip_at))]
         else:
             acceptor = await self._ssh(key, self.port)
             self.port = acceptor.get_port()
@@ -153,10 +152,11 @@ class _Mute(asyncio.Protocol):
 
 
 class _Front(asyncio.Protocol):
-    """Passes bytes both ways and cuts both connections after `limit` bytes of the server's."""
+    """Passes bytes both ways; cuts both connections after `limit` bytes of the server's, and flips a bit of the byte `flip`."""
 
-    def __init__(self, door: Door, behind: tuple[str, int], limit: int) -> None:
-        self._door, self._behind, self._left = door, behind, limit
+    def __init__(self, door: Door, behind: tuple[str, int], limit: int | None, flip: int | None) -> None:
+        self._door, self._behind, self._left, self._flip = door, behind, limit, flip
+        self._passed = 0
         self._early: list[bytes] = []
         self._inner: asyncio.Transport | None = None
         self._outer: asyncio.Transport | None = None
@@ -186,10 +186,19 @@ class _Front(asyncio.Protocol):
 
     def pass_out(self, data: bytes) -> None:
         """Bytes of the server's, as many as are still let through."""
-        if self._outer is not None:
-            self._outer.write(data[: self._left])
+        if self._flip is not None and 0 <= self._flip - self._passed < len(data):
+            garbled = bytearray(data)
+            garbled[self._flip - self._passed] ^= 1 << self._flip % 8
+            data = bytes(garbled)
+        self._passed += len(data)
+        if self._outer is None:
+            return
+        if self._left is None:
+            self._outer.write(data)
+            return
+        self._outer.write(data[: max(0, self._left)])
         self._left -= len(data)
-        if self._left <= 0 and self._outer is not None:
+        if self._left <= 0:
             self._outer.close()
 
     def cut(self) -> None:

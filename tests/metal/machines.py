@@ -25,6 +25,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
+from fleet.images.manifest import read_manifest
+
 REPO = Path(__file__).resolve().parents[2]
 CACHE = Path(os.environ.get("ANEW_CACHE", REPO / ".cache"))
 IMAGES = CACHE / "lab" / "images" / "metal"
@@ -228,6 +230,23 @@ class Machine:
         kept = self._take(path)
         os.truncate(kept, size)
         self._put(kept, path)
+
+    def plant(self, image: Path, number: int) -> None:
+        """Put an image into slot B, armed to be tried once as incarnation `number`: what install and arm do, in a second. Off, GRUB."""
+        assert not self.running, "the disk of a running machine belongs to it"
+        unpacked = self.folder / "unpacked"
+        authority = CACHE / "metal" / "keys" / "ca.pem"
+        subprocess.run(["rauc", "extract", f"--keyring={authority}", str(image / "root.raucb"), str(unpacked)], capture_output=True, check=True)
+        start = self._start("rootB")
+        subprocess.run(["dd", f"if={unpacked / 'rootfs.img'}", f"of={self.disk}", "bs=1M", f"seek={start}", "oflag=seek_bytes",
+                        "conv=notrunc,sparse", "status=none"], check=True)
+        shutil.rmtree(unpacked)
+        reference = read_manifest(str(image)).ref
+        self.write_data("anew/slots/B", f"number={number} digest={reference.digest} version={reference.version} image_id=- state=armed born=0 "
+                                        f"op={number:016x} rollout=- armed_boot=- bundle=-\n")
+        environment = self._take("grub/grubenv")
+        subprocess.run(["grub-editenv", str(environment), "set", "ORDER=B A", "B_OK=1", "B_TRY=0"], check=True)
+        self._put(environment, "grub/grubenv")
 
     def _take(self, path: str) -> Path:
         """A copy of a file of the ESP."""

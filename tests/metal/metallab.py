@@ -9,12 +9,13 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tests.lab.daemonlab import DaemonLab
-from tests.metal.machines import SSH_PORT, Machine, wait_until
+from tests.lab.watching import Availability
+from tests.metal.machines import SSH_PORT, WEB_PORT, Machine
 
 ROLLOUT: Mapping[str, object] = {
     "canaries": 1, "promotion": "auto", "min_healthy_time": "4s", "healthy_deadline": "5m", "progress_deadline": "12m", "max_unavailable": 1,
@@ -43,7 +44,7 @@ class MetalLab(DaemonLab):
             lines += [f"[machines.{name}]", f'address = "{address}"', f"port = {port}", f'key = "{machine.login}"', f'console = "{machine.log}"',
                       f'host_key = "{" ".join(machine.identity.host_key.split()[:2])}"']
         lines += ["[pools.metal]", 'driver = "baremetal"', f"machines = {json.dumps(list(self.machines))}", 'image = "metal"', 'mode = "manual"',
-                  "[[pools.metal.health]]", f'tcp = {{ port = {SSH_PORT}, expect = "SSH-" }}', 'deadline = "8s"', 'interval = "2s"',
+                  "[[pools.metal.health]]", f'http = {{ port = {WEB_PORT}, path = "/healthz" }}', 'deadline = "20s"', 'interval = "2s"',
                   "[pools.metal.rollout]", *(f"{key} = {json.dumps(value)}" for key, value in rollout.items())]
         return "\n".join(lines) + "\n"
 
@@ -71,6 +72,13 @@ class MetalLab(DaemonLab):
 
     def bring(self, version: str) -> None:
         """All machines on `version`, with no rollout under way and no image rejected, whatever an earlier test left."""
+        self.at_rest()
+        if set(self.pool_row(self.pool)["versions"]) != {version}:
+            self.roll(self.pool, version, "--canaries", "0", "--max-unavailable", "100%")
+        self.well()
+
+    def at_rest(self) -> None:
+        """All machines on and well, no rollout under way, no image rejected."""
         for machine in self.machines.values():
             machine.start()
         if self.daemon is None or self.daemon.poll() is not None:
@@ -81,9 +89,11 @@ class MetalLab(DaemonLab):
         for rejected in self.pool_row(self.pool)["image"]["rejected"]:
             self.client.command("image.unreject", pool="metal", version=rejected["version"])
         self.well(COMEBACK)
-        if set(self.pool_row(self.pool)["versions"]) != {version}:
-            self.roll(self.pool, version, "--canaries", "0", "--max-unavailable", "100%")
-        self.well()
+
+    def watched(self) -> Availability:
+        """Eyes on every machine's web page: a look at SSH would cost a slow machine more than the page does."""
+        doors = {(machine.address, WEB_PORT): name for name, machine in self.machines.items()}
+        return Availability(doors, pace=0.5, ask=b"GET /healthz HTTP/1.0\r\n\r\n", expect=b"HTTP/1.")
 
     def inside(self) -> dict[str, tuple[int, str, str]]:
         """machine -> (incarnation, version, boot id), the boot id from inside: nothing of it changes while a machine is left alone."""
@@ -120,8 +130,3 @@ class MetalLab(DaemonLab):
 
 class _Pool:
     name = "metal"
-
-
-def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Poll a condition that asks a machine, so not too often."""
-    wait_until(condition, seconds, what, every=1.0)

@@ -18,6 +18,7 @@ from drivers.probes.tcp import TcpProbe
 from fleet import settings
 from fleet.core.desired import Machine
 from fleet.core.events import Draft, Event
+from fleet.core.observed import Seen
 from fleet.core.state import Rollout, State
 from fleet.engine.clock import SystemClock, SystemRng
 from fleet.engine.inbox import Inbox
@@ -40,7 +41,7 @@ image = "web"
 mode = "manual"
 [[pools.web.health]]
 tcp = {{ port = {port}, expect = "anew-service" }}
-interval = "2s"
+interval = "5s"
 deadline = "2s"
 [pools.web.rollout]
 {rollout}
@@ -110,12 +111,22 @@ class Rolling:
             except TimeoutError:
                 pass
 
+    def busy(self, name: str) -> bool:
+        """Whether something is being done to a machine that has not failed yet."""
+        view = self.engine.views["web"]
+        return name in view.busy and not (view.observed and name in view.observed.unreachable)
+
+    def seen(self, name: str) -> tuple[Seen, ...]:
+        """A machine's incarnations as observed."""
+        observed = self.engine.views["web"].observed
+        return tuple(observed.by_server.get(name, {}).values()) if observed else ()
+
     def sentence(self, name: str) -> str:
         """What a person reads of a machine now: why it is not reached, why it failed, or what it waits for."""
         view = self.engine.views["web"]
         found = self.engine.last_rollout("web")
         run = found.runs.get(name) if found else None
-        wait = view.waits.get(name)
+        wait = view.shown_waits().get(name)
         away = view.observed.unreachable.get(name, "") if view.observed else ""
         return away or (run.error if run else "") or (wait.reason if wait else "") or (run.reason if run else "")
 

@@ -23,7 +23,7 @@ from drivers.baremetal.protocol import Frame, parse
 
 HELPER = Path(__file__).parents[2] / "drivers/baremetal/anew-host"
 SHELLS = {"dash": ["dash"], "busybox": ["busybox", "sh"]}
-NEEDED = ("rauc", "dbus-daemon", "grub-editenv", "flock", "zstd", "dash", "busybox", "openssl", "mksquashfs")
+NEEDED = ("rauc", "dbus-daemon", "grub-editenv", "flock", "zstd", "dash", "busybox", "openssl", "mksquashfs", "curl", "wget")
 OP, OTHER_OP = "00000000000000aa", "00000000000000bb"
 BOOTS = ("22222222-0000-4000-8000-00000000000{}").format
 BUS = """<busconfig><type>system</type><listen>unix:path={0}</listen><auth>EXTERNAL</auth><policy context="default">
@@ -173,10 +173,10 @@ class Sandbox:
                                                                         text=True, check=False).stdout)
 
     def until(self, done: Callable[[], bool]) -> None:
-        """Polls for at most 10 s."""
-        end = time.monotonic() + 10
+        """Polls for at most 30 s: the machine may be busy."""
+        end = time.monotonic() + 30
         while not done():
-            assert time.monotonic() < end, "it did not come to pass within 10 s"
+            assert time.monotonic() < end, "it did not come to pass within 30 s"
             time.sleep(0.01)
 
     def words(self, slot: str, *, trial: str | None = None) -> None:

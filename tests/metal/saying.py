@@ -45,7 +45,7 @@ def _running(host: Host) -> list[str]:
         f"root {_root(host)}",
         f"trial {'yes' if host.trial else 'no'}",
         f"deadman {int(max(1.0, host.pace.dead_man)) if host.trial else 'off'}",
-        f"booted {host.booted if host.booted and not plain else '-'}",
+        f"booted {host.booted if host.booted and not plain and host.evil.lie != 'no-slot' else '-'}",
     ]
 
 
@@ -93,6 +93,8 @@ def _section(host: Host) -> bytes:
     match backend(host):
         case "none":
             return b""
+        case "rauc" if not host.rauc_answers():
+            return b""
         case "rauc":
             raw = json.dumps(rauc_status(host), separators=(",", ":")).encode()
         case "sdboot":
@@ -116,7 +118,7 @@ def rauc_status(host: Host) -> dict[str, Any]:
 
 
 def _rauc_name(slot: str) -> str:
-    return f"rootfs.{SLOTS.index(slot)}"  # type: ignore[arg-type]
+    return f"rootfs.{SLOTS.index(slot)}"
 
 
 def _rauc_slot(host: Host, slot: Slot) -> dict[str, Any]:

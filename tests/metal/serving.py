@@ -21,15 +21,14 @@ if TYPE_CHECKING:
 
 SCRIPT_CAP = 1024 * 1024
 BLOCK = 64 * 1024
-CARRIED = ("observe", "have", "lastwords", "writers", "lock", "layout")
+CARRIED = ("observe", "have", "lastwords", "writers", "lock")
 
 
 class Channel:
-    """bundles.Stream on a channel. `early` is what was read too far. `hold` keeps the answer back."""
+    """bundles.Stream on a channel. `hold` keeps the answer back."""
 
     def __init__(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
         self._process = process
-        self.early = b""
         self.hold: list[bytes] | None = None
 
     def write(self, data: bytes) -> None:
@@ -39,15 +38,12 @@ class Channel:
             self._process.stdout.write(data)
 
     async def read(self, most: int) -> bytes:
-        if self.early:
-            taken, self.early = self.early[:most], self.early[most:]
-            return taken
         return await self._process.stdin.read(most)
 
     async def rest(self, most: int) -> bytes:
-        taken = self.early
-        self.early = b""
-        while len(taken) < most and (more := await self._process.stdin.read(most - len(taken))):
+        """All that is still sent, at most so much."""
+        taken = b""
+        while len(taken) < most and (more := await self.read(most - len(taken))):
             taken += more
         return taken
 
@@ -73,8 +69,8 @@ async def _run(host: Host, process: asyncssh.SSHServerProcess[bytes]) -> int:
         if sudo and host.evil.sudo_password:
             process.stderr.write(b"sudo: a password is required\n")
             return 1
-        if not await _took_script(channel, words):
-            return 0
+        if not (await channel.rest(SCRIPT_CAP)).startswith(b"#!"):
+            return 0  # a shell that is given nothing does nothing, and says it went well
         if words[0] not in CARRIED:
             channel.write(f"anew-host 1\nerror no-helper {words[0]} needs /usr/bin/anew-host on the host itself\n".encode())
             return 3
@@ -84,7 +80,8 @@ async def _run(host: Host, process: asyncssh.SSHServerProcess[bytes]) -> int:
             process.stderr.write(b"bash: line 1: anew-host: command not found\n")
             return 127
         if host.access == "sudo" and host.evil.sudo_password:
-            channel.write(b"anew-host 1\nerror failed anew is not root and sudo does not run /usr/bin/anew-host for it without a password\n")
+            channel.write(b"anew-host 1\nerror failed anew is not root and sudo does not run /usr/bin/anew-host for it without a "
+                          b"password; add it to sudoers with NOPASSWD\n")
             return 5
     elif host.access == "forced":
         words = ["", *words]
@@ -93,14 +90,6 @@ async def _run(host: Host, process: asyncssh.SSHServerProcess[bytes]) -> int:
     verb = words[0] if words else ""
     host.calls.append(Call(verb, tuple(words[1:]), host.boot_id))
     return await _wicked(host, verb, words, channel, process)
-
-
-async def _took_script(channel: Channel, words: list[str]) -> bool:
-    """The shell's script, which must be there: a shell that is given nothing does nothing, and says it went well."""
-    if words[:1] == ["layout"]:
-        channel.early = await channel.rest(64 * 2**20)
-        return channel.early.startswith(b"#!")
-    return (await channel.rest(SCRIPT_CAP)).startswith(b"#!")
 
 
 def _strange(host: Host, process: asyncssh.SSHServerProcess[bytes]) -> int:

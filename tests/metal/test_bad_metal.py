@@ -9,8 +9,6 @@ import re
 import pytest
 
 from tests.lab.daemonlab import figures
-from tests.lab.watching import Availability
-from tests.metal.machines import SSH_PORT
 from tests.metal.metallab import COMEBACK, MetalLab
 
 pytestmark = pytest.mark.lab
@@ -25,13 +23,15 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("version", "options", "error", "words"), BAD, ids=[bad[0] for bad in BAD])
+@pytest.mark.parametrize(
+    ("version", "options", "error", "words"),
+    [pytest.param(*bad, id=bad[0], marks=[pytest.mark.long] if bad[0] in ("3-no-sshd", "3-dies") else []) for bad in BAD])
 def test_a_bad_image_stops_at_its_canary(metal_lab: MetalLab, version: str, options: tuple[str, ...], error: str, words: str) -> None:
     lab = metal_lab
     lab.bring("1")
     before = lab.inside()
 
-    with Availability({(machine.address, SSH_PORT): name for name, machine in lab.machines.items()}, pace=1.0) as watch:
+    with lab.watched() as watch:
         row = lab.roll(lab.pool, version, *options, expect=4)
         lab.until(lambda: all(run["step"] in ("put-back", "waiting", "preparing") for run in lab.rollout(lab.pool)["servers"]), COMEBACK, "the way back")
 

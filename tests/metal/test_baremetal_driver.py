@@ -235,7 +235,7 @@ async def test_a_machine_that_is_not_pinned_is_never_sent_anything(tmp_path: Pat
         assert "no pinned host key; run `anew machine pin rack1`" in seen.unreachable["rack1"]
         with pytest.raises(Refused, match="no pinned host key"):
             await h.born(1)
-        assert (await h.own.check("rack1"))["reach"].startswith("rack1: machine rack1 has no pinned host key")
+        assert (await h.own.check("rack1"))["reach"].startswith("machine rack1 has no pinned host key")
         assert h.world["rack1"].calls == [] and [item.server for item in seen.incarnations] == ["rack2"]
 
 

@@ -255,6 +255,12 @@ async def test_a_file_that_is_not_the_manifests(bench: Bench, tmp_path: Path) ->
     with pytest.raises(Permanent, match="not what its manifest says"):
         await bench.bring(image, sha256="ab" * 32)
     assert not list(bench.host.bundles.glob("*.bundle"))
+    sha, verbs = digest(image), len(bench.host.verbs())
+    image.write_bytes(image.read_bytes()[:-1])
+    with pytest.raises(Permanent, match=r"has 2097151 bytes and its manifest says 2097152"):
+        op = Operation("0" * 16, 7, "", 60.0)
+        await bench.bulk.bring(bench.remote(), str(image), sha, 2 * MIB, bench.call, op, (), bench.told.append)
+    assert [line.split()[0] for line in bench.host.verbs()[verbs:]] == ["have"], "nothing was sent"
     bench.host.bundles.mkdir(parents=True, exist_ok=True)
     (bench.host.bundles / f"{'ab' * 32}.part").write_bytes(b"abc")
     with pytest.raises(Permanent, match="cannot be read .*put its folder back"):
@@ -321,6 +327,18 @@ async def test_what_compresses_is_compressed_once_for_all(bench: Bench, tmp_path
         await bench.bring(image, front.port)
         assert bench.has(image)
     assert next(iter(made)).stat().st_ino == inode, "the same file, not made again"
+
+
+async def test_a_wrong_file_leaves_nothing_in_the_cache(bench: Bench, tmp_path: Path) -> None:
+    image = text(tmp_path / "a", 2 * MIB)
+    right, sha = image.read_bytes(), digest(image)
+    image.write_bytes(right[:-1] + b"?")
+    with pytest.raises(Permanent, match="not what its manifest says"):
+        await bench.bring(image, sha256=sha)
+    image.write_bytes(right)
+    await bench.bring(image)
+    assert bench.has(image)
+    assert any("makes the image from the compressed form" in said for said in bench.told)
 
 
 @contextmanager
@@ -402,7 +420,7 @@ async def test_a_host_certificate_counts_for_the_child_too(tmp_path: Path) -> No
 
 async def test_nothing_secret_is_in_the_arguments_and_nothing_is_a_shells(bench: Bench, tmp_path: Path) -> None:
     by = Remote("gate", "gate;reboot", 22, "o'ps", pins=(bench.host.host_key,))
-    argv = bench.bulk._ssh.argv(bench.remote(jump=by), "anew-host have x")
+    argv = bench.bulk._ssh.argv(bench.remote(jump=by), "anew-host have x", "said")
     assert argv[:3] == ["ssh", "-F", "none"]
     assert "PRIVATE" not in " ".join(argv)
     assert {"BatchMode=yes", "StrictHostKeyChecking=yes", "IdentitiesOnly=yes", "IdentityAgent=none", "ServerAliveInterval=5"} <= set(argv)
@@ -410,7 +428,7 @@ async def test_nothing_secret_is_in_the_arguments_and_nothing_is_a_shells(bench:
     assert "'gate;reboot'" in way
     assert """'o'"'"'ps'""" in way
     with pytest.raises(Refused, match="OpenSSH reads otherwise"):
-        bench.bulk._ssh.argv(bench.remote(key=str(_odd(tmp_path))), "x")
+        bench.bulk._ssh.argv(bench.remote(key=str(_odd(tmp_path))), "x", "said")
 
 
 def _odd(folder: Path) -> Path:
@@ -462,3 +480,14 @@ async def test_the_cache_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert len(list((tmp_path / "packs/files").iterdir())) == 4
 
 
+
+
+async def test_a_jump_host_that_refuses_is_the_one_that_is_left_alone(bench: Bench, tmp_path: Path) -> None:
+    image = noise(tmp_path / "a", MIB)
+    with sshd(tmp_path / "gate", IdentityStore(str(tmp_path / "stranger"))) as gate:
+        by = Remote("gate", "localhost", gate.port, gate.user, pins=(gate.host_key,))
+        for _ in range(3):
+            with pytest.raises(Transient, match="does not accept anew's key") as caught:
+                await bench.bring(image, jump=by)
+            assert caught.value.where.startswith("gate ")
+        assert gate.log().count("Failed publickey") == 1

@@ -93,7 +93,7 @@ def test_an_environment_that_a_power_cut_emptied_is_read_from_its_copy(rack: Mac
 
 def test_with_both_environments_torn_it_still_boots(rack: Machine) -> None:
     rack.kill9()
-    rack.damage_file("grub/grubenv", 512)
+    rack.damage_file("grub/grubenv", 40)  # its first line is whole, its values are not
     rack.damage_file("grub/grubenv.spare", 0)
 
     # Nothing is known but the defaults, so this is the real profile: systemd, an address from DHCP.

@@ -5,16 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.lab.daemonlab import figures
-from tests.lab.watching import Availability
-from tests.metal.machines import SSH_PORT
 from tests.metal.metallab import MetalLab
 
 pytestmark = pytest.mark.lab
-
-
-def watched(lab: MetalLab) -> Availability:
-    """One look a second: every look at a booting machine costs it a fork of sshd."""
-    return Availability({(machine.address, SSH_PORT): name for name, machine in lab.machines.items()}, pace=1.0)
 
 
 def fingerprint(lab: MetalLab, name: str) -> str:
@@ -32,7 +25,7 @@ def test_forward_back_and_forward_again(metal_lab: MetalLab) -> None:
     plan = lab.anew("plan", "metal", "--to", "2", "--json")
     assert plan.code == 0, lab.trouble(plan)
     assert {row["order"] for row in plan.data["servers"]} == {"in-place"}
-    with watched(lab) as watch:
+    with lab.watched() as watch:
         forward = lab.roll(lab.pool, "2")
     figures(forward, lab, fewest_answering=watch.fewest, looks=watch.looks)
     assert forward["state"] == "done"
@@ -46,7 +39,7 @@ def test_forward_back_and_forward_again(metal_lab: MetalLab) -> None:
         assert fingerprint(lab, name) == before[name]
         assert lab.rows(lab.pool)[name]["root"] == "read-only"
 
-    with watched(lab) as watch:
+    with lab.watched() as watch:
         done = lab.anew("rollback", "metal", "--yes", "--wait", "--json")
     assert done.code == 3, lab.trouble(done)
     figures(lab.rollout(lab.pool), lab, fewest_answering=watch.fewest, looks=watch.looks)

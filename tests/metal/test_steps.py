@@ -101,6 +101,7 @@ def test_staging_ends_with_the_image_in_the_idle_slot(shown: HostFacts, step: st
 @pytest.mark.parametrize(("shown", "number", "step"), [
     (facts(), 3, Step("done")),
     (facts(replace(ARMED, armed_boot=BEFORE)), 3, Step("reject", 4)),
+    (facts(ARMED), 3, Step("reject", 4)),
     (facts(Slot("B", "kept", 2, OLD)), 2, Step("activate", 2)),
     (facts(Slot("B", "kept", 2, OLD), reading=Reading("A", "idle", True, True)), 2, Step("reboot")),
     (trial(), 3, Step("reboot")),

@@ -6,7 +6,6 @@ Arguments are held against the contract's grammars, so that a controller that is
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -32,8 +31,6 @@ GRAMMAR: Final = {
     "BOOT_ID": r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}",
     "URL": r"http://[A-Za-z0-9._:@/%+-]+",
     "MODE": r"read-only|writable",
-    "SERIAL": r"[A-Za-z0-9._-]{1,64}",
-    "NAME": r"[a-z0-9][a-z0-9-]{0,62}",
 }
 LOOKING: Final = {"observe": "", "have": "SHA", "lastwords": "", "writers": ""}
 ACTING: Final = {
@@ -49,7 +46,6 @@ ACTING: Final = {
     "forget": "WHOLE",
     "repair": "",
     "lock": "MODE",
-    "layout": "SERIAL SHA WHOLE DIGEST VERSION NAME",
 }
 
 
@@ -100,14 +96,12 @@ def _talk(host: Host, words: list[str], stream: Stream) -> Talk:
     return Talk(host, verb, "" if shape is not None else given[1], tuple(given if shape is not None else given[2:]), stream)
 
 
-# -- looking -------------------------------------------------------------------------------------------------
-
-
 async def _look(talk: Talk) -> None:
     disk = talk.host.disk
     match talk.verb:
         case "observe":
             talk.stream.write(saying.observe(talk.host).removeprefix(b"anew-host 1\n"))
+            _wait_for_rauc(talk.host)
         case "have":
             held = disk.bundles.get(talk.words[0])
             talk.say(f"size {held.size if held else 0}")
@@ -118,9 +112,6 @@ async def _look(talk: Talk) -> None:
             talk.raw("words", disk.last_words.encode()[-4096:])
         case _:
             talk.raw("writers", b"rsyslogd 412 /var/log/syslog\nmount - /boot\n" if talk.host.plain else b"")
-
-
-# -- acting --------------------------------------------------------------------------------------------------
 
 
 async def _act(talk: Talk, epoch: int) -> None:
@@ -161,15 +152,24 @@ def _idle(talk: Talk, number: int) -> Record:
     return record
 
 
+def _wait_for_rauc(host: Host) -> None:
+    if saying.backend(host) == "rauc" and not host.rauc_answers():
+        raise Fail("not-ready", "rauc does not answer yet; its service may still be starting")
+
+
 def _ab(host: Host) -> None:
     if saying.backend(host) == "none" or host.booted is None:
         raise Fail("no-backend", "there is no RAUC, no systemd-boot and no bootc here")
+    _wait_for_rauc(host)
     if host.disk.env.condition != "ok":
         raise Fail("failed", "the boot environment cannot be read; repair it first")
 
 
 async def _install(talk: Talk) -> None:
     host, disk, (sha, digest, version) = talk.host, talk.host.disk, talk.words
+    if saying.backend(host) != "none" and disk.env.condition != "ok":
+        await _repair(talk)
+        talk.say("repaired env")
     _ab(host)
     slot, held = other(str(host.booted)), disk.bundles.get(sha)
     record = disk.records.get(slot)
@@ -293,21 +293,7 @@ async def _lock(talk: Talk) -> None:
     talk.host.disk.fstab = "ro" if talk.words[0] == "read-only" else "rw"
 
 
-async def _layout(talk: Talk) -> None:
-    disk, (serial, sha, size, digest, version, _) = talk.host.disk, talk.words
-    if serial != disk.serial:
-        raise Fail("wrong-disk", f"no disk here has the serial number {serial}")
-    if not disk.blank:
-        raise Fail("not-blank", f"the disk {serial} holds something")
-    sent = (await talk.stream.rest(64 * 2**20))[-int(size) :]
-    if hashlib.sha256(sent).hexdigest() != sha:
-        raise Fail("bad-bytes", "the installer's bytes are not the named ones")
-    first = Content(digest, version, f"web-{version}-{sha[:8]}", sha, len(sent))
-    disk.contents["A"], disk.layout, disk.blank = first, True, False
-    disk.blessed.add(first.image_id)
-
-
 VERBS: Final[dict[str, Callable[[Talk], Awaitable[None]]]] = {
     "install": _install, "arm": _arm, "activate": _activate, "reboot": _reboot, "bless": _bless, "reject": _reject, "forget": _forget,
-    "repair": _repair, "lock": _lock, "layout": _layout,
+    "repair": _repair, "lock": _lock,
 }

@@ -203,7 +203,7 @@ class Teller:
         elif what == "loses":
             stage.world.bury(stage.world.find(event[1], int(event[2])))
         elif what == "silent":
-            stage.faults.unreachable["sim"] = "no route to it"
+            stage.faults.unreachable[event[1]] = "no route to it"
         elif what in ("deaf", "hears"):
             stage.faults.deaf = what == "deaf"
         elif what == "answers":

@@ -56,7 +56,7 @@ def machine_row(name: str, **fields: Any) -> dict[str, Any]:
     row: dict[str, Any] = {
         "name": name, "address": f"{name}.example.org", "port": 22, "user": "anew", "jump": "", "pool": "metal",
         "pin": "SHA256:" + "aB3" * 14 + "x", "authority": "", "disk": "WD-1", "bmc": True, "console": False, "reach": "ok", "backend": "rauc",
-        "version": "1", "root": "read-only", "state": "serving",
+        "version": "1", "root": "read-only", "state": "serving", "doing": "",
     }
     return row | fields
 

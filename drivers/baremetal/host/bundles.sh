@@ -2,7 +2,8 @@
 
 # lock_bundle : the lock of this SHA. Who asks last wins: a reader whose controller died would hold it for hours.
 lock_bundle() {
-  mkdir -p "$BUNDLES" 2>/dev/null || write_failed "$BUNDLES"
+  # An image has password hashes in it: nobody else reads along.
+  { mkdir -p "$BUNDLES" && chmod 700 "$BUNDLES"; } 2>/dev/null || write_failed "$BUNDLES"
   true >>"$RUN/bundle.$SHA" || fail failed "$RUN cannot be written"
   exec 8>>"$RUN/bundle.$SHA"
   flock -n 8 && return

@@ -27,7 +27,8 @@ lock_words() {
 do_observe() {
   say backend "$BACKEND"
   say boot_id "$BOOT_ID"
-  say uptime "$(first_line "$R/proc/uptime" | cut -d . -f 1)"
+  seen=$(first_line "$R/proc/uptime")
+  say uptime "${seen%%.*}"
   say clock "$(date +%s)"
   say image_id "$IMAGE_ID"
   say version "$(version_words)"

@@ -1,6 +1,6 @@
 # --- backend rauc: RAUC with GRUB. The image must have activate-installed=false (docs/host-protocol.md)
 
-rauc_words() { timeout 6 rauc -c "$CONF" status --detailed --output-format=json; }
+rauc_words() { timeout 15 rauc -c "$CONF" status --detailed --output-format=json; }
 
 # rauc_load : its status as NAME='VALUE' lines; read with sed, never evaluated.
 rauc_load() {

@@ -43,7 +43,12 @@ fail() {
 }
 
 printable() { printf "%.$1s" "$2" | tr -c ' -~' '?'; }
-say() { printf '%s %s\n' "$1" "$(printable 512 "$2")"; }
+
+# say KEY VALUE : what is printable already passes as it is, for forks are what an observation costs a slow host.
+say() {
+  case $2 in *[!\ -~]*) set -- "$1" "$(printable 512 "$2")" ;; esac
+  printf '%s %.512s\n' "$1" "$2"
+}
 
 # section NAME FILE : at most 256 KiB of it, raw.
 section() {
