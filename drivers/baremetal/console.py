@@ -18,6 +18,8 @@ from fleet.core.printable import PANIC
 from fleet.core.printable import last_words as fit
 from fleet.ports import Clock
 
+DEAD_MAN: Final = "Initiating system reboot"
+"""What Linux's software watchdog says when it fires; what comes after it on a console is the next boot."""
 PAST: Final = 64 * 1024
 LAST: Final = 4 * 1024
 POLL: Final = 0.5
@@ -42,11 +44,10 @@ async def last_words(host: Host, seconds: float = ASKED) -> str:
 
 
 def telling_line(text: str) -> str:
-    """The one line that tells most: the kernel's panic, else the last."""
+    """The one line that tells most: the kernel's panic, else the dead-man's word, else the last."""
     lines = fit(text).splitlines()
-    if not lines:
-        return ""
-    return lines[0] if PANIC in lines[0] else lines[-1]
+    told = [line for mark in (PANIC, DEAD_MAN) for line in lines if mark in line]
+    return (told or lines[-1:] or [""])[0]
 
 
 async def follow(path: str, clock: Clock) -> AsyncIterator[bytes]:
