@@ -52,7 +52,6 @@ def test_a_bad_image_stops_at_its_canary(metal_lab: MetalLab, version: str, opti
     slots = [value for key, value in lab.told(bad["name"]).items() if key.startswith("slot.")]
     assert sorted(part for line in slots for part in line.split() if part.startswith("state=")) == ["state=blessed", "state=rejected"]
     assert watch.fewest == 1, watch.told()
-    told = " ".join(lab.anew("status").out.split())
-    assert bad["name"] in told and re.search(error, told), told
+    assert f"{bad['name']} failed" in " ".join(lab.anew("status").out.split())
     lab.anew("rollout", "abort", "metal")
     lab.until(lambda: not lab.pool_row(lab.pool)["rollout"], 60.0, "the end")
