@@ -121,7 +121,8 @@ def enter_next(bench: Bench, run: Run) -> Step:
     if step in SETTLED:
         return settle(bench.rollout, run, step, f"incarnation {run.target.number} stays in service" if run.target else run.reason)
     if bench.rollout.state == "paused" and not _emptied(run) and not _drained(run) and not (bench.rollout.ending and _past_admission(run)):
-        return Wait(f"paused before {step}: {bench.rollout.reason}")
+        why = f": {bench.rollout.reason}" if bench.rollout.reason else ""
+        return Wait(f"paused before {step}{why}")
     if run.step == "preparing" and run.path in FORWARD and run.server in bench.sight.held:
         return settle(bench.rollout, run, "skipped", f"held: {bench.sight.known(run.server).held}; it was only prepared, and serves what it did")
     held = _gate(bench, run, step)
