@@ -231,10 +231,10 @@ def test_on_failure_rollback_turns_around_and_rejects_the_image() -> None:
 
 @pytest.mark.parametrize(("walked", "path", "expected"), [
     ((), "create-first", "paused: by bob"),
-    (("preparing",), "create-first", "paused before booting"),
-    (("preparing", "booting"), "create-first", "paused before proving"),
-    (("preparing", "booting", "proving", "admitting"), "create-first", "paused before retiring"),
-    (("preparing",), "delete-first", "paused before stopping"),
+    (("preparing",), "create-first", "paused before booting: by bob"),
+    (("preparing", "booting"), "create-first", "paused before proving: by bob"),
+    (("preparing", "booting", "proving", "admitting"), "create-first", "paused before retiring: by bob"),
+    (("preparing",), "delete-first", "paused before stopping: by bob"),
 ])
 def test_a_pause_holds_whoever_can_stand_still(walked: tuple[str, ...], path: str, expected: str) -> None:
     book = begun(*whole(), **({} if path == "create-first" else HALF))
