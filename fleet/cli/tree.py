@@ -53,6 +53,8 @@ OVERRIDES = (
     ("on_failure", "pause or rollback"),
     ("retain", "how long the old incarnations stay startable: 24h"),
     ("order", "oldest, newest or name"),
+    ("checkpoints", "stop to look after so many of the servers: 25%%,50%%"),
+    ("checkpoint_pause", "how long to stop there: 30m, or manual"),
 )
 """The settings of [pools.NAME.rollout] that a plan may override, with help."""
 

@@ -32,7 +32,7 @@ EXIT_BY_STATE = {
 _NEXT = {
     "paused": "a person is needed: `anew rollout resume {id}`, `anew rollback {pool}` or `anew rollout abort {id}`",
     "awaiting-promotion": "the canaries are healthy: `anew rollout promote {id} --wait`, or `anew rollback {pool}`",
-    "checkpoint": "a checkpoint: `anew rollout resume {id}`",
+    "checkpoint": "a checkpoint: `anew rollout promote {id}`",
 }
 
 

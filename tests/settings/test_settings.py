@@ -152,6 +152,14 @@ def test_overrides_in_kebab_and_snake_case(tmp_path: Path) -> None:
     assert override(pool, {}) == pool
 
 
+@pytest.mark.parametrize(("given", "points", "pause"), [
+    ({"checkpoints": "25%,50%", "checkpoint-pause": "30m"}, (25, 50), 1800.0), ({"checkpoints": "25, 50"}, (25, 50), None),
+    ({"checkpoints": "10%", "checkpoint-pause": "manual"}, (10,), None), ({"checkpoints": ""}, (), None)])
+def test_checkpoints_are_overridden_in_percents(tmp_path: Path, given: dict[str, str], points: tuple[int, ...], pause: float | None) -> None:
+    rollout = override(pools(tmp_path, SMALL)["app"], given).rollout
+    assert (rollout.checkpoints, rollout.checkpoint_pause) == (points, pause)
+
+
 def test_all_bad_overrides_are_told_at_once(tmp_path: Path) -> None:
     pool = pools(tmp_path, SMALL)["app"]
     with pytest.raises(SettingsInvalid) as caught:
@@ -174,6 +182,9 @@ def test_all_bad_overrides_are_told_at_once(tmp_path: Path) -> None:
     ({"min-healthy-time": "5m"}, "less than healthy_deadline, which is 5m"),
     ({"max-surge": "1", "max_surge": "2"}, "max_surge twice"),
     ({"retain": "9999d"}, "a duration from 0s to 3650d"),
+    ({"checkpoints": "50%,25%"}, "each larger than the one before"),
+    ({"checkpoints": "100%"}, "whole percents from 1 to 99"),
+    ({"checkpoint-pause": "8d"}, '"manual" or a duration up to 7d'),
 ])
 def test_overrides_keep_the_limits_of_the_file(tmp_path: Path, overrides: dict[str, str], words: str) -> None:
     with pytest.raises(SettingsInvalid, match=words):
