@@ -11,7 +11,7 @@ from tests.lab.conftest import MakeLab
 from tests.lab.fleetlab import PoolSpec, figures
 from tests.lab.guest import REPO
 
-pytestmark = [pytest.mark.lab, pytest.mark.slow]
+pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 SPEC = PoolSpec("deb", 1, image="debian", root="ephemeral", memory="512MiB",
                 rollout={"healthy_deadline": "6m", "progress_deadline": "8m"})

@@ -8,7 +8,7 @@ import pytest
 
 from tests.metal.conftest import MakeMachine
 
-pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.long]
+pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(3600)]
 
 REACHED = {
     "3-panic": "hands over to",       # process 1 ends at once: the kernel panics and resets

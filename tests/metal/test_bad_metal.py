@@ -11,7 +11,7 @@ import pytest
 from tests.lab.daemonlab import figures
 from tests.metal.metallab import COMEBACK, MetalLab
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 
 REJECTED = "came back to"
 BAD = [

@@ -14,7 +14,7 @@ from tests.lab.daemonlab import DaemonLab
 from tests.metal.machines import SSH_PORT
 from tests.metal.newcomer import MEDIUM, Newcomer
 
-pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.long]
+pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(3600)]
 NUMBER = 61
 
 

@@ -10,7 +10,7 @@ from tests.lab.daemonlab import figures
 from tests.metal.machines import Machine
 from tests.metal.metallab import COMEBACK, MetalLab
 
-pytestmark = [pytest.mark.lab, pytest.mark.long]
+pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(3600)]
 
 STRUCK = "rack1"
 

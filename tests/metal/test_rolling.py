@@ -7,7 +7,7 @@ import pytest
 from tests.lab.daemonlab import figures
 from tests.metal.metallab import MetalLab
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 
 
 def fingerprint(lab: MetalLab, name: str) -> str:
