@@ -51,6 +51,15 @@ class RolloutSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Breaker:
+    """So many `percent` of a pool (of `at_least` so many servers) unwell within `seconds`: mode auto stops. See core/breaker.py."""
+
+    percent: int = 20
+    at_least: int = 5
+    seconds: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
 class DataDisk:
     """A volume that outlives every incarnation. `size` in bytes."""
 
@@ -132,6 +141,10 @@ class Pool:
     max_age: float | None = None
     machines: tuple[str, ...] = ()
     windows: tuple[Window, ...] = ()
+    approvals: int = 0
+    approval_expiry: float = 86_400.0
+    breaker: Breaker | None = Breaker()
+    after: tuple[str, ...] = ()
 
     @property
     def server_names(self) -> tuple[str, ...]:
@@ -158,7 +171,7 @@ def _names(pool: str, servers: int) -> tuple[str, ...]:
 
 def definition(pool: Pool) -> str:
     """A word for what a pool's servers are made from; it changes with every setting but the mode and what only shows."""
-    essence = replace(pool, mode="manual", max_age=None, rollout=RolloutSettings(), windows=())
+    essence = replace(pool, mode="manual", max_age=None, rollout=RolloutSettings(), windows=(), approvals=0, approval_expiry=0.0, breaker=None, after=())
     return hashlib.sha256(repr(essence).encode()).hexdigest()[:16]
 
 

@@ -12,12 +12,13 @@ import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from fleet.core.desired import Amount
+from fleet.core.desired import Amount, Breaker
 from fleet.core.errors import Invalid
 
 DURATION = 'a duration with its unit such as "10s", "5m", "2h", "7d" or "1h30m"'
 SIZE = 'a size with its unit such as "64MiB" or "1GiB"'
 AMOUNT = "an integer or a percent like 25%"
+BREAKER = '"off" or words like "20% of at least 5 in 10m"'
 NAME = "a name of a-z, 0-9 and inner dashes, at most 63 characters"
 
 NAME_PATTERN = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
@@ -25,11 +26,13 @@ DURATION_PATTERN = r"([0-9]{1,6}d)?([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,8}s)?([0
 SIZE_PATTERN = r"([0-9]{1,12})(KiB|MiB|GiB|TiB)"
 CLOCK_PATTERN = r"([01][0-9]|2[0-3]):[0-5][0-9]"
 PERCENT_PATTERN = r"(0|[1-9][0-9]?|100)%"
+BREAKER_PATTERN = r"([1-9][0-9]?|100)% of at least ([1-9][0-9]{0,4}) in ([0-9a-z]{1,40})"
 
 _NAME = re.compile(NAME_PATTERN)
 _DURATION = re.compile(DURATION_PATTERN)
 _SIZE = re.compile(SIZE_PATTERN)
 _PERCENT = re.compile(PERCENT_PATTERN)
+_BREAKER = re.compile(BREAKER_PATTERN)
 _WHOLE = re.compile(r"0|[1-9][0-9]{0,8}")
 
 DURATION_UNITS: Mapping[str, float] = MappingProxyType({"d": 86_400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001})
@@ -207,3 +210,35 @@ def parse_clock(value: object) -> int:
     if not isinstance(value, str) or not re.fullmatch(CLOCK_PATTERN, value):
         raise BadValue(describe(value), 'a time of day such as "22:00"')
     return 3600 * int(value[:2]) + 60 * int(value[3:])
+
+
+def parse_breaker(value: object) -> Breaker | None:
+    """"20% of at least 5 in 10m"; None for "off". The share is from 1% to 100%, the time from 10s to 7d. Raises BadValue."""
+    if value == "off":
+        return None
+    match = _BREAKER.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise BadValue(describe(value), BREAKER, _breaker_hint(value))
+    at_least = int(match[2])
+    if at_least > LARGEST_AMOUNT:
+        raise BadValue(describe(value), f"at least 1 to {LARGEST_AMOUNT} servers")
+    try:
+        seconds = parse_duration(match[3])
+    except BadValue as wrong:
+        raise BadValue(describe(value), f"after \"in\" {wrong.allowed}", wrong.hint) from None
+    if not parse_duration("10s") <= seconds <= parse_duration("7d"):
+        raise BadValue(describe(value), 'after "in" a duration from 10s to 7d')
+    return Breaker(int(match[1]), at_least, seconds)
+
+
+def _breaker_hint(value: object) -> str:
+    if value is False or value == "none":
+        return 'Write "off" to go without one'
+    return f'Did you mean "{value} of at least 5 in 10m"?' if isinstance(value, str) and _PERCENT.fullmatch(value) and value != "0%" else ""
+
+
+def format_breaker(breaker: Breaker | None) -> str:
+    """The text that `parse_breaker` reads back to the same."""
+    if breaker is None:
+        return "off"
+    return f"{breaker.percent}% of at least {breaker.at_least} in {format_duration(breaker.seconds)}"

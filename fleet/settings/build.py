@@ -85,6 +85,8 @@ def _pool(name: str, table: m.PoolTable, fleet_keys: Sequence[str], folder: str)
         machines=tuple(table.machines),
         windows=tuple(
             Window(tuple(sorted({v.WEEKDAYS.index(day) for day in one.days})), one.start, one.length, one.time_zone) for one in table.windows),
+        breaker=table.breaker,
+        after=tuple(table.after),
     )
 
 

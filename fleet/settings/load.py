@@ -21,6 +21,7 @@ from fleet.settings.case import Around, Case
 from fleet.settings.checks import check_hypervisors, check_images, check_pool, check_ports
 from fleet.settings.lines import Lines
 from fleet.settings.metal import check_machines, check_names
+from fleet.settings.ordering import check_after
 from fleet.settings.problems import Problem, SettingsInvalid, did_you_mean
 from fleet.settings.validate import EnoughProblems, Report, read_partly, read_table
 from fleet.settings.values import LONGEST_POOL_NAME
@@ -193,3 +194,4 @@ def _check_pools(
         check_pool(case)
     check_ports(cases)
     check_names(cases)
+    check_after(cases, list(pools))

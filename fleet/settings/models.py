@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from fleet.core.desired import Amount
+from fleet.core.desired import Amount, Breaker
+from fleet.core.grammar import format_breaker
 from fleet.settings import hosts as h
 from fleet.settings import values as v
 
@@ -198,7 +199,8 @@ class PoolTable(Table):
     channel: Literal["stable"] = Field(default="stable", description="which channel of the family it follows")
     root: Literal["read-only", "ephemeral"] = Field(
         default="read-only", description="`ephemeral`: writes are allowed and thrown away with the incarnation")
-    mode: Literal["observe", "manual"] = Field(default="observe", description="show what is due and touch nothing, or act when told")
+    mode: Literal["observe", "manual", "auto"] = Field(
+        default="observe", description="show what is due and touch nothing, act when told, or act by itself inside the windows")
     hypervisors: list[v.NameValue] = Field(default=[], max_length=1000, description="where the servers of a libvirt pool live")
     machines: list[v.NameValue] = Field(
         default=[], max_length=10_000, description="the machines of a bare-metal pool; each is a server of the same name")
@@ -213,7 +215,12 @@ class PoolTable(Table):
     authorized_keys: list[v.PublicKey] = Field(default=[], max_length=100, description="public keys that its servers trust beside the fleet's")
     ssh_user: v.UserName = Field(default="root", description="who SSH checks log in as")
     windows: list[WindowTable] = Field(default=[], max_length=64, description="when servers may be begun on; none: always")
-    max_age: v.Age | None = Field(default=None, description="an older incarnation is shown as due for re-birth")
+    max_age: v.Age | None = Field(
+        default=None, description="an older incarnation is due for re-birth on the stable image, somewhere within the next tenth of that time")
+    breaker: v.BreakerValue = Field(
+        default=Breaker(), description='so many of the servers unwell within that time: mode `auto` stops and says so; or `"off"`',
+        json_schema_extra={"default": format_breaker(Breaker())})
+    after: list[v.NameValue] = Field(default=[], max_length=1000, description="pools that come first: this one waits while they roll or are behind")
 
 
 class AccessTable(Table):

@@ -14,8 +14,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from fleet.core.desired import Amount
-from fleet.core.grammar import format_duration, format_size
+from fleet.core.desired import Amount, Breaker
+from fleet.core.grammar import format_breaker, format_duration, format_size
 from fleet.settings import models as m
 from fleet.settings.case import METAL_TIMES
 
@@ -109,6 +109,8 @@ def _default(name: str, field: Any) -> str:
         return "none"
     if isinstance(value, Amount):
         return f"`{value}`"
+    if isinstance(value, Breaker):
+        return f'`"{format_breaker(value)}"`'
     if isinstance(value, float) and name != "jitter":
         metal = METAL_TIMES.get(name)
         return f'`"{format_duration(value)}"`' + (f'; `"{format_duration(metal)}"` on bare metal' if metal is not None else "")

@@ -18,7 +18,6 @@ from fleet.settings.lines import Lines
 from fleet.settings.problems import MOST_TOLD, Key, Problem, did_you_mean, dotted, nearest
 
 LATER: Mapping[str, str] = {
-    "breaker": "the breaker of automatic mode",
     "approvals": "approvals of plans",
     "on_disconnect": "on_disconnect",
 }
@@ -142,8 +141,6 @@ def _tell_one(model: type[BaseModel], key: Key, report: Report, error: Any) -> N
 
 def _later(loc: Key, value: object) -> str:
     """The sentence for a value that the contract has and this release has not, or ""."""
-    if loc == ("mode",) and value == "auto":
-        return "Automatic mode comes with a later release"
     if loc == ("channel",) and isinstance(value, str):
         return "Other channels come with a later release"
     return ""

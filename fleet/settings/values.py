@@ -21,7 +21,7 @@ from pydantic import PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from fleet.core import grammar
-from fleet.core.desired import Amount
+from fleet.core.desired import Amount, Breaker
 
 VERSION_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}"
 FAULT_PATTERN = r"never-healthy|never-boots|writable-root|dies-after .+"
@@ -253,6 +253,8 @@ ClockTime = Annotated[int, _by_grammar(grammar.parse_clock), pattern_schema(gram
 WindowLength = Annotated[float, _duration_between("1m", "7d"), _WHOLE_DURATION]
 ZoneName = Annotated[str, _by_grammar(parse_zone), STRING]
 PauseValue = Annotated[float | None, _pause(), WithJsonSchema({"anyOf": [{"const": "manual"}, {"type": "string", "pattern": grammar.DURATION_PATTERN}]})]
+BreakerValue = Annotated[Breaker | None, _by_grammar(grammar.parse_breaker), WithJsonSchema({"anyOf": [
+    {"const": "off"}, {"type": "string", "pattern": f"^{grammar.BREAKER_PATTERN}$"}]})]
 Age = Annotated[float, _duration_between("1s", "3650d"), _WHOLE_DURATION]
 Memory = Annotated[int, _size_between("16MiB", "64TiB"), _SIZE_SCHEMA]
 DiskSize = Annotated[int, _size_between("1MiB", "1024TiB"), _SIZE_SCHEMA]

@@ -87,8 +87,19 @@ CASES: list[tuple[str, str, str, str]] = [
      ('FILE:16: pools.web.memory: found "256MB", allowed a size with its unit such as "64MiB" or "1GiB". '
      'Did you mean "256MiB"?')),
     ("missing key", "servers = 3\n", "", "FILE:13: pools.web.servers: found nothing, allowed an integer from 1 to 10000"),
-    ("auto mode", "servers = 3", 'servers = 3\nmode = "auto"',
-     'FILE:16: pools.web.mode: found "auto", allowed "observe" or "manual". Automatic mode comes with a later release'),
+    ("misspelt mode", "servers = 3", 'servers = 3\nmode = "automatic"',
+     'FILE:16: pools.web.mode: found "automatic", allowed "observe", "manual" or "auto". Did you mean "auto"?'),
+    ("half a breaker", "servers = 3", 'servers = 3\nbreaker = "20%"',
+     ('FILE:16: pools.web.breaker: found "20%", allowed "off" or words like "20% of at least 5 in 10m". '
+      'Did you mean "20% of at least 5 in 10m"?')),
+    ("a breaker of no time", "servers = 3", 'servers = 3\nbreaker = "20% of at least 5 in 10"',
+     ('FILE:16: pools.web.breaker: found "20% of at least 5 in 10", allowed after "in" a duration with its unit such as "10s", "5m", "2h", '
+      '"7d" or "1h30m". Write the unit: "10s" for seconds')),
+    ("after a pool that is not there", "servers = 3", 'servers = 3\nafter = ["ap"]',
+     'FILE:16: pools.web.after[0]: found "ap", allowed a pool of this file (app, web). Did you mean "app"?'),
+    ("after itself", "servers = 3", 'servers = 3\nafter = ["app", "web"]',
+     ("FILE:16: pools.web.after[1]: found web → web, allowed pools that do not come after this one. "
+      "A pool cannot wait for itself; take one of them out")),
     ("another channel", "servers = 3", 'servers = 3\nchannel = "beta"',
      'FILE:16: pools.web.channel: found "beta", allowed "stable". Other channels come with a later release'),
     ("misspelt choice", "max_surge = 1", 'on_failure = "roll-back"',
@@ -164,9 +175,10 @@ CASES: list[tuple[str, str, str, str]] = [
     ("unknown table", "[hypervisors.hv1]", "[access]\n[hypervisor.x]\n[hypervisors.hv1]",
      ("FILE:11: hypervisor: found an unknown table, allowed one of fleet, hypervisors, machines, images, pools, access. "
      'Did you mean "hypervisors"?')),
-    ("breaker", "max_surge = 1", 'breaker = "20%"',
-     ("FILE:24: pools.web.rollout.breaker: found a setting of a later release, allowed no such key yet. This release does "
-     "not have the breaker of automatic mode: take the key out")),
+    ("breaker in the wrong table", "max_surge = 1", 'breaker = "20% of at least 5 in 10m"',
+     ("FILE:24: pools.web.rollout.breaker: found an unknown key, allowed one of canaries, checkpoint_pause, checkpoints, drain_deadline, "
+      "healthy_deadline, max_failures, max_surge, max_unavailable, min_healthy_time, on_failure, order, progress_deadline, promotion, retain. "
+      "It belongs in [pools.web]")),
 ]
 
 
@@ -184,11 +196,22 @@ def test_an_unknown_key_tells_what_there_is(tmp_path: Path) -> None:
     assert line.endswith(". It belongs in [pools.web.rollout]")
 
 
-@pytest.mark.parametrize("key", ["breaker", "approvals", "on_disconnect"])
+@pytest.mark.parametrize("key", ["approvals", "on_disconnect"])
 @pytest.mark.parametrize("place", ["max_surge = 1", "servers = 3"])
 def test_settings_of_later_releases_are_refused_by_name(tmp_path: Path, key: str, place: str) -> None:
     (line,) = lines_of(tmp_path, GOOD.replace(place, f"{place}\n{key} = 1"))
     assert f"{key}: found a setting of a later release" in line and "This release does not have" in line
+
+
+def test_circles_and_unknown_names_of_after_come_at_once(tmp_path: Path) -> None:
+    pool = '[pools.{}]\ndriver = "sim"\nservers = 1\nimage = "web"\nafter = {}\n'
+    text = '[fleet]\nname = "x"\n[images.web]\nsimulated = ["1"]\n' + "".join(pool.format(name, after) for name, after in (
+        ("web", '["db", "dbb", "db"]'), ("db", '["cache"]'), ("cache", '["web"]'), ("edge", '["far"]'), ("far", '["edge"]'), ("last", '["web"]')))
+    assert [line.split(". ")[0] for line in lines_of(tmp_path, text)] == [
+        'FILE:9: pools.web.after[1]: found "dbb", allowed a pool of this file (cache, db, edge, far, last, web)',
+        'FILE:9: pools.web.after[2]: found "db" twice, allowed each pool once',
+        "FILE:9: pools.web.after[0]: found web → db → cache → web, allowed pools that do not come after this one",
+        "FILE:24: pools.edge.after[0]: found edge → far → edge, allowed pools that do not come after this one"]
 
 
 def test_all_problems_come_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:

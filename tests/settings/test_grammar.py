@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.core import grammar
-from fleet.core.desired import Amount
+from fleet.core.desired import Amount, Breaker
 
 
 @pytest.mark.parametrize(("text", "seconds"), [
@@ -82,3 +82,25 @@ def test_names() -> None:
     for bad in ("", "-a", "a-", "A", "a_b", "a.b", "a" * 64, "wéb", "a\n", 3, None):
         with pytest.raises(grammar.BadValue):
             grammar.parse_name(bad)
+
+
+@pytest.mark.parametrize(("text", "breaker"), [
+    ("20% of at least 5 in 10m", Breaker()), ("100% of at least 1 in 7d", Breaker(100, 1, 604_800.0)), ("off", None)])
+def test_breakers(text: str, breaker: Breaker | None) -> None:
+    assert grammar.parse_breaker(text) == breaker
+    assert grammar.format_breaker(breaker) == text
+
+
+@pytest.mark.parametrize("value", [
+    "", "20%", "0% of at least 5 in 10m", "101% of at least 5 in 10m", "2.5% of at least 5 in 10m", "20% of at least 0 in 10m",
+    "20% of at least 10001 in 10m", "20% of at least 5 in 10", "20% of at least 5 in 1s", "20% of at least 5 in 8d", "20 % of at least 5 in 10m",
+    "20% of 5 in 10m", "OFF", "20% of at least 5 in 10m\n", "٢% of at least 5 in 10m", 20, True, False, None, []])
+def test_no_breakers(value: object) -> None:
+    with pytest.raises(grammar.BadValue):
+        grammar.parse_breaker(value)
+
+
+@given(st.integers(1, 100), st.integers(1, 10_000), st.integers(10, 604_800))
+def test_a_breaker_is_written_as_it_is_read(percent: int, at_least: int, seconds: int) -> None:
+    breaker = Breaker(percent, at_least, float(seconds))
+    assert grammar.parse_breaker(grammar.format_breaker(breaker)) == breaker
