@@ -26,6 +26,7 @@ from fleet.core.events import Draft
 from fleet.core.fold import fold
 from fleet.core.state import State
 from fleet.engine.clock import SystemClock, SystemRng
+from fleet.engine.failpoints import VARIABLE, Failpoints, parse
 from fleet.engine.loop import Engine
 from fleet.engine.office import EngineOffice
 from fleet.engine.present import moment
@@ -50,6 +51,7 @@ class Daemon:
         self.group = group
         self.clock = SystemClock()
         self.rng = SystemRng()
+        self.failpoints = Failpoints(parse(os.environ.get(VARIABLE, "")))
         self.desired: Desired = settings.load(self.fleet)
         self.read_only = ""
         self.exit_code = 0
@@ -78,11 +80,11 @@ class Daemon:
 
         journal = open_journal(os.path.join(self.state_dir, "journal.db"), self.clock, on_fatal=broken, on_low_space=low)
         async with journal:
-            record = Record(journal, self._replay(journal))
+            record = self.failpoints.record(journal, self._replay(journal))
             self.clock.not_before(journal.last_at())
             record.read_only = bool(self.read_only)
             epoch = record.state.epoch + 1
-            await record.write(Draft("daemon-started", data={"epoch": epoch, "version": own_version()}), self._loaded("engine"))
+            await record.write(Draft("daemon-started", data={"epoch": epoch, "version": own_version()}), self._loaded("engine"), *self.failpoints.warnings)
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self._stop)
             loop.add_signal_handler(signal.SIGHUP, self._hung_up.set)
@@ -154,7 +156,10 @@ class Daemon:
             probes: dict[str, Probe] = {}
             for kind in sorted({check.kind for pool in self.desired.pools.values() for check in pool.health} | _implied(self.desired)):
                 probes[kind] = await stack.enter_async_context(registry.load_probe(kind)(around))
-            yield Engine(self.desired, record, catalogue, drivers, probes, self.clock, self.rng, epoch, os.path.dirname(self.fleet))
+            engine = Engine(self.desired, record, catalogue, self.failpoints.on_drivers(drivers), probes, self.clock, self.rng, epoch, os.path.dirname(self.fleet))
+            if self.failpoints:
+                engine.actor.around_hook = self.failpoints.around
+            yield engine
 
     async def reload(self, actor: str) -> str:
         """Read the fleet file again: valid, it is swapped in; broken, Invalid is raised and nothing changes."""
@@ -219,7 +224,8 @@ class Daemon:
     def _about(self) -> Mapping[str, object]:
         return {"paths": {"fleet": self.fleet, "state": self.state_dir, "socket": self.socket, "journal": os.path.join(self.state_dir, "journal.db"),
                           "log": os.path.join(self.state_dir, "daemon.log")},
-                "versions": {"anew": own_version(), "python": platform.python_version()}, "pid": os.getpid(), "started_at": moment(self.clock.now())}
+                "versions": {"anew": own_version(), "python": platform.python_version()}, "pid": os.getpid(), "started_at": moment(self.clock.now()),
+                "failpoints": [str(point) for point in self.failpoints.points]}
 
 
 def _implied(desired: Desired) -> set[str]:

@@ -64,6 +64,7 @@ class ViewModel:
         self.seq = 0
         self.skew = 0.0
         self.read_only = ""
+        self.fails_on_purpose = False
         self.you: Mapping[str, str] = {}
         self.pools: dict[str, Pool] = {}
         self.servers: dict[str, Server] = {}
@@ -85,6 +86,7 @@ class ViewModel:
         self.fleet = fields.text(frame, "fleet")
         self.seq = fields.whole(frame, "seq")
         self.read_only = fields.text(frame, "read_only")
+        self.fails_on_purpose = bool(frame.get("failpoints"))
         you = fields.mapping(frame, "you")
         self.you = {key: value for key, value in you.items() if isinstance(value, str)}
         daemon_now = fields.moment(frame.get("now"))

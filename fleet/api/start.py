@@ -18,6 +18,8 @@ TAIL = 8 * 1024
 TAIL_LINES = 40
 _ENVIRONMENT = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR", "SSH_AUTH_SOCK", "PYTHONPATH", "PYTHONHASHSEED")
 _PREFIXES = ("ANEW_", "XDG_", "LC_", "LIBVIRT_")
+_KEPT_BACK = ("ANEW_FAILPOINT",)
+"""A daemon that is to fail on purpose is started by hand (`anew daemon run`), never by a command that only needs one."""
 
 
 def is_up(socket_path: str) -> bool:
@@ -41,7 +43,7 @@ def ensure_daemon(socket_path: str, fleet: str, state: str, *, no_start: bool = 
         raise DaemonUnreachable("no daemon listens there, and --no-start says not to start one", where=socket_path)
     if not os.path.exists(fleet):
         raise Invalid("there is no fleet file; write one, or name it with --fleet or ANEW_FLEET", where=fleet, code="no-fleet")
-    _make_folder(state)
+    make_state_folder(state)
     log_path = os.path.join(state, "daemon.log")
     with open(_open_log(log_path), "ab") as log:
         began = log.tell()
@@ -56,10 +58,11 @@ def daemon_command(fleet: str, socket_path: str, state: str) -> list[str]:
 
 def daemon_environment() -> dict[str, str]:
     """What a daemon inherits: no secret of this shell goes with it, but the agent's socket, which qemu+ssh needs."""
-    return {key: value for key, value in os.environ.items() if key in _ENVIRONMENT or key.startswith(_PREFIXES)}
+    return {key: value for key, value in os.environ.items() if key not in _KEPT_BACK and (key in _ENVIRONMENT or key.startswith(_PREFIXES))}
 
 
-def _make_folder(state: str) -> None:
+def make_state_folder(state: str) -> None:
+    """The state folder, for this user alone. Invalid if it cannot be made, Refused if it is somebody else's."""
     before = os.umask(0o077)  # makedirs gives its mode only to the last folder, and a parent may be a state folder too
     try:
         os.makedirs(state, mode=0o700, exist_ok=True)

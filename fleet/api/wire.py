@@ -375,6 +375,7 @@ class StatusFrame(TypedDict):
     seq: int
     now: str
     read_only: str
+    failpoints: NotRequired[list[str]]
     you: dict[str, str]
     pools: list[PoolRow]
     rollouts: list[RolloutRow]

@@ -34,7 +34,7 @@ def info(context: Context) -> int:
         context.say("no daemon runs; the first command that needs one starts it")
         return 0
     context.say(f"the daemon, pid {daemon['pid']}, since {local(daemon['started_at'])}", "bold")
-    context.rows(("what", "value"), [row for part in ("versions", "paths", "settings", "you") for row in _flat(part, daemon.get(part))])
+    context.rows(("what", "value"), [row for part in ("versions", "paths", "settings", "failpoints", "you") for row in _flat(part, daemon.get(part))])
     return 0
 
 

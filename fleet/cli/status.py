@@ -57,6 +57,8 @@ def show(context: Context, frame: dict[str, Any], *, everything: bool = False, m
     context.say(f"{frame['fleet']} · you are {you.get('user', '?')} ({you.get('role', '?')})")
     if frame.get("read_only"):
         context.say(f"read-only: {frame['read_only']}", "red")
+    if frame.get("failpoints"):
+        context.say(f"this daemon fails on purpose ({', '.join(frame['failpoints'])}): take ANEW_FAILPOINT out of its environment", "red")
     context.say()
     context.rows(("pool", "size", "health", "image", "oldest", "root", "rollout"), [_pool(row, frame) for row in pools], right=(1,))
     servers = [row for pool in pools for row in pool.get("servers", ())]

@@ -53,6 +53,7 @@ class Actor:
         self.folder = folder
         self.pulse = pulse
         self.told: Callable[[PoolView, str], None] = lambda view, server: None
+        self.around_hook: Callable[[str, Callable[[], Awaitable[None]]], Awaitable[None]] = lambda what, hook: hook()
 
     async def begin(self, view: PoolView, actions: tuple[Action, ...], tasks: asyncio.TaskGroup, images: Mapping[str, Image]) -> None:
         """Write the intents in one commit, then start the verbs. An action with `op` takes up an earlier daemon's intent."""
@@ -168,7 +169,7 @@ class Actor:
     async def _hook(self, view: PoolView, action: Action, argv: tuple[str, ...], deadline: float) -> None:
         seen = view.find(action.server, action.number)
         values = {"name": action.server, "address": seen.address if seen else "", "version": seen.version if seen else ""}
-        await run_hook(argv, values, self.folder, deadline)
+        await self.around_hook("drain" if action.verb == "drain" else "admit", lambda: run_hook(argv, values, self.folder, deadline))
 
     async def _bury(self, view: PoolView, action: Action, op: Operation, images: Mapping[str, Image]) -> Outcome:
         await self._driver(view).bury(view.pool, action.server, action.number, op)

@@ -78,7 +78,7 @@ class EngineOffice:
             if last is not None:
                 rollouts.append(present.rollout_row(sight, last, view.shown_waits()))
         return {"schema_version": 1, "fleet": engine.desired.fleet, "generation": state.generation, "seq": state.seq,
-                "now": present.moment(engine.clock.now()), "read_only": self._read_only(), "you": self._you(caller),
+                "now": present.moment(engine.clock.now()), "read_only": self._read_only(), "failpoints": self._about["failpoints"], "you": self._you(caller),
                 "pools": pools, "rollouts": rollouts}
 
     def _you(self, caller: Caller) -> Row:

@@ -18,6 +18,8 @@ def state(model: ViewModel, armed_left: float, clock: Clock) -> Line:
         return (Span("connecting", "warn"), Span(f": {link.why}" if link.why else " to the daemon", "dim"))
     if link.state == "stale":
         return (Span(f" stale since {when(link.since, clock.now(), clock.zone)}, reconnecting ", "stale"),)
+    if model.fails_on_purpose:
+        return (Span(" DAEMON FAILS ON PURPOSE ", "stale"),)
     if model.read_only:
         return (Span(" DAEMON READ-ONLY ", "stale"),)
     if armed_left > 0:
