@@ -53,8 +53,9 @@ class Refusals:
     def _said(self, remote: Remote, hold: _Hold) -> Transient:
         left = max(1.0, hold.until - self._now())
         key = "the keys of the SSH agent" if remote.agent else f"the key {remote.key}" if remote.key else "anew's key"
+        public = "the public key" if remote.agent or remote.key else "what `anew machine key` prints"
         return Transient(
-            f"it does not accept {key} for user {remote.user}; put the public key into that user's authorized_keys, or name "
+            f"it does not accept {key} for user {remote.user}; put {public} into that user's authorized_keys, or name "
             f"another user; next try in {left:.0f} s",
             retry_after=left, where=str(remote), code="auth",
         )

@@ -374,6 +374,11 @@ async def _shown(remote: Remote, tunnel: asyncssh.SSHClientConnection | None) ->
     return " ".join(key.export_public_key("openssh").decode("ascii", "replace").split()[:2])
 
 
+def own_key(identities: str) -> str:
+    """ "ssh-ed25519 AAAA… anew", of the folder `identities`; made if there is none."""
+    return IdentityStore(identities).client_public()
+
+
 def fingerprint(key: str) -> str:
     """ "ssh-ed25519 SHA256:…" of "TYPE BASE64": what people compare. Refused if it is no public key."""
     try:
@@ -489,4 +494,4 @@ async def _plain(remote: Remote) -> AsyncIterator[None]:
         raise Transient(f"the SSH session failed: it sent bytes that are no SSH ({type(problem).__name__})", where=str(remote)) from None
 
 
-__all__ = ["Answer", "Identities", "Remote", "SshSessions", "fingerprint", "remote_of", "shown"]
+__all__ = ["Answer", "Identities", "Remote", "SshSessions", "fingerprint", "own_key", "remote_of", "shown"]

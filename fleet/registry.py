@@ -38,6 +38,9 @@ class Connector(Protocol):
     def remote_of(self, name: str, desired: Desired) -> Any:
         """What `jump` takes: a machine of the fleet file. Refused if it has no pinned host key."""
 
+    def own_key(self, identities: str) -> str:
+        """ "ssh-ed25519 AAAA… anew", the public half of anew's own key in the folder `identities`; made if there is none."""
+
     def fingerprint(self, key: str) -> str:
         """ "ssh-ed25519 SHA256:…": what people compare. Refused if it is no public key."""
 

@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable
 
 from fleet.api.places import find_fleet, find_state
-from fleet.api.start import is_up
+from fleet.api.start import is_up, make_state_folder
 from fleet.cli.context import Context
 from fleet.cli.text import count
 from fleet.core.desired import Desired
@@ -92,7 +92,7 @@ def _shown(connector: Connector, address: str, port: int, jump: str | None, path
     if not jump:
         return asyncio.run(connector.shown(address, port, LOOK_SECONDS))
     state = find_state()[0]
-    os.makedirs(state, mode=0o700, exist_ok=True)  # anew's own key may be made here, and the daemon takes no folder that others can read
+    make_state_folder(state)  # anew's own key may be made here, and the daemon takes no folder that others can read
     return asyncio.run(connector.shown(address, port, LOOK_SECONDS, connector.remote_of(jump, _desired(path)), os.path.join(state, "identities")))
 
 

@@ -121,6 +121,8 @@ COMMANDS = (
         Word("list", "the machines of the fleet file: pinned key, pool, what was seen last", "machine:list_all"),
         Word("check", "look at them now; ends with 1 if one is not reachable or not ready", "machine:check",
              [Option("machines", metavar="NAME", nargs="*", help="only these machines")]),
+        Word("key", "the public half of anew's own key, for authorized_keys on machines; made if there is none", "ownkey:show",
+             [Option("--authorized-keys", action="store_true", help="as a line that lets it call anew-host there and nothing else")]),
         Word("add", "show a host's key, ask whether to trust it, and write the machine into the fleet file", "pins:add",
              [_MACHINE, Option("address", metavar="ADDRESS", help="host name or IP address"),
               Option("--port", metavar="PORT", type=int, help="where its SSH server listens: 22"),
