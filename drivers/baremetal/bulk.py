@@ -205,7 +205,7 @@ class _Bringing:
             return 0
         if offset <= size and await self._packs.prefix(path, offset) == frame.value("sha_so_far"):
             return offset if offset < size else await self._finish(sha256, size)
-        await self._discard(sha256, offset)
+        await self._discard(sha256, offset, size)
         return 0
 
     async def _finish(self, sha256: str, size: int) -> int:
@@ -213,11 +213,14 @@ class _Bringing:
         await self._call(words.upload(self._op, sha256, size, size), deadline=CHECKING + size / (4 * 1024 * 1024))
         return size
 
-    async def _discard(self, sha256: str, offset: int) -> None:
-        """Said to be all there is, a wrong part is hashed, found wrong and removed by the host itself."""
+    async def _discard(self, sha256: str, offset: int, size: int) -> None:
+        """Said to be all there is, a wrong part is hashed, found wrong and removed by the host itself.
+
+        `offset` is the host's word: how long it may take comes from `size`, which is ours.
+        """
         self._tell("what it has of the image is not of this image; it begins anew")
         try:
-            await self._call(words.upload(self._op, sha256, offset, offset), deadline=CHECKING + offset / (4 * 1024 * 1024))
+            await self._call(words.upload(self._op, sha256, offset, offset), deadline=CHECKING + min(offset, size) / (4 * 1024 * 1024))
         except Permanent as problem:
             if problem.code != "bad-bytes":
                 raise
