@@ -72,6 +72,8 @@ class HostFacts:
     slots: Mapping[str, Slot] = field(default_factory=dict)
     bundles: Mapping[str, int] = field(default_factory=dict)
     """sha256 -> size of the bundles that are there whole."""
+    parts: Mapping[str, int] = field(default_factory=dict)
+    """sha256 -> bytes of the bundles of which a part is there."""
     torn: tuple[str, ...] = ()
     """Slots whose record does not parse there."""
 
@@ -120,7 +122,8 @@ def read(frame: Frame, where: str) -> HostFacts:
         lock=_of(re.compile(words.OP), frame.value("lock")),
         reading=reading,
         slots=_slots(frame),
-        bundles=_bundles(frame),
+        bundles=_bundles(frame, "complete"),
+        parts=_bundles(frame, "part"),
         torn=tuple(name for name in SLOTS if frame.value(f"slot.{name}") == "state=torn"),
     )
 
@@ -149,11 +152,11 @@ def _slots(frame: Frame) -> dict[str, Slot]:
     return found
 
 
-def _bundles(frame: Frame) -> dict[str, int]:
+def _bundles(frame: Frame, state: str) -> dict[str, int]:
     found: dict[str, int] = {}
     for key, value in frame.pairs:
         parts = value.split(" ")
-        if key == "bundle" and len(parts) == 3 and parts[2] == "complete" and re.fullmatch(words.SHA, parts[0]) and len(found) < MOST_BUNDLES:
+        if key == "bundle" and len(parts) == 3 and parts[2] == state and re.fullmatch(words.SHA, parts[0]) and len(found) < MOST_BUNDLES:
             found[parts[0]] = _number(parts[1])
     return found
 

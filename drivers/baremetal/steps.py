@@ -108,8 +108,9 @@ def preflight(facts: HostFacts, bundle: Bundle, where: str, *, staged: bool = Fa
             raise Transient("it has just booted, and its boot loader has not got its try back yet", retry_after=5.0, where=where)
         raise Permanent("its boot loader does not hold the booted slot for good, so there would be no way back; bless it there first "
                         "(`anew-bless`)", where=where, code="not-good")
-    if not staged and bundle.sha256 not in facts.bundles and facts.data_free < ROOM * bundle.size:
-        raise Permanent(f"its data partition has {_mib(facts.data_free)} MiB free and the image needs {_mib(ROOM * bundle.size)}; free some there",
+    wanted = ROOM * bundle.size - facts.parts.get(bundle.sha256, 0)  # what was brought before a cut takes no more room
+    if not staged and bundle.sha256 not in facts.bundles and facts.data_free < wanted:
+        raise Permanent(f"its data partition has {_mib(facts.data_free)} MiB free and the image needs {_mib(wanted)}; free some there",
                         where=where, code="no-space")
     return None
 
@@ -128,7 +129,8 @@ def _booted(facts: HostFacts, slot: Slot, number: int, image: ImageRef, where: s
 def _not_booted(facts: HostFacts, slot: Slot, number: int, image: ImageRef, where: str) -> Step:
     _same_image(slot, number, image, where)
     if slot.state == "armed" and not sight.came_back(slot, facts):
-        return Step("reboot", number)
+        # The record is written before the boot loader is told: cut between the two it would boot the old slot, and be called rejected.
+        return Step("arm" if facts.reading.next == "booted" else "reboot", number)
     if slot.state in ("armed", "rejected"):
         return Step("reject", number, f"tried image {image.version} and came back to {facts.number} by itself")
     raise Refused(f"incarnation {number} is retained there; it is revived, not born again", where=where, code="wrong-state")

@@ -29,20 +29,23 @@ async def upload(host: Host, path: str, sha: str, size: int, op: Operation) -> N
         await _send(host, path, sha, size, await _there(host, sha), op)  # what it had before was of something else
 
 
-async def _send(host: Host, path: str, sha: str, size: int, offset: int, op: Operation) -> None:
-    while offset < size:
-        chunk = await asyncio.to_thread(_read, path, offset, min(CHUNK, size - offset))
+async def _send(host: Host, path: str, sha: str, size: int, offset: int | None, op: Operation) -> None:
+    """From `offset` on. A part with every byte was cut before it was checked: no bytes more have it finished, or removed."""
+    while offset is not None:
+        chunk = await asyncio.to_thread(_read, path, offset, max(0, min(CHUNK, size - offset)))
         await host.ask(words.upload(op, sha, size, offset), given=chunk)
         offset += len(chunk)
         op.tell(f"{offset // 1024} of {size // 1024} KiB brought")
+        if offset >= size:
+            return
 
 
-async def _there(host: Host, sha: str) -> int:
-    """How many bytes of it the host has; all of them if it is complete."""
+async def _there(host: Host, sha: str) -> int | None:
+    """How many bytes of it the host has, None if it is complete."""
     frame = await host.ask(words.have(sha))
     said = frame.value("size")
     size = int(said) if said.isascii() and said.isdigit() and len(said) < 16 else 0
-    return {"complete": 2**62, "part": size}.get(frame.value("state"), 0)
+    return {"complete": None, "part": size}.get(frame.value("state"), 0)
 
 
 def _read(path: str, offset: int, size: int) -> bytes:
