@@ -63,6 +63,8 @@ class _Selector(selectors.DefaultSelector):
 class VirtualLoop(asyncio.SelectorEventLoop):
     """`time()` starts at `start`. The seed breaks ties between timers that are due at the same moment."""
 
+    waiter: type[_Selector] = _Selector
+
     def __init__(
         self, seed: int = 0, start: float = 0.0, limit: float = 200_000.0, settle: float = 0.0
     ) -> None:
@@ -71,7 +73,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._ties = random.Random(seed)
         self.threads = 0
         self.settle = settle
-        selector = _Selector()
+        selector = self.waiter()
         selector.loop = self
         super().__init__(selector)
         self._clock_resolution = 1e-8

@@ -55,7 +55,7 @@ def test_a_birth_that_takes_effect_when_nobody_waits_for_it_any_more_is_cleared_
             async with staged(play.fleet, folder, faults) as stage:
                 await stage.birth("1")
                 assert stage.oracle is not None
-                stage.oracle.changed = lambda now: None  # type: ignore[method-assign]
+                stage.oracle.changed = lambda server, now: None  # type: ignore[method-assign]
                 faults.fail("birth", "late", times=99)
                 await stage.command("rollout.start", plan={"to": "2"})
                 await stage.until(lambda: stage.last.runs["web-1"].step == "booting", what="the birth is under way")

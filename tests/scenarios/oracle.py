@@ -7,7 +7,7 @@ by its next probe; a decision taken within LAG of a death is judged as if the de
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from drivers.sim import Life, World
@@ -16,7 +16,7 @@ from fleet.core.budget import Budget
 from fleet.core.codec import settings_in
 from fleet.core.desired import Pool, RolloutSettings
 from fleet.core.events import Event
-from fleet.core.lifecycle import BACKWARD
+from fleet.core.lifecycle import BACKWARD, ENDS, next_step
 
 LAG = 3.5
 """Seconds: the longest pace of probes (2 s), their nap, and a margin."""
@@ -26,10 +26,34 @@ class Broken(AssertionError):
     """A promise was broken in the world."""
 
 
+class WatchedWorld(World):
+    """Tells of every change, by the server's name."""
+
+    told: Callable[[str], None] = staticmethod(lambda server: None)
+
+    def _changed(self, life: Life) -> None:
+        super()._changed(life)
+        self.told(life.server)
+
+    def bury(self, life: Life) -> None:
+        super().bury(life)
+        self.told(life.server)
+
+    def photograph(self) -> list[dict[str, Any]]:
+        """The world as its file would hold it."""
+        return list(self._lines())
+
+    def lives_of(self, server: str) -> list[Life]:
+        """All incarnations of one server, the oldest first."""
+        return [self.lives[server, number] for number in range(self._last.get(server, -1) + 1) if (server, number) in self.lives]
+
+
 class Oracle:
     """Watches one pool. What is broken is kept in `broken`: the engine would catch an exception, as it must."""
 
-    def __init__(self, pool: Pool, world: World) -> None:
+    lag = LAG
+
+    def __init__(self, pool: Pool, world: WatchedWorld) -> None:
         self.pool = pool
         self.world = world
         self.settings: RolloutSettings = pool.rollout
@@ -42,6 +66,8 @@ class Oracle:
         self.failed: set[str] = set()
         self.least = pool.servers
         self.most_extra = 0
+        self.extra: dict[str, int] = {}
+        self.unproved: set[str] = set()
         self.judged: set[str] = set()
         self.leaving: dict[str, str] = {}
         self.died: dict[tuple[str, int], float] = {}
@@ -49,6 +75,8 @@ class Oracle:
         self.aborting = False
         self.admitted: set[tuple[str, int]] = set()
         self.intents: set[str] = set()
+        self.flying: dict[str, str] = {}
+        self.carried: set[str] = set()
         self.broken: list[str] = []
 
     def _break(self, sentence: str) -> None:
@@ -62,7 +90,7 @@ class Oracle:
     # --- what the world is like
 
     def lives(self, server: str) -> list[Life]:
-        return [life for life in self.world.lives.values() if life.server == server]
+        return self.world.lives_of(server)
 
     def _last_well(self, life: Life, now: float) -> float:
         """Until when this incarnation served; -inf if it never did."""
@@ -89,11 +117,11 @@ class Oracle:
         others = [other for other in self.lives(server) if other.number != number]
         if life.key not in self.admitted or now < life.ready_at or now >= life.dies_at:
             return  # it does not serve: nothing is taken away
-        if any(self._last_well(other, now) >= now - LAG for other in others):
+        if any(self._last_well(other, now) >= now - self.lag for other in others):
             return  # another incarnation of the server has its place
         self.leaving[server] = op
-        left = sum(self.well(name, now, LAG) for name in self.pool.server_names if name not in self.leaving)
-        if left < self.pool.servers - self.limits.unavailable:
+        left = sum(self.well(name, now, self.lag) for name in self.pool.server_names if name not in self.leaving)
+        if left < self.pool.servers - max(self.limits.unavailable, len(self.carried)):
             self._break(f"I1: {server}.{number} is taken out of service and leaves {left} of {self.pool.servers} well, "
                          f"{self.limits.unavailable} may be missing")
 
@@ -104,35 +132,36 @@ class Oracle:
 
     # --- I2, I10: after every change of the world
 
-    def changed(self, now: float) -> None:
+    def changed(self, server: str, now: float) -> None:
+        """Something changed about this server."""
         if self.world.breaches:
             self._break(f"I10/I13: {self.world.breaches[-1]}")
-        doubles = 0
-        unproved = set()
-        for name in self.pool.server_names:
-            mine = self.lives(name)
-            running = [life for life in mine if life.state == "running"]
-            doubles += max(0, len(running) - 1)
-            if any(not life.committed for life in mine if life.state == "running"):
-                unproved.add(name)
-            writers = [life for life in mine if life.holds]
-            if len(writers) > 1:
-                self._break(f"I10: two incarnations of {name} hold its data disk")
-            for life in mine:
-                if life.state == "crashed":
-                    self.died.setdefault(life.key, min(now, life.dies_at))
-                elif life.state == "running":
-                    self.died.pop(life.key, None)
-                if life.state in ("stopped", "crashed"):
-                    self.ended_at.setdefault(life.key, now)
-                else:
-                    self.ended_at.pop(life.key, None)
+        mine = self.lives(server)
+        for life in mine:
+            if life.state == "crashed":
+                self.died.setdefault(life.key, min(now, life.dies_at))
+            elif life.state == "running":
+                self.died.pop(life.key, None)
+            if life.state in ("stopped", "crashed"):
+                self.ended_at.setdefault(life.key, now)
+            else:
+                self.ended_at.pop(life.key, None)
+        if sum(bool(life.holds) for life in mine) > 1:
+            self._break(f"I10: two incarnations of {server} hold its data disk")
+        running = [life for life in mine if life.state == "running" and self.meant(life)]
+        self.extra[server] = max(0, len(running) - 1)
+        (self.unproved.discard if all(life.committed for life in running) else self.unproved.add)(server)
+        doubles = sum(self.extra.values())
         self.most_extra = max(self.most_extra, doubles)
         self.least = min(self.least, self.count_well(now))
-        if doubles > self.limits.surge:
+        if doubles > max(self.limits.surge, len(self.carried)):
             self._break(f"I2: {doubles} extra incarnations run, {self.limits.surge} may")
-        if len(unproved) > self.limits.surge + self.limits.unavailable:
-            self._break(f"I2: {len(unproved)} servers are unproved at once: {sorted(unproved)}")
+        if len(self.unproved) > self.limits.surge + self.limits.unavailable:
+            self._break(f"I2: {len(self.unproved)} servers are unproved at once: {sorted(self.unproved)}")
+
+    def meant(self, life: Life) -> bool:
+        """False for an incarnation that nobody wants any more (a request that took effect too late); no budget can hold it."""
+        return True
 
     # --- I3, I4
 
@@ -148,7 +177,7 @@ class Oracle:
         life = self.world.lives.get((server, number))
         if life is None or not life.committed:
             return
-        heirs = [other for other in self.lives(server) if other.number != number and self._last_well(other, now) >= now - LAG
+        heirs = [other for other in self.lives(server) if other.number != number and self._last_well(other, now) >= now - self.lag
                  and now - other.ready_at >= self.settings.min_healthy_time]
         if not heirs:
             self._break(f"I3: {server}.{number} is buried, and nothing proved runs in its place")
@@ -178,6 +207,24 @@ class Oracle:
         if data["cause"].startswith("resume-"):
             self.failed = set()
 
+    def _on_rollout_set(self, event: Event, data: dict[str, Any], now: float) -> None:
+        """What was in flight when a budget was lowered is carried to its end."""
+        self.settings = settings_in(data["settings"])
+        self.limits = Budget(data["budget"]["surge"], data["budget"]["unavailable"])
+        self.carried = set(self.flying)
+
+    def _on_step_done(self, event: Event, data: dict[str, Any], now: float) -> None:
+        path = self.flying.get(event.server, "")
+        if path and next_step(path, data["step"]) == ENDS[path]:
+            self._landed(event.server)
+
+    def _on_server_settled(self, event: Event, data: dict[str, Any], now: float) -> None:
+        self._landed(event.server)
+
+    def _landed(self, server: str) -> None:
+        self.flying.pop(server, None)
+        self.carried.discard(server)
+
     def _on_rollout_ended(self, event: Event, data: dict[str, Any], now: float) -> None:
         self.state = self.kind = ""
 
@@ -193,6 +240,9 @@ class Oracle:
         if data["path"] == "in-place" and data["step"] == "preparing" and self.state != "paused":
             return  # nothing is taken away by it
         self.begun.add(event.server)
+        if len(self.carried) >= self.limits.surge + self.limits.unavailable and event.server not in self.flying and data["path"] not in BACKWARD:
+            self._break(f"I2: {event.server} is begun while {len(self.carried)} are in flight from before the budget was lowered")
+        self.flying[event.server] = data["path"]
         turned = self.state == "rolling-back" or self.kind == "rollback" or data["path"] in BACKWARD
         if first and not turned and not self.promoted and event.server not in self.canaries:
             self._break(f"I9: {event.server} is begun before the canaries were proved and promoted")

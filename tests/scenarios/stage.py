@@ -11,8 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from drivers.sim import Faults, SimDriver, World, make_probe
-from drivers.sim.life import Life
+from drivers.sim import Faults, SimDriver, make_probe
 from drivers.sim.record import Record as WorldRecord
 from fleet import settings
 from fleet.core.decision import Action, Decision
@@ -30,27 +29,9 @@ from fleet.images.catalogue import FolderCatalogue
 from fleet.ports import Birth, Operation, Surroundings
 from tests.clocks import SeededRng, VirtualClock, VirtualLoop
 from tests.scenarios.memory import MemoryJournal
-from tests.scenarios.oracle import Oracle
+from tests.scenarios.oracle import Oracle, WatchedWorld
 
 CLOSED = ("paused", "awaiting-promotion")
-
-
-class WatchedWorld(World):
-    """Tells of every change."""
-
-    told: Callable[[], None] = staticmethod(lambda: None)
-
-    def _changed(self, life: Life) -> None:
-        super()._changed(life)
-        self.told()
-
-    def bury(self, life: Life) -> None:
-        super().bury(life)
-        self.told()
-
-    def photograph(self) -> list[dict[str, Any]]:
-        """The world as its file would hold it."""
-        return list(self._lines())
 
 
 class WatchedSim(SimDriver):
@@ -58,12 +39,13 @@ class WatchedSim(SimDriver):
 
     def __init__(self, around: Surroundings, faults: Faults, pool: Pool, oracle: Oracle | None) -> None:
         super().__init__(around, faults)
-        record = WorldRecord(os.path.join(self._folder, f"{pool.name}.jsonl"))
-        self.watched = WatchedWorld(around.desired.fleet, pool.name, record, faults)
-        self._worlds[pool.name] = self.watched
+        self.watched = self._worlds[pool.name] = self._open(around.desired.fleet, pool.name)
         self.oracle = oracle or Oracle(pool, self.watched)
         self.oracle.world = self.watched
-        self.watched.told = lambda: self.oracle.changed(self._clock.now())
+        self.watched.told = lambda server: self.oracle.changed(server, self._clock.now())
+
+    def _open(self, fleet: str, pool: str) -> WatchedWorld:
+        return WatchedWorld(fleet, pool, WorldRecord(os.path.join(self._folder, f"{pool}.jsonl")), self.faults)
 
     async def retire(self, pool: Pool, server: str, number: int, op: Operation) -> None:
         self._world_now(pool)
@@ -218,10 +200,10 @@ class Stage:
         await self.kill()
         await self.begin()
 
-    async def command(self, name: str, actor: str = "ana", **request: Any) -> dict[str, Any]:
+    async def command(self, name: str, actor: str = "ana", uid: int = 1000, **request: Any) -> dict[str, Any]:
         """Give a command; errors are raised as the inbox raises them."""
         self._requests += 1
-        return await self.inbox.command(actor, {"command": name, "pool": self.pool.name, "request": f"r{self._requests} of {self.engine.actor.epoch}", **request})
+        return await self.inbox.command(actor, {"command": name, "pool": self.pool.name, "request": f"r{self._requests} of {self.engine.actor.epoch}", **request}, uid)
 
     async def until(self, true: Callable[[], bool], limit: float = 3600.0, what: str = "") -> None:
         """Wait in virtual time until something is true; a failed engine fails the test at once."""
@@ -266,6 +248,10 @@ class Stage:
         """Bring the empty pool up, as a story's past."""
         await self.observed()
         await self.command("rollout.start", plan={"to": version})
+        for uid in range(1, self.pool.approvals + 1):
+            await self.command("plan.approve", actor=f"elder-{uid}", uid=uid)
+        if self.pool.approvals:
+            await self.command("rollout.start", plan={"to": version})
         await self.until(lambda: self.rollout is None, what="the birth")
         assert self.last.state == "done", self.describe()
 
