@@ -10,7 +10,8 @@ Rules
 - The image's file is hashed here too, once for all hosts, when the first has been fed: if it is not what its manifest says, that is
   what the error says, and nothing counts as brought.
 - Two more attempts after a broken connection, each from where the host is. A refused key is not tried again here: `drivers.refusals`.
-- At most `at_once` hosts are sent to at a time; the others say that they wait.
+- At most `at_once` hosts are sent to at a time; the others say that they wait. A host that takes next to nothing for a while, or has
+  all and checks it, costs us nothing more and keeps nobody waiting: it goes on without its place.
 """
 
 from __future__ import annotations
@@ -39,6 +40,9 @@ LONG: Final = 3600.0
 """Seconds for a verb that makes or fetches the whole bundle; the operation's own deadline ends it before."""
 PULLS: Final = 4
 """As many times more hosts may fetch by themselves than are sent to."""
+SLOW: Final = 256 * 1024
+SLOW_FOR: Final = 20.0
+"""A host that takes fewer bytes a second than SLOW, for so many seconds, gives its place to the next."""
 
 
 class Call(Protocol):
@@ -74,21 +78,38 @@ class Bulk:
             if await self._pulled(bringing, mirror):
                 return
             offset = await bringing.there()
-        if self._sending.locked():
-            tell("waits until other hosts have theirs")
-        async with self._sending:
-            await bringing.send(have, offset)
+        await bringing.send(have, offset)
 
     async def _pulled(self, bringing: _Bringing, url: str) -> bool:
         async with self._pulling:
             return await bringing.pull(url)
 
 
+class _Place:
+    """A place among the hosts that are sent to. Given back once, and early by a host that is slow or has all its bytes."""
+
+    def __init__(self, sending: asyncio.Semaphore, now: float, offset: int) -> None:
+        self._sending, self._since, self._from = sending, now, offset
+        self._held = True
+
+    def at(self, now: float, reached: int, size: int) -> None:
+        """So many bytes are there."""
+        if reached >= size or (now - self._since >= SLOW_FOR and reached - self._from < SLOW * (now - self._since)):
+            self.give_back()
+        elif now - self._since >= SLOW_FOR:
+            self._since, self._from = now, reached
+
+    def give_back(self) -> None:
+        if self._held:
+            self._held = False
+            self._sending.release()
+
+
 class _Bringing:
     """One bundle on its way to one host."""
 
     def __init__(self, bulk: Bulk, remote: Remote, path: str, sha256: str, size: int, call: Call, op: Operation, tell: Callable[[str], None]) -> None:
-        self._packs, self._ssh, self._clock = bulk._packs, bulk._ssh, bulk._clock
+        self._packs, self._ssh, self._clock, self._sending = bulk._packs, bulk._ssh, bulk._clock, bulk._sending
         self._remote, self._path, self._sha256, self._size = remote, path, sha256, size
         self._call, self._op, self._tell = call, op, tell
         self._fed = asyncio.Event()
@@ -134,8 +155,9 @@ class _Bringing:
         await self._fed.wait()
         await self._packs.check(self._path, self._sha256, self._size)
 
-    def _at(self, pace: Pace, size: int, reached: int) -> None:
+    def _at(self, pace: Pace, place: _Place, size: int, reached: int) -> None:
         pace.at(reached)
+        place.at(self._clock.now(), reached, size)
         if reached >= size:
             self._fed.set()
 
@@ -184,7 +206,14 @@ class _Bringing:
 
     async def _once(self, path: str, sha256: str, size: int, offset: int, pace: Pace) -> None:
         line = words.upload(self._op, sha256, size, offset).line
-        ended = await self._ssh.send(self._remote, line, path, offset, size, lambda reached: self._at(pace, size, reached))
+        if self._sending.locked():
+            self._tell("waits until other hosts have theirs")
+        await self._sending.acquire()
+        place = _Place(self._sending, self._clock.now(), offset)
+        try:
+            ended = await self._ssh.send(self._remote, line, path, offset, size, lambda reached: self._at(pace, place, size, reached))
+        finally:
+            place.give_back()
         try:
             frame = protocol.parse(ended.output, str(self._remote), words=ended.errors[:512].decode("utf-8", "replace"))
         except protocol.Unanswered:

@@ -34,6 +34,8 @@ DELTA_PAYS, PACK_PAYS = 0.6, 0.9
 LARGEST_DELTA: Final = 1024 * 1024 * 1024
 """Bytes of the old or the new file. zstd takes three times as much memory here, and twice as much on the host."""
 BLOCK: Final = 1024 * 1024
+HASHING: Final = 2
+"""Files that are hashed at a time. The threads are the whole daemon's, and hosts that resume a large image need minutes of them."""
 
 log = logging.getLogger("anew.baremetal")
 
@@ -56,9 +58,10 @@ class Packs:
         self._files = self._folder / "files"
         self._locks: dict[str, asyncio.Lock] = {}
         self._making = asyncio.Semaphore(1)
+        self._hashing = asyncio.Semaphore(HASHING)
         self._sums: dict[tuple[str, int, int, int, int], str] = {}
         self._files.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for left in self._folder.glob("*.new"):
+        for left in (*self._folder.glob("*.new"), *self._folder.glob("said-*")):  # of a daemon that was killed
             left.unlink(missing_ok=True)
 
     async def check(self, path: str, sha256: str, size: int) -> None:
@@ -73,7 +76,7 @@ class Packs:
     async def prefix(self, path: str, size: int) -> str:
         """The SHA-256 of the file's first `size` bytes, "" if it has fewer. Permanent if it cannot be read."""
         try:
-            return await _in_thread(path, size)
+            return await self._hashed(path, size)
         except OSError:
             _readable(path)
             raise Permanent("the image's file cannot be read to its end; look at its disk", where=path) from None
@@ -112,7 +115,7 @@ class Packs:
         try:
             before = _stamp(path)
             if before not in self._sums:
-                found = await _in_thread(path, before[2])
+                found = await self._hashed(path, before[2])
                 if _stamp(path) != before:
                     return None
                 self._sums = {key: value for key, value in self._sums.items() if key[0] != path}
@@ -120,6 +123,15 @@ class Packs:
             return self._sums[before]
         except OSError:
             return None
+
+    async def _hashed(self, path: str, size: int) -> str:
+        """The SHA-256 of the first `size` bytes; a caller that is cancelled ends the thread with the next block."""
+        stop = threading.Event()
+        async with self._hashing:
+            try:
+                return await asyncio.to_thread(_hash, path, size, stop)
+            finally:
+                stop.set()
 
     def _remember(self, sha256: str, path: str) -> None:
         mark = self._files / sha256
@@ -159,7 +171,7 @@ class Packs:
                 made = bool(argv) and await _zstd([*argv, "-o", str(aside)])
             if not made or aside.stat().st_size >= most:
                 aside.write_bytes(b"")
-            digest = await _in_thread(str(aside), aside.stat().st_size)
+            digest = await self._hashed(str(aside), aside.stat().st_size)
             with aside.open("rb") as file:
                 await asyncio.to_thread(os.fsync, file.fileno())
             aside.replace(self._folder / f"{old}-{new}-{digest}")
@@ -173,7 +185,8 @@ class Packs:
         return self._cached(old, new)
 
     def _shrink(self) -> None:
-        kept = sorted(((path.stat(), path) for path in self._folder.iterdir() if path.is_file()), key=lambda one: -one[0].st_mtime)
+        """Of the packs alone: beside them lie the children's known_hosts, one for every host (`child`)."""
+        kept = sorted(((path.stat(), path) for path in self._folder.glob("*-*-*") if path.is_file()), key=lambda one: -one[0].st_mtime)
         total = 0
         for number, (found, path) in enumerate(kept):
             total += found.st_size
@@ -193,15 +206,6 @@ def _readable(path: str) -> None:
 def _stamp(path: str) -> tuple[str, int, int, int, int]:
     found = os.stat(path)
     return path, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-
-
-async def _in_thread(path: str, size: int) -> str:
-    """The SHA-256 of the first `size` bytes; a caller that is cancelled ends the thread with the next block."""
-    stop = threading.Event()
-    try:
-        return await asyncio.to_thread(_hash, path, size, stop)
-    finally:
-        stop.set()
 
 
 def _hash(path: str, size: int, stop: threading.Event) -> str:
