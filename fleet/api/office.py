@@ -18,7 +18,7 @@ from typing import Any, Literal, Protocol
 Role = Literal["observer", "operator", "approver", ""]
 """What a caller may do. A person on several lists of [access] has the strongest: operator, then approver, then observer.
 
-Everybody with a role may look; only an operator may command. "" may do nothing.
+Everybody with a role may look; only an operator may command, but an approver may approve a plan. "" may do nothing.
 """
 
 
@@ -89,6 +89,9 @@ class Office(Protocol):
 
     async def plan(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         """PlanRequest -> PlanFrame."""
+
+    def proposals(self) -> list[dict[str, Any]]:
+        """ProposalRows of the plans that wait for approval, the oldest first."""
 
     async def command(self, caller: Caller, role: Role, request: Mapping[str, Any]) -> Mapping[str, Any]:
         """CommandRequest -> CommandAnswer. The same request id twice has one effect and one answer."""

@@ -14,6 +14,7 @@ from fleet.api.door import Connection
 from fleet.api.office import Caller, Office, Role
 from fleet.api.stream import Pump, as_lines
 from fleet.api.wire import MAX_REQUEST
+from fleet.core.errors import Refused
 
 PAGE = 200
 MAX_PAGE = 1000
@@ -43,7 +44,7 @@ class Route:
 
     method: str
     path: str
-    least: Literal["observer", "operator"]
+    least: Literal["observer", "approver", "operator"]
     cap: int
     respond: Responder
     query: frozenset[str] = frozenset()
@@ -125,8 +126,16 @@ async def _plan(ask: Ask) -> Answer:
     return await ask.office.plan(schema.plan_request(ask.body))
 
 
+async def _proposals(ask: Ask) -> Answer:
+    return {"proposals": ask.office.proposals()}
+
+
 async def _command(ask: Ask) -> Answer:
-    return await ask.office.command(ask.caller, ask.role, schema.command_request(ask.body))
+    request = schema.command_request(ask.body)
+    least = COMMAND_LEAST.get(request["command"], "operator")
+    if not may(ask.role, least):
+        raise lacks(ask.caller, ask.role, least, request["command"])
+    return await ask.office.command(ask.caller, ask.role, request)
 
 
 ROUTES: tuple[Route, ...] = (
@@ -148,13 +157,27 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/info", "observer", 0, _info),
     Route("POST", "/v1/plan", "observer", MAX_REQUEST, _plan),
     Route("POST", "/v1/machines/check", "observer", MAX_REQUEST, _machine_check),
-    Route("POST", "/v1/commands", "operator", MAX_REQUEST, _command),
+    Route("GET", "/v1/proposals", "observer", 0, _proposals),
+    Route("POST", "/v1/commands", "approver", MAX_REQUEST, _command),
 )
+COMMAND_LEAST: Mapping[str, str] = {"plan.approve": "approver"}
+"""Commands that another role than operator may give."""
+_RANKS = ("", "observer", "approver", "operator")
 
 
 def may(role: Role, least: str) -> bool:
-    """Whether a role suffices: every role looks, only operators command."""
-    return role == "operator" if least == "operator" else role != ""
+    """Whether a role suffices: every role looks, an approver approves, only operators command."""
+    return _RANKS.index(role) >= _RANKS.index(least)
+
+
+def lacks(caller: Caller, role: str, least: str, what: str) -> Refused:
+    """The refusal of a caller whose role does not suffice."""
+    who = f"{caller.user} is {_article(role)}" if role else f"{caller.user} has no role in this fleet"
+    return Refused(f"{who}; this needs {_article(least)}: see [access] in the fleet file", where=what, code="role")
+
+
+def _article(role: str) -> str:
+    return f"an {role}" if role[0] in "aeo" else f"a {role}"
 
 
 def as_json(answer: Mapping[str, Any]) -> web.Response:

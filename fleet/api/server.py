@@ -16,7 +16,7 @@ from aiohttp import web
 from fleet.api.door import Connection, Door, error_answer, log
 from fleet.api.office import Caller, Office
 from fleet.api.peers import Names
-from fleet.api.routes import ROUTES, Answer, Ask, Route, as_json, may
+from fleet.api.routes import ROUTES, Answer, Ask, Route, as_json, lacks, may
 from fleet.api.sockets import BACKLOG, listening
 from fleet.core.errors import AnewError, Invalid, Refused, Stale, Transient
 
@@ -115,7 +115,7 @@ class Reception:
         try:
             route, names = find_route(request.method, request.rel_url.raw_path)
             if not may(role, route.least):
-                raise _lacks(caller, role, route)
+                raise lacks(caller, role, route.least, f"{route.method} {route.path}")
         except Refused as error:
             self._report(caller, f"{request.method} {request.rel_url.raw_path[:128]}", error)
             raise
@@ -123,7 +123,12 @@ class Reception:
         for key in query.keys() - route.query:
             raise Invalid("is not a known parameter here", where=key[:64])
         body = await read_body(request, route.cap)
-        return await route.respond(Ask(self._office, caller, role, names, query, body, request, connection))
+        try:
+            return await route.respond(Ask(self._office, caller, role, names, query, body, request, connection))
+        except Refused as error:
+            if error.code == "role":
+                self._report(caller, f"{request.method} {request.rel_url.raw_path[:128]} {error.where[:64]}", error)
+            raise
 
     async def _send(self, request: web.BaseRequest, connection: Connection, answer: web.StreamResponse) -> None:
         """Send here and not in aiohttp, which would wait for a client that does not read for ever."""
@@ -141,18 +146,6 @@ class Reception:
         log.warning("refused %s (uid %d, pid %d) %r: %s", caller.actor, caller.uid, caller.pid, what, error.message)
         if self._on_refused is not None:
             self._on_refused(caller, what, error.message)
-
-
-def _lacks(caller: Caller, role: str, route: Route) -> Refused:
-    who = f"{caller.user} is {_article(role)}" if role else f"{caller.user} has no role in this fleet"
-    need = "an operator" if route.least == "operator" else "an observer"
-    return Refused(
-        f"{who}; this needs {need}: see [access] in the fleet file", where=f"{route.method} {route.path}", code="role"
-    )
-
-
-def _article(role: str) -> str:
-    return f"an {role}" if role[0] in "aeo" else f"a {role}"
 
 
 @asynccontextmanager

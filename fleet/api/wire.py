@@ -21,7 +21,8 @@ Paths (method, path, least role):
   GET  /v1/info                            observer   {"paths", "settings", "versions", "pid", "started_at", "you"}
   POST /v1/plan                            observer   PlanRequest -> PlanFrame
   POST /v1/machines/check                  observer   MachineCheckRequest -> {"checks": [MachineCheck, ...]}; looks now
-  POST /v1/commands                        operator   CommandRequest -> CommandAnswer
+  GET  /v1/proposals                       observer   {"proposals": [ProposalRow, ...]} plans that wait for approval, oldest first
+  POST /v1/commands                        approver   CommandRequest -> CommandAnswer; all but plan.approve need an operator
 
 Errors: HTTP 4xx/5xx with {"error": ErrorBody}; status 403 for a role, 409 for a stale plan or generation, 404 for an
 unknown name, 422 for bad input, 503 when a hypervisor is needed and unreachable.
@@ -81,10 +82,40 @@ class PoolImage(TypedDict):
     rejected: list[dict[str, str]]
 
 
+class GivenApproval(TypedDict):
+    by: str
+    at: str
+    expires_at: str
+
+
+class ProposalRow(TypedDict):
+    """A plan that waits for other people's approval. `left`: how many more are needed; `approvals`: those that count now.
+
+    Only from /v1/proposals: `request`, what it was asked with; `difference`, what changed since, [] if it could still be started.
+    """
+
+    hash: str
+    pool: str
+    kind: str
+    to: str
+    author: str
+    at: str
+    expires_at: str
+    servers: int
+    needed: int
+    left: int
+    approvals: list[GivenApproval]
+    request: NotRequired[dict[str, Any]]
+    summary: NotRequired[list[str]]
+    difference: NotRequired[list[str]]
+    # also "from": str | None
+
+
 class PoolRow(TypedDict):
     """A pool without its servers' rows in stream frames; with them in a StatusFrame. `unreachable`: place -> why.
 
     `surplus`: servers that still exist although the fleet file has no place for them any more; doctor offers to remove them.
+    `due`: what mode auto would begin, in words, whatever mode the pool is in; `auto`: why mode auto does not begin it; `after`: pools that come first.
     """
 
     name: str
@@ -103,6 +134,10 @@ class PoolRow(TypedDict):
     generation: int
     unreachable: dict[str, str]
     surplus: NotRequired[list[str]]
+    due: NotRequired[str]
+    auto: NotRequired[str]
+    after: NotRequired[list[str]]
+    proposal: NotRequired[ProposalRow | None]
     servers: NotRequired[list[ServerRow]]
 
 
@@ -152,6 +187,9 @@ class RolloutRow(TypedDict):
     failures: int
     max_failures: int
     rollback_cost: str
+    outside: NotRequired[str]
+    outside_by: NotRequired[str]
+    changed: NotRequired[str]
     servers: list[RunRow]
     approvals: list[str]
     # "from" is a keyword in class syntax: RolloutRow also carries "from": str | None
@@ -177,6 +215,8 @@ class Blast(TypedDict):
 
 
 class PlanFrame(TypedDict):
+    """`needs`: approvals (how many other people must approve), approvals_left, approved_by, proposed_by ("" if it was not), typed_number."""
+
     pool: str
     to: str
     digest: str
@@ -208,6 +248,7 @@ class CommandRequest(TypedDict, total=False):
     """`command` is one of COMMANDS; `request` a client-made id: the same id twice has one effect and one answer.
 
     `generation`: the pool's generation the operator saw; a stale one is refused for starts, never for pause and abort.
+    `outside`: why a start, a set or a resume does not keep the pool's windows. `overrides`: what rollout.set changes, as in PlanRequest.
     """
 
     command: str
@@ -218,6 +259,8 @@ class CommandRequest(TypedDict, total=False):
     rollout: str
     plan_hash: str
     plan: PlanRequest
+    overrides: dict[str, str]
+    outside: str
     why: str
     text: str
     mode: str
@@ -232,7 +275,7 @@ class CommandRequest(TypedDict, total=False):
 
 
 COMMANDS = (
-    "rollout.start", "rollout.pause", "rollout.resume", "rollout.promote", "rollout.abort", "rollback.start",
+    "rollout.start", "plan.approve", "plan.withdraw", "rollout.pause", "rollout.resume", "rollout.set", "rollout.promote", "rollout.abort", "rollback.start",
     "server.hold", "server.release", "server.adopt", "root.set", "image.add", "image.reject", "image.unreject",
     "remark", "settings.reload", "doctor.fix", "machine.install", "machine.recover",
 )
@@ -240,13 +283,17 @@ COMMANDS = (
 
 
 class CommandAnswer(TypedDict, total=False):
-    """`op`: of what goes on after the answer; the event that ends it carries the same in its data."""
+    """`op`: of what goes on after the answer; the event that ends it carries the same in its data.
+
+    `proposed`: the hash of the plan that now waits for approval; nothing was started.
+    """
 
     ok: bool
     seq: int
     message: str
     rollout: str
     op: str
+    proposed: str
 
 
 class EventRow(TypedDict):

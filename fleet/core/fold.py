@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from fleet.core import budget
+from fleet.core import automatic, budget
+from fleet.core.budget import Budget
 from fleet.core.codec import image_in, run_in, settings_in, target_in
 from fleet.core.events import Event
-from fleet.core.lifecycle import BACKWARD, ENDED, ENDS, SETTLED, move, next_step
-from fleet.core.state import PoolState, Rejection, Rollout, Run, Server, State
+from fleet.core.lifecycle import BACKWARD, ENDED, ENDS, FORWARD, SETTLED, TAKES_DOWN, move, next_step
+from fleet.core.state import Approval, PoolState, Proposal, Rejection, Rollout, Run, Server, State
+from fleet.core.steering import told
 
 KEPT_ROLLOUTS = 50
 KEPT_DURATIONS = 20
@@ -23,6 +25,8 @@ def fold(state: State, event: Event) -> State:
     """The state after the event."""
     change = _CHANGES.get(event.type)
     after = change(state, event) if change else state
+    if event.type in automatic.HEARD and event.pool:
+        after = _remembered(after, event)
     return replace(after, seq=event.seq)
 
 
@@ -31,6 +35,15 @@ def fold_all(state: State, events: Iterable[Event]) -> State:
     for event in events:
         state = fold(state, event)
     return state
+
+
+def _remembered(state: State, event: Event) -> State:
+    """What mode auto must know of it, whoever did it and whatever mode the pool is in now."""
+    pool, rollout = state.pool(event.pool), state.rollouts.get(event.rollout)
+    digest = rollout.image_to.digest if rollout and rollout.kind == "rollout" else ""
+    in_service = event.data.get("number") is not None and event.data["number"] == pool.server(event.server).admitted
+    known = automatic.remember(pool.automatic, event, digest, in_service)
+    return state if known is pool.automatic else _pool(state, event.pool, automatic=known)
 
 
 def _with(mapping: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
@@ -108,8 +121,8 @@ def _rollout_started(state: State, event: Event) -> State:
         id=event.rollout, pool=event.pool, kind=data["kind"], image_from=image_in(data["from"]), image_to=target, state="planned",
         settings=settings, budget=budget.resolve(settings.max_surge, settings.max_unavailable, size),
         plan_hash=data["plan_hash"], author=event.actor, started_at=event.at, runs=runs, whole=bool(data.get("whole", True)),
-        definition=str(data.get("definition", "")), outside=str(data.get("outside", "")),
-        progress_at=event.at)
+        definition=str(data.get("definition", "")), outside=str(data.get("outside", "")), outside_by=event.actor if data.get("outside") else "",
+        progress_at=event.at, told_at=event.at, approvals=tuple(Approval(item["by"], item["uid"], item["at"]) for item in data.get("approvals", ())))
     pool = state.pool(event.pool)
     servers = dict(pool.servers)
     for run in runs.values():
@@ -118,7 +131,43 @@ def _rollout_started(state: State, event: Event) -> State:
             servers[run.server] = replace(server, last_number=max(server.last_number, run.target.number))
     kept = _keep_recent(state.rollouts)
     kept[rollout.id] = rollout
-    return _decided(replace(state, rollouts=kept), event.pool, target=target, rollout=rollout.id, servers=servers)
+    return _decided(replace(state, rollouts=kept), event.pool, target=target, rollout=rollout.id, servers=servers, **_learned_with(pool, data), proposal=None)
+
+
+def _proposed(state: State, event: Event) -> State:
+    """It waits in the place of the pool's older one, and changes nothing of the pool: decisions taken before it stand."""
+    data = event.data
+    target = image_in(data["to"])
+    assert target is not None
+    runs = tuple(run_in(item, index) for index, item in enumerate(data["runs"]))
+    return _pool(state, event.pool, proposal=Proposal(
+        hash=str(data["hash"]), pool=event.pool, kind=str(data["kind"]), author=event.actor, uid=int(data["uid"]), at=event.at,
+        image_from=image_in(data["from"]), image_to=target, settings=settings_in(data["settings"]), runs=runs,
+        definition=str(data.get("definition", "")), request=dict(data["request"]), summary=tuple(data.get("summary", ()))))
+
+
+def _approved(state: State, event: Event) -> State:
+    """For the plan that waits, and no other; the author's never counts, and of one person the last one is kept."""
+    proposal, uid = state.pool(event.pool).proposal, int(event.data["uid"])
+    if proposal is None or proposal.hash != event.data["hash"] or uid in (proposal.uid, -1):
+        return state
+    others = tuple(one for one in proposal.approvals if one.uid != uid)
+    return _pool(state, event.pool, proposal=replace(proposal, approvals=(*others, Approval(event.actor, uid, event.at))))
+
+
+def _withdrawn(state: State, event: Event) -> State:
+    proposal = state.pool(event.pool).proposal
+    if proposal is None or proposal.hash != event.data["hash"]:
+        return state
+    return _pool(state, event.pool, proposal=None)
+
+
+def _learned_with(pool: PoolState, data: Mapping[str, Any]) -> dict[str, Any]:
+    """What one driver takes its time for tells nothing about another."""
+    driver = str(data.get("driver", ""))
+    if driver in ("", pool.driver):
+        return {}
+    return {"driver": driver, "durations": {} if pool.driver else pool.durations}
 
 
 def _keep_recent(rollouts: Mapping[str, Rollout]) -> dict[str, Rollout]:
@@ -132,8 +181,11 @@ def _rollout_moved(state: State, event: Event) -> State:
     cause = str(event.data["cause"])
     after = move(rollout.state, cause)
     changes: dict[str, Any] = {"state": after, "reason": str(event.data["reason"]), "moved_at": event.at}
-    if rollout.state == "checkpoint" and after == "rolling":
-        changes["passed"] = rollout.passed + 1
+    if event.actor != "engine":
+        changes["told_at"] = event.at
+    if "percent" in event.data:
+        changes["passed"] = int(event.data["percent"])
+    changes |= _outside(event)
     if cause in ("pause", "abort") and rollout.state != "paused":
         changes["resume_to"] = rollout.state
     if cause == "abort":
@@ -144,6 +196,20 @@ def _rollout_moved(state: State, event: Event) -> State:
         changes |= {"failures": 0, "resume_to": "", "runs": _retry(state, rollout)}
     state = _rollout(state, rollout, **changes)
     return _decided(state, event.pool)
+
+
+def _outside(event: Event) -> dict[str, Any]:
+    """What a person decided about the windows, if this event tells of it."""
+    return {"outside": str(event.data["outside"]), "outside_by": event.actor} if event.data.get("outside") else {}
+
+
+def _rollout_set(state: State, event: Event) -> State:
+    """Settings that count from the next decision on; the event carries the budget, so that no other arithmetic ever gives another."""
+    data, limits = event.data, event.data["budget"]
+    changes: dict[str, Any] = {"settings": settings_in(data["settings"]), "budget": Budget(limits["surge"], limits["unavailable"]), **_outside(event)}
+    if data["changed"]:
+        changes["changed"] = f"{told(data['changed'])}, by {event.actor}"
+    return _decided(_rollout(state, state.rollouts[event.rollout], told_at=event.at, **changes), event.pool)
 
 
 def _retry(state: State, rollout: Rollout) -> dict[str, Run]:
@@ -178,11 +244,11 @@ def _pointers(pool: PoolState, rollout: Rollout, ending: str) -> dict[str, Any]:
     A pool of adopted servers has no stable image yet: then it is what they were adopted with.
     """
     left = pool.stable or rollout.image_from
+    if rollout.kind != "rollback" and pool.stable is not None and pool.stable.digest == rollout.image_to.digest:
+        return {}  # a re-birth leaves no image behind
     if ending == "done":
         if not rollout.whole:
             return {"previous": left}
-        if pool.stable is not None and pool.stable.digest == rollout.image_to.digest:
-            return {}
         return {"stable": rollout.image_to, "previous": left}
     if ending == "rolled-back" and rollout.kind == "rollback" and rollout.whole:
         return {"stable": rollout.image_to, "previous": None}
@@ -200,6 +266,8 @@ def _step_begun(state: State, event: Event) -> State:
                                "reason": str(event.data["reason"])}
     if step == "booting":
         changes["booted_at"] = event.at
+    if run.path in FORWARD and (run.step == "waiting" or (run.step == "preparing" and run.path in TAKES_DOWN)):
+        changes["begun_at"] = event.at
     return _run(state, event, run, **changes)
 
 
@@ -322,8 +390,12 @@ def _unrejected(state: State, event: Event) -> State:
 _CHANGES: Mapping[str, Callable[[State, Event], State]] = {
     "daemon-started": _daemon_started,
     "daemon-blind": _daemon_blind,
+    "plan-proposed": _proposed,
+    "plan-approved": _approved,
+    "plan-withdrawn": _withdrawn,
     "rollout-started": _rollout_started,
     "rollout-moved": _rollout_moved,
+    "rollout-set": _rollout_set,
     "rollout-ended": _rollout_ended,
     "step-begun": _step_begun,
     "step-done": _step_done,

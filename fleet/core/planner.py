@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from math import inf
 
-from fleet.core import checkpoints, timing
+from fleet.core import approvals, breaker, checkpoints, timing, watchdog
 from fleet.core.decision import Action, Decision, Wait
 from fleet.core.desired import definition
 from fleet.core.events import Draft
@@ -32,8 +32,11 @@ def plan(sight: Sight) -> Decision:
     rollout = sight.rollout
     if sight.observed is None:
         return Decision(look=True)
+    if stopped := breaker.notes(sight):
+        return Decision(notes=stopped)
     if rollout is None:
-        return _housekeep(sight)
+        ended = approvals.lapse(sight)
+        return Decision(notes=ended) if ended else _housekeep(sight)
     notes = _turn(sight, rollout)
     return Decision(notes=notes) if notes else _work(sight, rollout)
 
@@ -43,6 +46,8 @@ def plan(sight: Sight) -> Decision:
 def _turn(sight: Sight, rollout: Rollout) -> tuple[Draft, ...]:
     if rollout.state == "planned":
         return (_move(rollout, _first_cause(rollout), ""),)
+    if broken := watchdog.breach(sight, rollout):
+        return (_move(rollout, "pause", broken),)
     failing = _failing(rollout)
     if rollout.state in ("canary", "rolling") and failing is not None:
         return _stop(rollout, failing)
@@ -62,9 +67,9 @@ def _first_cause(rollout: Rollout) -> str:
     return "begin-canary" if any(run.canary for run in rollout.runs.values()) else "begin"
 
 
-def _move(rollout: Rollout, cause: str, reason: str) -> Draft:
+def _move(rollout: Rollout, cause: str, reason: str, **more: int) -> Draft:
     return Draft("rollout-moved", pool=rollout.pool, rollout=rollout.id,
-                 data={"cause": cause, "state": move(rollout.state, cause), "reason": reason})
+                 data={"cause": cause, "state": move(rollout.state, cause), "reason": reason, **more})
 
 
 def _failing(rollout: Rollout) -> Run | None:
@@ -185,7 +190,7 @@ def _finish(sight: Sight, rollout: Rollout) -> tuple[Draft, ...]:
             return (_move(rollout, "promoted", "canaries healthy"),)
         return (_move(rollout, "canaries-proved", "canaries healthy; promote to go on"),)
     if at := checkpoints.reached(rollout):
-        return (_move(rollout, "checkpoint-reached", at),)
+        return (_move(rollout, "checkpoint-reached", at[1], percent=at[0]),)
     opens = checkpoints.opens_at(rollout)
     if opens is not None and sight.now >= opens:
         return (_move(rollout, "checkpoint-passed", "the checkpoint's pause has passed"),)
@@ -235,6 +240,10 @@ def _work(sight: Sight, rollout: Rollout) -> Decision:
     if notes:
         return Decision(notes=tuple(notes))
     _start_more(bench, notes, actions, waits)
+    actions, barred = watchdog.sift(sight, rollout, actions)
+    if barred and rollout.state in watchdog.WATCHED:
+        return Decision(notes=(_move(rollout, "pause", next(iter(barred.values()))),))
+    waits.update((name, Wait(why)) for name, why in barred.items())
     look_at = frozenset(name for name, wait in waits.items() if wait.reason == "looking at what is there")
     return Decision(notes=tuple(notes), actions=() if notes else tuple(actions), waits=waits, look=bool(look_at), look_at=look_at,
                     wake_at=_wake_at(bench, waits))
@@ -336,9 +345,12 @@ def _housekeep(sight: Sight) -> Decision:
     """Between rollouts: note what is retained, stop strays, bury what has been retained long enough."""
     notes: list[Draft] = []
     actions: list[Action] = []
-    wake: list[float] = []
+    proposal = sight.pool_state.proposal
+    wake: list[float] = [] if proposal is None else [approvals.ends_at(proposal, sight.pool)]
     for server in sight.pool.server_names:
         mine = sight.by_server.get(server, {})
+        if server not in sight.busy:
+            notes += _gone(sight, server, mine)
         if len(mine) < 2 or server in sight.busy:
             continue
         serving = sight.serving(server)
@@ -346,6 +358,14 @@ def _housekeep(sight: Sight) -> Decision:
             if serving is not None and number != serving.number:
                 _keep_or_bury(sight, seen, notes, actions, wake)
     return Decision(notes=tuple(notes), actions=() if notes else tuple(actions), wake_at=min(wake, default=None))
+
+
+def _gone(sight: Sight, server: str, mine: Mapping[int, Seen]) -> list[Draft]:
+    """Retained incarnations that are not there any more: removed by hand, or by a daemon that did not live to say so (I17)."""
+    if sight.observed is None or sight.observed.unreachable:
+        return []
+    return [Draft("incarnation-buried", pool=sight.pool.name, server=server, data={"number": number, "why": "it is not there any more"})
+            for number in sight.known(server).retained if number not in mine]
 
 
 def _keep_or_bury(sight: Sight, seen: Seen, notes: list[Draft], actions: list[Action], wake: list[float]) -> None:

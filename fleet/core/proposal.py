@@ -11,7 +11,7 @@ import json
 from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from fleet.core import budget
 from fleet.core.codec import image_out, run_out, settings_out
@@ -94,6 +94,10 @@ def _guard(sight: Sight, ask: Ask) -> None:
     if rejection is not None:
         raise Refused(f"image {ask.image} is rejected for pool {pool.name}: {rejection.reason}; "
                       f"`anew image unreject {ask.image} --pool {pool.name}` lets it be chosen again", where=pool.name, code="rejected")
+    first = next((active for name in pool.after if (active := sight.state.active(name)) is not None), None)
+    if first is not None and ask.kind != "rollback":
+        raise Refused(f"pool {pool.name} comes after pool {first.pool}, and rollout {first.id} there is {first.state}; let it end, then start again",
+                      where=pool.name, code="after")
     if sight.observed is None:
         raise Refused(f"pool {pool.name} was not observed yet; try again in a moment", where=pool.name, code="not-observed")
 
@@ -104,7 +108,8 @@ def _selected(sight: Sight, ask: Ask) -> tuple[str, ...]:
         unknown = [name for name in ask.servers if name not in names]
         if unknown:
             raise Invalid(f"no server {', '.join(unknown)} in pool {sight.pool.name}; it has {names[0]} to {names[-1]}", code="unknown-server")
-        names = tuple(name for name in names if name in ask.servers)
+        chosen = frozenset(ask.servers)
+        names = tuple(name for name in names if name in chosen)
     if ask.older_than is not None:
         names = tuple(name for name in names if _age(sight, name) >= ask.older_than)
         if not names:
@@ -257,7 +262,18 @@ def _hash(ask: Ask, image_from: ImageRef | None, order: list[Run]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
 
 
-def differences(old: Plan, new: Plan) -> tuple[str, ...]:
+class Drawn(Protocol):
+    """What a plan would do: a plan just drawn, or one that was kept."""
+
+    @property
+    def runs(self) -> tuple[Run, ...]: ...
+    @property
+    def image_to(self) -> ImageRef: ...
+    @property
+    def settings(self) -> RolloutSettings: ...
+
+
+def differences(old: Drawn, new: Drawn) -> tuple[str, ...]:
     """What changed between two plans, one sentence each, for the person whose plan went stale."""
     before, after = ({run.server: run for run in plan.runs} for plan in (old, new))
     lines = []
@@ -265,8 +281,12 @@ def differences(old: Plan, new: Plan) -> tuple[str, ...]:
         was, now = before.get(name), after.get(name)
         if was is None or now is None:
             lines.append(f"{name} is {'no longer' if now is None else 'now'} in the plan")
-        elif replace(was, reason="") != replace(now, reason=""):
+        elif {**run_out(was), "reason": ""} != {**run_out(now), "reason": ""}:
             lines.append(f"{name}: was {was.action} ({was.reason}), now {now.action} ({now.reason})")
     if old.image_to != new.image_to:
         lines.append(f"the target was {old.image_to}, now {new.image_to}")
+    was_set, is_set = settings_out(old.settings), settings_out(new.settings)
+    lines += [f"{name} was {was_set[name]}, now {is_set[name]}" for name in is_set if was_set[name] != is_set[name]]
+    if not lines and list(before) != list(after):
+        lines.append(f"the order is now {', '.join(after)}")
     return tuple(lines)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
+from fleet.core.automatic import NOTHING_YET, Automatic
 from fleet.core.budget import Budget
 from fleet.core.desired import RolloutSettings
 from fleet.core.lifecycle import BACKWARD, ENDED, SETTLED
@@ -30,6 +32,7 @@ class Run:
     action: replace | birth | skip | hold. `planned`: the path in the plan; `path`: the one walked now. `home`: the image it had
     when the rollout began. phase of the current step: idle (not begun), doing (intent written), unknown
     (intent of an earlier daemon), done, failed. `since`: when the step began; `changed_at`: its last event; `booted_at`: when the target began to boot.
+    `begun_at`: when its first step began; of a path that takes the server down, the first beyond preparing.
     `flaps`: how often the target answered and then stopped answering. `attempts`: failures on the way back.
     """
 
@@ -49,6 +52,7 @@ class Run:
     since: float = 0.0
     changed_at: float = 0.0
     booted_at: float = 0.0
+    begun_at: float = 0.0
     reverting: bool = False
     reason: str = ""
     error: str = ""
@@ -68,11 +72,44 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class Approval:
+    """A person's yes to a plan. `by`: the journal's word for the person; `uid`: who it was, as the kernel said."""
+
+    by: str
+    uid: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A plan that waits for other people's approval, with all that it would do. `request`: what it was drawn from; `summary`: it in words.
+
+    `uid`: the author's, as the kernel said; -1 for the engine. `definition`: what the pool's servers were made from when it was proposed.
+    """
+
+    hash: str
+    pool: str
+    kind: str
+    author: str
+    uid: int
+    at: float
+    image_from: ImageRef | None
+    image_to: ImageRef
+    settings: RolloutSettings
+    runs: tuple[Run, ...]
+    definition: str
+    request: Mapping[str, Any]
+    summary: tuple[str, ...] = ()
+    approvals: tuple[Approval, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Rollout:
     """One rollout. kind: rollout | rollback | birth. `resume_to`: where `paused` came from; `ending`: "aborted" once told to.
 
-    `moved_at`: when it came into its state. `passed`: checkpoints that were opened. `outside`: why a person let it go on outside
-    the pool's windows.
+    `moved_at`: when it came into its state. `passed`: percent of the last checkpoint it came to. `outside`: why a person let it go on
+    outside the pool's windows, and `outside_by` who. `changed`: the last change of its settings by a person, in words. `approvals`: the other people who approved its plan.
+    `told_at`: when a person last decided about it.
     """
 
     id: str
@@ -98,6 +135,10 @@ class Rollout:
     moved_at: float = 0.0
     passed: int = 0
     outside: str = ""
+    outside_by: str = ""
+    changed: str = ""
+    approvals: tuple[Approval, ...] = ()
+    told_at: float = 0.0
 
     @property
     def ended(self) -> bool:
@@ -130,7 +171,10 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class PoolState:
-    """Pointers, rejections and learned step times of a pool. `durations`: step -> the last 20, in seconds."""
+    """Pointers, rejections and learned step times of a pool. `durations`: step -> the last 20, in seconds, with its `driver`.
+
+    `proposal`: the plan that waits for approval; whether its time is over is for core/approvals.py to say.
+    """
 
     stable: ImageRef | None = None
     target: ImageRef | None = None
@@ -140,6 +184,9 @@ class PoolState:
     rollout: str | None = None
     generation: int = 0
     durations: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    driver: str = ""
+    proposal: Proposal | None = None
+    automatic: Automatic = NOTHING_YET
 
     def server(self, name: str) -> Server:
         """The server's state; a fresh one if the journal never spoke of it."""

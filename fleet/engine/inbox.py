@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
+from fleet.core.approvals import NOBODY, clear
 from fleet.core.errors import AnewError, Invalid, Refused, Stale
 from fleet.core.events import Draft, Event
 from fleet.core.lifecycle import may
@@ -19,11 +21,12 @@ from fleet.core.planner import reject_note, rollback_notes
 from fleet.core.printable import printable
 from fleet.core.proposal import Plan, differences
 from fleet.core.state import Rollout
-from fleet.engine import machines, roots
+from fleet.engine import consent, machines, roots
 from fleet.engine.loop import Engine
 from fleet.engine.metal import Orders
 from fleet.engine.plans import draw_plan, find_server, find_view, first_look, unknown
 from fleet.engine.starts import started
+from fleet.engine.steer import asked_of, set_note
 from fleet.engine.view import PoolView
 
 Request = Mapping[str, Any]
@@ -56,20 +59,21 @@ class Inbox:
         while len(self._drawn) > DRAWN:
             self._drawn.popitem(last=False)
 
-    async def command(self, actor: str, request: Request) -> Answer:
-        """Carry out one command; the answer means that the journal has it."""
+    async def command(self, actor: str, request: Request, uid: int = NOBODY) -> Answer:
+        """Carry out one command; the answer means that the journal has it. `uid`: the kernel's word for who gives it."""
         key = str(request.get("request", ""))
         if not key:
-            return await self._decide(actor, request)
+            return await self._decide(actor, request, uid)
         mine = (actor, str(request.get("command", "")))
         asked, answer = self._answers.get(key, (mine, None))
         if answer is None:
             if written := self._find_request(key):
                 asked = (written[0].actor, mine[1] if written[0].type in _WRITES.get(mine[1], ()) else "another command")
                 answer = asyncio.get_running_loop().create_future()
-                answer.set_result({"ok": True, "seq": written[-1].seq, "message": "done before", "rollout": written[0].rollout})
+                answer.set_result({"ok": True, "seq": written[-1].seq, "message": "done before", "rollout": written[0].rollout,
+                                   **({"proposed": written[0].data["hash"]} if written[0].type == "plan-proposed" else {})})
             else:
-                answer = asyncio.ensure_future(self._decide(actor, request))
+                answer = asyncio.ensure_future(self._decide(actor, request, uid))
             self._answers[key] = (asked, answer)
             while len(self._answers) > ANSWERS:
                 self._answers.popitem(last=False)
@@ -77,9 +81,9 @@ class Inbox:
             raise Invalid("this request id was used for something else; nothing was done, ask again with a new one", where="request", code="request-reused")
         return await asyncio.shield(answer)
 
-    async def _decide(self, actor: str, request: Request) -> Answer:
+    async def _decide(self, actor: str, request: Request, uid: int) -> Answer:
         name = str(request.get("command", ""))
-        do = self._verbs().get(name)
+        do = self._verbs(uid).get(name)
         if do is None:
             raise Invalid(f"no command {name!r}", code="unknown-command")
         if self._read_only():
@@ -91,9 +95,11 @@ class Inbox:
                 "command": name, "reason": printable(str(error), 300)}))
             raise
 
-    def _verbs(self) -> Mapping[str, Callable[[str, Request], Awaitable[Answer]]]:
+    def _verbs(self, uid: int) -> Mapping[str, Callable[[str, Request], Awaitable[Answer]]]:
         return {
-            "rollout.start": self._start, "rollback.start": self._rollback, "rollout.pause": self._pause, "rollout.resume": self._resume,
+            "rollout.start": partial(self._start, uid=uid), "plan.approve": partial(self._approve, uid=uid), "plan.withdraw": self._withdraw,
+            "rollback.start": self._rollback, "rollout.pause": self._pause, "rollout.resume": self._resume,
+            "rollout.set": self._set,
             "rollout.promote": self._promote, "rollout.abort": self._abort, "server.hold": self._hold, "server.release": self._release,
             "remark": self._remark, "settings.reload": self._settings_reload, "image.reject": self._reject,
             "image.unreject": self._unreject, "image.add": self._image_add, "server.adopt": self._adopt,
@@ -103,7 +109,7 @@ class Inbox:
 
     # --- rollouts
 
-    async def _start(self, actor: str, request: Request) -> Answer:
+    async def _start(self, actor: str, request: Request, uid: int = NOBODY) -> Answer:
         engine = self._engine()
         asked = {**request.get("plan", {}), "pool": request.get("pool") or request.get("plan", {}).get("pool", "")}
         view = find_view(engine, str(asked["pool"]))
@@ -113,13 +119,23 @@ class Inbox:
         await first_look(engine, view.pool.name)
         async with view.lock:
             self._check_generation(engine, view, request)
-            _, plan = draw_plan(engine, asked)
+            sight, plan = draw_plan(engine, asked)
             self._check_hash(plan, str(request.get("plan_hash", "")))
+            approved = clear(engine.record.state, view.pool, plan, asked, engine.desired.access, engine.clock.now())
+            if approved is None:
+                return await consent.propose(engine, sight, plan, asked, actor, uid, str(request.get("request", "")))
             rollout = engine.rng.token()[:8]
-            events = await engine.record.write(*started(plan, view.pool, rollout, actor, str(request.get("request", ""))))
+            events = await engine.record.write(*started(plan, view.pool, rollout, actor, str(request.get("request", "")), approved,
+                                                         asked_of(view.pool, request, back=plan.kind == "rollback")))
         view.wake()
         count = f"{len(plan.acting)} server{'s' if len(plan.acting) > 1 else ''}"
         return {"ok": True, "seq": events[-1].seq, "rollout": rollout, "message": f"rollout {rollout} started: {count} to {plan.image_to.version}"}
+
+    async def _approve(self, actor: str, request: Request, uid: int) -> Answer:
+        return await consent.approve(self._engine(), actor, request, uid)
+
+    async def _withdraw(self, actor: str, request: Request) -> Answer:
+        return await consent.withdraw(self._engine(), actor, request)
 
     def _check_hash(self, plan: Plan, wanted: str) -> None:
         if not wanted or wanted == plan.hash or (len(wanted) >= 6 and plan.hash.startswith(wanted)):
@@ -174,6 +190,16 @@ class Inbox:
             raise Refused(f"rollout {rollout.id} was aborted and only finishes what is in flight", where=rollout.id)
         return await self._move(actor, request, f"resume-{rollout.resume_to or rollout.state}", f"resumed by {actor}")
 
+    async def _set(self, actor: str, request: Request) -> Answer:
+        engine = self._engine()
+        view, found = self._named(engine, request)
+        async with view.lock:
+            self._check_generation(engine, view, request)
+            note, message = set_note(engine, view.pool, engine.record.state.rollouts[found.id], actor, request)
+            events = await engine.record.write(note)
+        view.wake()
+        return {"ok": True, "seq": events[-1].seq, "rollout": found.id, "message": message}
+
     async def _move(self, actor: str, request: Request, cause: str, reason: str, *, check: bool = True) -> Answer:
         engine = self._engine()
         view, found = self._named(engine, request)
@@ -182,7 +208,8 @@ class Inbox:
                 self._check_generation(engine, view, request)
             rollout = self._still(engine, found.id, cause)
             note = Draft("rollout-moved", actor=actor, pool=rollout.pool, rollout=rollout.id, request=str(request.get("request", "")),
-                         data={"cause": cause, "state": next_state(rollout.state, cause), "reason": reason})
+                         data={"cause": cause, "state": next_state(rollout.state, cause), "reason": reason,
+                               **asked_of(view.pool, request, back="rolling-back" in (rollout.state, rollout.resume_to))})
             events = await engine.record.write(note)
         view.wake()
         state = {"abort": "being aborted; what is in flight is made whole first", "resume-canary": "going on with its canaries"}.get(
@@ -285,8 +312,9 @@ class Inbox:
 
 _STARTS, _MOVES = ("rollout-started",), ("rollout-moved",)
 _WRITES: Mapping[str, tuple[str, ...]] = {
-    "rollout.start": _STARTS, "rollback.start": _STARTS + _MOVES, "rollout.pause": _MOVES, "rollout.resume": _MOVES, "rollout.promote": _MOVES,
-    "rollout.abort": _MOVES, "server.hold": ("server-held",), "server.release": ("server-released",), "server.adopt": ("server-adopted",),
+    "rollout.start": (*_STARTS, "plan-proposed"), "plan.approve": ("plan-approved",), "plan.withdraw": ("plan-withdrawn",),
+    "rollback.start": _STARTS + _MOVES, "rollout.pause": _MOVES, "rollout.resume": _MOVES, "rollout.promote": _MOVES,
+    "rollout.abort": _MOVES, "rollout.set": ("rollout-set",), "server.hold": ("server-held",), "server.release": ("server-released",), "server.adopt": ("server-adopted",),
     "remark": ("remark",), "image.reject": ("image-rejected",), "image.unreject": ("image-unrejected",), "image.add": ("warning",),
     "root.set": ("root-set",), "machine.install": ("machine-ordered",), "machine.recover": ("machine-ordered",),
 }

@@ -14,7 +14,7 @@ from fleet.core.desired import Access
 from fleet.core.errors import Invalid, Refused
 from fleet.core.observed import Image
 from fleet.core.state import Rollout
-from fleet.engine import machines, metal, present, roots
+from fleet.engine import consent, machines, metal, present, roots
 from fleet.engine.inbox import Inbox
 from fleet.engine.loop import Engine
 from fleet.engine.plans import draw_plan, find_server, first_look, unknown
@@ -71,7 +71,7 @@ class EngineOffice:
         pools, rollouts = [], []
         for view in engine.views.values():
             sight = engine.sight(view)
-            row = present.pool_row(sight, engine.newest(view.pool), view.trouble)
+            row = present.pool_row(sight, engine.newest(view.pool), view.trouble, view.auto)
             row["servers"] = [present.server_row(sight, name, view.shown_waits()) for name in view.pool.server_names]
             pools.append(row)
             last = sight.rollout or engine.last_rollout(view.pool.name)
@@ -212,11 +212,15 @@ class EngineOffice:
             row["diff"] = await self.image_diff(plan.image_to.family, plan.image_from.version, plan.image_to.version)
         return row
 
+    def proposals(self) -> list[Row]:
+        """ProposalRows."""
+        return consent.rows(self._engine())
+
     async def command(self, caller: Caller, role: Role, request: Mapping[str, Any]) -> Row:
         """CommandAnswer."""
-        if role != "operator":
+        if role != "operator" and not (role == "approver" and request.get("command") == "plan.approve"):
             raise Refused(f"{caller.user} may look, not act; [access] operators in the fleet file says who may", code="role")
-        return await self._inbox.command(caller.actor, request)
+        return await self._inbox.command(caller.actor, request, caller.uid)
 
     # --- journal, stream, console
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from fleet.core import estimate
+from fleet.core import approvals, estimate
+from fleet.core.auto import Verdict
 from fleet.core.decision import Wait
 from fleet.core.lifecycle import CELLS
 from fleet.core.observed import Image
@@ -76,7 +77,7 @@ def image_row(state: PoolState, family: str, newest: Image | None) -> Row:
     return {"family": family, **name, "newest": newest.ref.version if newest else None, "rejected": rejected}
 
 
-def pool_row(sight: Sight, newest: Image | None, trouble: str) -> Row:
+def pool_row(sight: Sight, newest: Image | None, trouble: str, auto: Verdict) -> Row:
     """A PoolRow without its servers."""
     pool, state = sight.pool, sight.pool_state
     serving = [seen for name in pool.server_names if (seen := sight.serving(name)) is not None]
@@ -97,8 +98,33 @@ def pool_row(sight: Sight, newest: Image | None, trouble: str) -> Row:
         "root": roots.pop() if len(roots) == 1 else "mixed" if roots else "unknown", "root_wanted": pool.root,
         "data": [disk.name for disk in pool.data], "oldest_age_seconds": None if oldest is None else round(sight.now - oldest, 1),
         "oldest_born_at": moment(oldest), "max_age_seconds": pool.max_age, "rollout": state.rollout, "generation": state.generation,
-        "unreachable": unreachable, "surplus": list(sight.surplus),
+        "unreachable": unreachable, "surplus": list(sight.surplus), "due": auto.due, "auto": auto.waits, "after": list(pool.after),
+        "proposal": proposal_row(sight),
     }
+
+
+def proposal_row(sight: Sight) -> Row | None:
+    """A ProposalRow of the plan that waits for approval, None if none does."""
+    proposal = approvals.pending(sight.state, sight.pool, sight.now)
+    if proposal is None:
+        return None
+    given = approvals.given(proposal, sight.pool, sight.now)
+    needed = approvals.needed(sight.pool, proposal.kind)
+    return {
+        "hash": proposal.hash, "pool": proposal.pool, "kind": proposal.kind, "from": proposal.image_from.version if proposal.image_from else None,
+        "to": proposal.image_to.version, "author": proposal.author, "at": moment(proposal.at), "expires_at": moment(approvals.ends_at(proposal, sight.pool)),
+        "servers": sum(run.action in ("replace", "birth") for run in proposal.runs), "needed": needed, "left": max(0, needed - len(given)),
+        "approvals": [{"by": one.by, "at": moment(one.at), "expires_at": moment(one.at + sight.pool.approval_expiry)} for one in given],
+    }
+
+
+def _needs(sight: Sight, plan: Plan) -> Row:
+    """What a start of the plan needs. `approved_by`: who approved this very plan, if it waits."""
+    proposal = approvals.pending(sight.state, sight.pool, sight.now)
+    given = approvals.given(proposal, sight.pool, sight.now) if proposal and proposal.hash == plan.hash else ()
+    return {"approvals": approvals.needed(sight.pool, plan.kind), "typed_number": plan.typed_number, "approved_by": [one.by for one in given],
+            "approvals_left": approvals.approvals_left(sight.state, sight.pool, plan.hash, sight.now, plan.kind),
+            "proposed_by": proposal.author if proposal and proposal.hash == plan.hash else ""}
 
 
 def run_row(sight: Sight, rollout: Rollout, run: Run, waits: Mapping[str, Wait]) -> Row:
@@ -144,8 +170,9 @@ def rollout_row(sight: Sight, rollout: Rollout, waits: Mapping[str, Wait], only:
         "eta_seconds": eta, "eta_low_seconds": low, "eta_high_seconds": high,
         "typical_seconds": {step: round(estimate.typical(durations, step, settings), 1) for step in durations},
         "budget": _budget(sight, rollout), "counts": counts, "failures": rollout.failures, "max_failures": settings.max_failures,
+        "outside": rollout.outside, "outside_by": rollout.outside_by, "changed": rollout.changed,
         "min_healthy_seconds": settings.min_healthy_time, "promotion": settings.promotion,
-        "rollback_cost": rollback_cost(sight, rollout) if live else "", "approvals": [],
+        "rollback_cost": rollback_cost(sight, rollout) if live else "", "approvals": [one.by for one in rollout.approvals],
         "servers": [run_row(sight, rollout, run, waits) for run in runs],
     }
     if only is not None:
@@ -197,7 +224,7 @@ def plan_row(sight: Sight, plan: Plan, settings_note: list[str]) -> Row:
         "digest": plan.image_to.digest, "hash": plan.hash, "generation": sight.pool_state.generation,
         "budget": {"max_surge": plan.budget.surge, "max_unavailable": plan.budget.unavailable}, "servers": servers,
         "blast": {"servers": len(plan.acting), "domains": plan.domains, "worst_loss": plan.worst_loss},
-        "needs": {"approvals": 0, "typed_number": plan.typed_number}, "estimate_seconds": round(plan.estimate, 1),
+        "needs": _needs(sight, plan), "estimate_seconds": round(plan.estimate, 1),
         "summary": [*_summary(sight, plan), *settings_note],
     }
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from fleet.core.events import Event
 from fleet.core.printable import printable
+from fleet.core.steering import told
 
 Data = Mapping[str, Any]
 
@@ -37,7 +38,7 @@ def _image(value: Any) -> str:
 def _started(data: Data) -> str:
     if data["kind"] == "birth":
         return f"birth of the pool on {_image(data['to'])}, plan {data['plan_hash']}"
-    return f"{data['kind']} {_image(data['from'])}→{_image(data['to'])}, plan {data['plan_hash']}"
+    return f"{data['kind']} {_image(data['from'])}→{_image(data['to'])}, plan {data['plan_hash']}{_outside(data)}"
 
 
 def _begun(data: Data) -> str:
@@ -56,7 +57,16 @@ def _done(data: Data) -> str:
 
 def _moved(data: Data) -> str:
     reason = f": {data['reason']}" if data["reason"] else ""
-    return f"{data['state']} ({data['cause']}){reason}"
+    return f"{data['state']} ({data['cause']}){reason}{_outside(data)}"
+
+
+def _set(data: Data) -> str:
+    said = told(data["changed"])
+    return f"set: {said}{_outside(data)}" if said else _outside(data).removeprefix("; ")
+
+
+def _outside(data: Data) -> str:
+    return f"; outside the windows: {data['outside']}" if data.get("outside") else ""
 
 
 def _redirected(data: Data) -> str:
@@ -72,8 +82,12 @@ _TELL: Mapping[str, Callable[[Data], str]] = {
     "daemon-blind": lambda data: f"the daemon did not run for {data['seconds']:.0f} s; that time does not count",
     "daemon-stopped": lambda data: f"daemon {data['epoch']} stopped",
     "settings-loaded": lambda data: f"settings loaded from {data['path']}",
+    "plan-proposed": lambda data: f"plan {data['hash'][:12]} waits for approval: {_started({**data, 'plan_hash': data['hash'][:12]}).rpartition(',')[0]}",
+    "plan-approved": lambda data: f"plan {data['hash'][:12]} approved",
+    "plan-withdrawn": lambda data: f"plan {data['hash'][:12]} waits no more: {data['reason']}",
     "rollout-started": _started,
     "rollout-moved": _moved,
+    "rollout-set": _set,
     "rollout-ended": lambda data: f"{data['state']}: {data['reason']}" if data["reason"] else str(data["state"]),
     "step-begun": _begun,
     "step-done": _done,
@@ -84,7 +98,7 @@ _TELL: Mapping[str, Callable[[Data], str]] = {
     "server-unhealthy": lambda data: f"incarnation {data['number']} stopped answering: {data['words']}",
     "incarnation-retained": lambda data: f"incarnation {data['number']} ({data['version']}) retained until "
                                          f"{datetime.fromtimestamp(data['until'], UTC):%Y-%m-%d %H:%M}Z",
-    "incarnation-buried": lambda data: f"incarnation {data['number']} removed",
+    "incarnation-buried": lambda data: f"incarnation {data['number']} removed{': ' + str(data['why']) if data.get('why') else ''}",
     "server-held": lambda data: f"held: {data['why']}",
     "server-released": lambda data: "released",
     "server-adopted": lambda data: f"adopted {data['name']} on {data['place']} as incarnation {data['number']}",
@@ -95,6 +109,8 @@ _TELL: Mapping[str, Callable[[Data], str]] = {
     "machine-installed": lambda data: str(data["text"]),
     "machine-recovered": lambda data: str(data["text"]),
     "machine-failed": lambda data: f"{data['what']} failed: {data['error']}",
+    "breaker-opened": lambda data: f"mode auto is stopped by {data['reason']}",
+    "breaker-closed": lambda data: f"mode auto goes on: {data['reason']}",
     "root-set": lambda data: f"root mode {data['mode']}: {data['why']}",
     "remark": lambda data: f"\u201c{data['text']}\u201d",
     "command-refused": lambda data: f"{data['command']} refused: {data['reason']}",

@@ -28,7 +28,7 @@ def turnaround_row(sight: Sight, rollout: Rollout) -> dict[str, Any]:
         "budget": {"max_surge": rollout.budget.surge, "max_unavailable": rollout.budget.unavailable}, "servers": rows,
         "blast": {"servers": len(acting), "domains": len({run.place for run in rollout.runs.values()}),
                   "worst_loss": min(rollout.budget.unavailable, len(acting))},
-        "needs": {"approvals": 0, "typed_number": False}, "estimate_seconds": round(seconds, 1),
+        "needs": {"approvals": 0, "typed_number": False, "approved_by": [], "approvals_left": 0, "proposed_by": ""}, "estimate_seconds": round(seconds, 1),
         "summary": [f"turns rollout {rollout.id} around: {rollback_cost(sight, rollout)}; {rollout.image_to.version} is then rejected",
                     f"at no moment fewer than {floor} of {sight.pool.servers} serve · about {span(seconds)}"],
     }

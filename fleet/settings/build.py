@@ -81,6 +81,8 @@ def _pool(name: str, table: m.PoolTable, fleet_keys: Sequence[str], folder: str)
         sim=_sim(table),
         authorized_keys=tuple(dict.fromkeys((*fleet_keys, *table.authorized_keys))),
         ssh_user=table.ssh_user,
+        approvals=table.approvals,
+        approval_expiry=table.approval_expiry,
         max_age=table.max_age,
         machines=tuple(table.machines),
         windows=tuple(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from fleet.core.desired import Amount
-from fleet.settings.models import HypervisorTable, ImageTable, MachineTable, PoolTable
+from fleet.settings.models import AccessTable, HypervisorTable, ImageTable, MachineTable, PoolTable
 from fleet.settings.problems import Key
 from fleet.settings.validate import Report
 
@@ -24,6 +24,7 @@ class Around:
     images: Mapping[str, ImageTable | None]
     hypervisors: Mapping[str, HypervisorTable | None]
     machines: Mapping[str, MachineTable | None] = field(default_factory=dict)
+    access: AccessTable | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,6 +177,19 @@ def _faults(case: Case) -> None:
             case.add(("sim", "faults", version), describe(version), allowed, did_you_mean(version, versions))
 
 
+def _approvals(case: Case) -> None:
+    """Enough people are named, beside the author. A group counts as enough: who is in it is not known here."""
+    access, wanted = case.around.access, case.pool.approvals
+    if access is None or not wanted:
+        return
+    named = {*access.approvers, *access.operators}
+    if any(entry.startswith("group:") for entry in named) or len(named) > wanted:
+        return
+    people = {0: "nobody", 1: "one person"}.get(len(named), f"{len(named)} people")
+    case.add(("approvals",), str(wanted), f"at most {max(0, len(named) - 1)}" if named else "0",
+             f"[access] names {people} as approver or operator, and the author of a plan does not count: name {wanted + 1} or more, or a group")
+
+
 CHECKS: tuple[tuple[tuple[str, ...], Callable[[Case], None]], ...] = (
     (("image", "driver"), _image),
     (("hypervisors",), _hypervisors),
@@ -191,6 +204,7 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[[Case], None]], ...] = (
     (("rollout.min_healthy_time", "rollout.healthy_deadline", "rollout.progress_deadline"), _times),
     (("rollout.checkpoints",), _checkpoints),
     (("data",), _data),
+    (("approvals",), _approvals),
     (("image", "sim.faults"), _faults),
 )
 

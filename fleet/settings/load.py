@@ -127,7 +127,7 @@ def _examine(path: str, raw: dict[str, Any], digest: str, report: Report) -> Des
     check_images(images, report)
     check_hypervisors(hypervisors, report)
     check_machines(machines, report)
-    _check_pools(raw, pools, Around(images, hypervisors, machines), report)
+    _check_pools(raw, pools, Around(images, hypervisors, machines, access), report)
     if report.problems or fleet is None or access is None:
         return None
     folder = str(Path(path).absolute().parent)

@@ -215,6 +215,8 @@ class PoolTable(Table):
     authorized_keys: list[v.PublicKey] = Field(default=[], max_length=100, description="public keys that its servers trust beside the fleet's")
     ssh_user: v.UserName = Field(default="root", description="who SSH checks log in as")
     windows: list[WindowTable] = Field(default=[], max_length=64, description="when servers may be begun on; none: always")
+    approvals: v.Approvals = Field(default=0, description="so many other people must approve a plan before it may start; a rollback needs none")
+    approval_expiry: v.Age = Field(default=86_400.0, description="how long an approval is good for, and a plan waits for the next one")
     max_age: v.Age | None = Field(
         default=None, description="an older incarnation is due for re-birth on the stable image, somewhere within the next tenth of that time")
     breaker: v.BreakerValue = Field(

@@ -18,7 +18,6 @@ from fleet.settings.lines import Lines
 from fleet.settings.problems import MOST_TOLD, Key, Problem, did_you_mean, dotted, nearest
 
 LATER: Mapping[str, str] = {
-    "approvals": "approvals of plans",
     "on_disconnect": "on_disconnect",
 }
 """Keys of the contract that come with later releases: refused by name, so that nobody relies on what does nothing."""

@@ -238,6 +238,7 @@ AmountValue = Annotated[Amount, _by_grammar(grammar.parse_amount), WithJsonSchem
 Port = Annotated[int, _whole_between(1, 65535), _whole(1, 65535)]
 Servers = Annotated[int, _whole_between(1, 10_000), _whole(1, 10_000)]
 Failures = Annotated[int, _whole_between(0, 10_000), _whole(0, 10_000)]
+Approvals = Annotated[int, _whole_between(0, 20), _whole(0, 20)]
 Vcpus = Annotated[int, _whole_between(1, 1024), _whole(1, 1024)]
 Seed = Annotated[int, _whole_between(0, 2**63 - 1), _whole(0, 2**63 - 1)]
 HttpStatus = Annotated[int, _whole_between(100, 599), _whole(100, 599)]

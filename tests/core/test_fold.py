@@ -58,9 +58,9 @@ def test_every_type_of_event_can_be_folded_or_left_alone() -> None:
     book = begun(*whole())
     book.begin("web-1", "preparing")
     samples: dict[str, Any] = {"number": 1, "until": 5.0, "epoch": 3, "digest": "d", "version": "1", "reason": "x", "state": "put-back", "path": "clear",
-                               "target": None, "cause": "pause", "op": "op1", "step": "preparing", "error": "e", "last_words": "", "why": "w"}
+                               "target": None, "cause": "pause", "op": "op1", "step": "preparing", "error": "e", "last_words": "", "why": "w", "uid": 7}
     for kind, (_, required) in EVENT_TYPES.items():
-        if kind in ("rollout-started", "rollout-ended"):
+        if kind in ("rollout-started", "rollout-ended", "plan-proposed"):
             continue
         draft = Draft(kind, pool="web", server="web-1", rollout="r1", data={name: samples.get(name, "") for name in required})
         check_draft(draft)
