@@ -75,8 +75,8 @@ PLAN_KEYS: Mapping[str, Check] = {
     "overrides": _texts_by_name,
 }
 COMMAND_KEYS: Mapping[str, Check] = {
-    "command": _one_of(*COMMANDS), "request": _request_id, "generation": _whole, "plan": _plan,
-    **dict.fromkeys(("pool", "server", "rollout", "plan_hash", "why", "text", "mode", "version", "family", "path",
+    "command": _one_of(*COMMANDS), "request": _request_id, "generation": _whole, "plan": _plan, "overrides": _texts_by_name,
+    **dict.fromkeys(("pool", "server", "rollout", "plan_hash", "why", "outside", "text", "mode", "version", "family", "path",
                      "domain", "place", "key", "kind", "terminal"), _text),
 }
 

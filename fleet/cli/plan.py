@@ -43,11 +43,15 @@ def request_from(options: Any) -> dict[str, Any]:
         if not names:
             raise Invalid("names no server; leave it out for all", where="--servers", code="usage")
         request["servers"] = names
-    overrides = {name: getattr(options, "set_" + name) for name, _ in OVERRIDES}
-    given = {name: value for name, value in overrides.items() if value is not None}
-    if given:
+    if given := overrides_from(options):
         request["overrides"] = given
     return request
+
+
+def overrides_from(options: Any) -> dict[str, str]:
+    """The settings of a rollout that a command's options name."""
+    overrides = {name: getattr(options, "set_" + name) for name, _ in OVERRIDES}
+    return {name: value for name, value in overrides.items() if value is not None}
 
 
 def acting(frame: dict[str, Any]) -> list[dict[str, Any]]:

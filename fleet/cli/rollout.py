@@ -26,7 +26,7 @@ def start(context: Context) -> int:
         return _nothing(context, frame)
     _confirm(context, frame, "Birth" if frame["kind"] == "birth" else "Replace")
     answer = context.client.command("rollout.start", pool=frame["pool"], plan=request, plan_hash=frame["hash"],
-                                    generation=frame["generation"])
+                                    generation=frame["generation"], outside=_outside(context))
     return _started(context, answer)
 
 
@@ -44,6 +44,14 @@ def rollback(context: Context) -> int:
     answer = context.client.command("rollback.start", pool=options.pool, rollout=pool.get("rollout") or "", server=options.server,
                                     plan=request, plan_hash=frame["hash"], generation=frame["generation"], why=options.why)
     return _started(context, answer)
+
+
+def _outside(context: Context) -> str | None:
+    """The reason given for going on outside the windows. A client leaves empty fields out, so an empty reason must be refused here."""
+    why: str | None = context.options.outside
+    if why is not None and not why.strip():
+        raise Invalid("say why, for the colleague who finds it in the journal", where="--outside-windows", code="usage")
+    return why
 
 
 def _guard(frame: dict[str, Any], wanted: str | None) -> None:
@@ -136,6 +144,10 @@ def show(context: Context) -> int:
     budget = row["budget"]
     context.say(f"budget    extra {budget['surge_used']} of {budget['max_surge']}, missing {budget['missing']} of "
                 f"{budget['max_unavailable']}, failures {row['failures']} of {row['max_failures']}")
+    if row.get("changed"):
+        context.say(f"set       {row['changed']}")
+    if row.get("outside"):
+        context.say(f"windows   outside the windows: {row['outside']} (said {row['outside_by']})", "yellow")
     if row["eta_seconds"] is not None and not row["ended_at"]:
         context.say(f"eta       {age(row['eta_seconds'])}, between {age(row['eta_low_seconds'])} and {age(row['eta_high_seconds'])}")
     if row["rollback_cost"]:
@@ -168,7 +180,12 @@ def pause(context: Context) -> int:
 
 def resume(context: Context) -> int:
     """Go on."""
-    return _steer(context, "rollout.resume")
+    return _steer(context, "rollout.resume", outside=_outside(context))
+
+
+def set_settings(context: Context) -> int:
+    """Change settings of a rollout under way."""
+    return _steer(context, "rollout.set", overrides=plans.overrides_from(context.options), outside=_outside(context))
 
 
 def promote(context: Context) -> int:

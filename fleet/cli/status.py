@@ -69,6 +69,9 @@ def show(context: Context, frame: dict[str, Any], *, everything: bool = False, m
     if len(shown) < len(servers):
         context.say(f"{count(len(servers) - len(shown), 'more server')}; `anew status POOL` shows them")
     _reasons(context, pools, servers)
+    for found in frame.get("rollouts", ()):
+        if found.get("outside") and not found["ended_at"]:
+            context.say(f"! {found['pool']}: its rollout goes on outside the windows: {found['outside']} (said {found['outside_by']})", "yellow")
 
 
 def _pool(row: dict[str, Any], frame: dict[str, Any]) -> list[Any]:

@@ -76,11 +76,13 @@ _WHY = Option("--why", metavar="TEXT", default="", help="the reason, for the jou
 _MACHINE = Option("machine", metavar="NAME", help="a machine's name")
 _TRUST = Option("--fingerprint", metavar="SHA256:…",
                 help="the key's fingerprint as you know it from elsewhere: compared, instead of the question")
+_OUTSIDE = Option("--outside-windows", metavar="WHY", dest="outside", help="go on although the pool's windows are closed; the reason is kept")
+_SETTINGS = tuple(Option("--" + name.replace("_", "-"), metavar="VALUE", dest="set_" + name, help=says) for name, says in OVERRIDES)
 _SELECT = (
     Option("--to", metavar="VERSION", help="the version to go to; left out: the channel's newest"),
     Option("--servers", metavar="A,B", help="only these servers"),
     Option("--older-than", metavar="AGE", help="only servers whose incarnation is older: 7d"),
-    *(Option("--" + name.replace("_", "-"), metavar="VALUE", dest="set_" + name, help=says) for name, says in OVERRIDES),
+    *_SETTINGS,
 )
 _SOME = (
     Option("--pool", metavar="POOL", dest="of_pool", help="only events of this pool"),
@@ -94,12 +96,13 @@ COMMANDS = (
     Word("plan", "what a rollout would do: to whom, in what order, why", "plan:plan", [_POOL, *_SELECT]),
     Word("rollout", "start a rollout, watch it, steer it", words=[
         Word("start", "show the plan, ask, and start", "rollout:start",
-             [_POOL, *_SELECT, Option("--plan", metavar="HASH", help="only if the plan still has this hash"), _WAIT, _YES]),
+             [_POOL, *_SELECT, Option("--plan", metavar="HASH", help="only if the plan still has this hash"), _OUTSIDE, _WAIT, _YES]),
         Word("list", "all rollouts, newest first", "rollout:list_all"),
         Word("show", "one rollout: servers, budget, reasons", "rollout:show", [_ROLLOUT]),
         Word("wait", "wait for a rollout's end; the exit code says how it ended", "rollout:wait", [_ROLLOUT]),
         Word("pause", "no new step starts; a step in flight ends", "rollout:pause", [_ROLLOUT, _WHY]),
-        Word("resume", "go on after a pause", "rollout:resume", [_ROLLOUT, _WAIT]),
+        Word("resume", "go on after a pause", "rollout:resume", [_ROLLOUT, _OUTSIDE, _WAIT]),
+        Word("set", "change settings of a rollout under way; counts from the next decision on", "rollout:set_settings", [_ROLLOUT, *_SETTINGS, _OUTSIDE]),
         Word("promote", "the canaries are good: go on with the rest", "rollout:promote", [_ROLLOUT, _WAIT]),
         Word("abort", "stop, and leave what is done", "rollout:abort", [_ROLLOUT, _WHY]),
     ]),

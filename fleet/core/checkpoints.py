@@ -1,6 +1,7 @@
 """Where a rollout stops to be looked at: after so many percent of its servers, until a person or a pause opens it. Pure.
 
-A server counts from the moment that something is taken from it; one that is only prepared ahead does not.
+A server counts from the moment that something is taken from it; one that is only prepared ahead does not. A checkpoint that was
+set when more than its share was begun already lies behind the rollout, and stops nothing.
 """
 
 from __future__ import annotations
@@ -11,13 +12,17 @@ from fleet.core.state import Rollout, Run
 
 def bound(rollout: Rollout) -> tuple[int, int] | None:
     """(percent, servers): the next checkpoint, and how many servers may be begun before it is open. None if there is none any more."""
-    points = rollout.settings.checkpoints
-    if rollout.passed >= len(points) or rollout.kind != "rollout":
+    ahead_of_it = [percent for percent in rollout.settings.checkpoints if percent > rollout.passed]
+    if not ahead_of_it or rollout.kind != "rollout":
         return None
-    acting = sum(run.action in ("replace", "birth") for run in rollout.runs.values())
-    percent = points[rollout.passed]
-    allowed = -(-percent * acting // 100)
-    return None if allowed >= acting else (percent, allowed)
+    acting, behind = sum(run.action in ("replace", "birth") for run in rollout.runs.values()), begun(rollout)
+    points = [(percent, servers_at(percent, acting)) for percent in ahead_of_it]
+    return next(((percent, allowed) for percent, allowed in points if behind <= allowed < acting), None)
+
+
+def servers_at(percent: int, acting: int) -> int:
+    """How many servers of a rollout over `acting` may be begun before its checkpoint at `percent` is open; all of them: there is no stop."""
+    return -(-percent * acting // 100)
 
 
 def begun(rollout: Rollout) -> int:
@@ -37,14 +42,14 @@ def closed(rollout: Rollout, more: int = 0) -> str:
     return f"waits for the checkpoint at {limit[0]}%"
 
 
-def reached(rollout: Rollout) -> str:
-    """"" or the sentence for a rollout that has come to its next checkpoint: all that may be begun is, and is settled."""
+def reached(rollout: Rollout) -> tuple[int, str] | None:
+    """(percent, sentence) for a rollout that has come to its next checkpoint: all that may be begun is, and is settled."""
     limit = bound(rollout)
     if limit is None or rollout.state != "rolling" or begun(rollout) < limit[1]:
-        return ""
+        return None
     if any(run.active and not ahead(run) for run in rollout.runs.values()):
-        return ""
-    return f"checkpoint at {limit[0]}%: {limit[1]} servers done; " + _then(rollout)
+        return None
+    return limit[0], f"checkpoint at {limit[0]}%: {limit[1]} servers done; " + _then(rollout)
 
 
 def _then(rollout: Rollout) -> str:
@@ -58,4 +63,4 @@ def opens_at(rollout: Rollout) -> float | None:
     return rollout.moved_at + pause if rollout.state == "checkpoint" and pause is not None else None
 
 
-__all__ = ["begun", "bound", "closed", "opens_at", "reached"]
+__all__ = ["begun", "bound", "closed", "opens_at", "reached", "servers_at"]

@@ -137,6 +137,8 @@ class Rollout:
     outside: str = ""
     outside_by: str = ""
     changed: str = ""
+    outside_by: str = ""
+    changed: str = ""
     approvals: tuple[Approval, ...] = ()
     told_at: float = 0.0
 

@@ -77,6 +77,8 @@ class Oracle:
         self.intents: set[str] = set()
         self.flying: dict[str, str] = {}
         self.carried: set[str] = set()
+        self.flying: dict[str, str] = {}
+        self.carried: set[str] = set()
         self.broken: list[str] = []
 
     def _break(self, sentence: str) -> None:
@@ -156,7 +158,7 @@ class Oracle:
         self.least = min(self.least, self.count_well(now))
         if doubles > max(self.limits.surge, len(self.carried)):
             self._break(f"I2: {doubles} extra incarnations run, {self.limits.surge} may")
-        if len(self.unproved) > self.limits.surge + self.limits.unavailable:
+        if len(self.unproved) > max(self.limits.surge + self.limits.unavailable, len(self.carried)):
             self._break(f"I2: {len(self.unproved)} servers are unproved at once: {sorted(self.unproved)}")
 
     def meant(self, life: Life) -> bool:
@@ -206,6 +208,24 @@ class Oracle:
             self.promoted = True
         if data["cause"].startswith("resume-"):
             self.failed = set()
+
+    def _on_rollout_set(self, event: Event, data: dict[str, Any], now: float) -> None:
+        """What was in flight when a budget was lowered is carried to its end."""
+        self.settings = settings_in(data["settings"])
+        self.limits = Budget(data["budget"]["surge"], data["budget"]["unavailable"])
+        self.carried = set(self.flying)
+
+    def _on_step_done(self, event: Event, data: dict[str, Any], now: float) -> None:
+        path = self.flying.get(event.server, "")
+        if path and next_step(path, data["step"]) == ENDS[path]:
+            self._landed(event.server)
+
+    def _on_server_settled(self, event: Event, data: dict[str, Any], now: float) -> None:
+        self._landed(event.server)
+
+    def _landed(self, server: str) -> None:
+        self.flying.pop(server, None)
+        self.carried.discard(server)
 
     def _on_rollout_set(self, event: Event, data: dict[str, Any], now: float) -> None:
         """What was in flight when a budget was lowered is carried to its end."""

@@ -4,7 +4,7 @@ A scenario is TOML: `title`, `rules` (of rollout.md), `versions`, `faults` by ve
 and of its `rollout`, `in_place` (servers are machines with two slots), `before` (the version the pool runs when the story begins; left out: it is empty), `settle` (real seconds
 to wait for a hook before time jumps), and the script:
 
-    ana: start 2            a command, given by ana (the words of `_COMMANDS`)
+    ana: start 2            a command, given by ana (the words of `_COMMANDS`); `… outside: why` lets it go on outside the windows
     when web-2 booting      until the server's run is at that step; `when paused`: until the rollout is; `when rests`
     after 5s                time passes
     world: kill web-2       what happens by itself (the words of `_WORLD`)
@@ -251,6 +251,9 @@ class Teller:
         request: dict[str, Any] = {}
         overrides: dict[str, str] = {}
         plain: list[str] = []
+        if "outside:" in rest:
+            rest, why = rest[: rest.index("outside:")], rest[rest.index("outside:") + 1:]
+            request["outside"] = " ".join(why)
         for word in rest:
             key, equals, value = word.partition("=")
             if word == "as-seen":
@@ -267,6 +270,8 @@ class Teller:
                 overrides[key] = value
             else:
                 plain.append(word)
+        if verb == "set":
+            return "rollout.set", {**request, "overrides": overrides}
         if overrides:
             request["plan"] = {**request.get("plan", {}), "overrides": overrides}
         if verb == "start":
