@@ -249,7 +249,6 @@ class CommandRequest(TypedDict, total=False):
 
     `generation`: the pool's generation the operator saw; a stale one is refused for starts, never for pause and abort.
     `outside`: why a start, a set or a resume does not keep the pool's windows. `overrides`: what rollout.set changes, as in PlanRequest.
-    `outside`: why a start, a set or a resume does not keep the pool's windows. `overrides`: what rollout.set changes, as in PlanRequest.
     """
 
     command: str
@@ -276,7 +275,7 @@ class CommandRequest(TypedDict, total=False):
 
 
 COMMANDS = (
-    "rollout.start", "plan.approve", "plan.withdraw", "rollout.pause", "rollout.resume", "rollout.set", "rollout.set", "rollout.promote", "rollout.abort", "rollback.start",
+    "rollout.start", "plan.approve", "plan.withdraw", "rollout.pause", "rollout.resume", "rollout.set", "rollout.promote", "rollout.abort", "rollback.start",
     "server.hold", "server.release", "server.adopt", "root.set", "image.add", "image.reject", "image.unreject",
     "remark", "settings.reload", "doctor.fix", "machine.install", "machine.recover",
 )

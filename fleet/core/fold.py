@@ -11,12 +11,10 @@ from typing import Any
 
 from fleet.core import automatic, budget
 from fleet.core.budget import Budget
-from fleet.core.budget import Budget
 from fleet.core.codec import image_in, run_in, settings_in, target_in
 from fleet.core.events import Event
 from fleet.core.lifecycle import BACKWARD, ENDED, ENDS, FORWARD, SETTLED, TAKES_DOWN, move, next_step
 from fleet.core.state import Approval, PoolState, Proposal, Rejection, Rollout, Run, Server, State
-from fleet.core.steering import told
 from fleet.core.steering import told
 
 KEPT_ROLLOUTS = 50
@@ -198,20 +196,6 @@ def _rollout_moved(state: State, event: Event) -> State:
         changes |= {"failures": 0, "resume_to": "", "runs": _retry(state, rollout)}
     state = _rollout(state, rollout, **changes)
     return _decided(state, event.pool)
-
-
-def _outside(event: Event) -> dict[str, Any]:
-    """What a person decided about the windows, if this event tells of it."""
-    return {"outside": str(event.data["outside"]), "outside_by": event.actor} if event.data.get("outside") else {}
-
-
-def _rollout_set(state: State, event: Event) -> State:
-    """Settings that count from the next decision on; the event carries the budget, so that no other arithmetic ever gives another."""
-    data, limits = event.data, event.data["budget"]
-    changes: dict[str, Any] = {"settings": settings_in(data["settings"]), "budget": Budget(limits["surge"], limits["unavailable"]), **_outside(event)}
-    if data["changed"]:
-        changes["changed"] = f"{told(data['changed'])}, by {event.actor}"
-    return _decided(_rollout(state, state.rollouts[event.rollout], told_at=event.at, **changes), event.pool)
 
 
 def _outside(event: Event) -> dict[str, Any]:
@@ -411,7 +395,6 @@ _CHANGES: Mapping[str, Callable[[State, Event], State]] = {
     "plan-withdrawn": _withdrawn,
     "rollout-started": _rollout_started,
     "rollout-moved": _rollout_moved,
-    "rollout-set": _rollout_set,
     "rollout-set": _rollout_set,
     "rollout-ended": _rollout_ended,
     "step-begun": _step_begun,

@@ -137,8 +137,6 @@ class Rollout:
     outside: str = ""
     outside_by: str = ""
     changed: str = ""
-    outside_by: str = ""
-    changed: str = ""
     approvals: tuple[Approval, ...] = ()
     told_at: float = 0.0
 

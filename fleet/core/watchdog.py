@@ -152,12 +152,6 @@ def _carried(rollout: Rollout, server: str) -> bool:
     return run is not None and 0.0 < run.begun_at < rollout.told_at
 
 
-def _carried(rollout: Rollout, server: str) -> bool:
-    """True for a run begun before a person last decided, who knew of it: a lowered budget takes nothing back."""
-    run = rollout.runs.get(server)
-    return run is not None and 0.0 < run.begun_at < rollout.told_at
-
-
 # --- inside -----------------------------------------------------------------------------------------------------------
 
 def _news(rollout: Rollout, runs: Iterable[Run]) -> bool:

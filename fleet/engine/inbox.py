@@ -27,7 +27,6 @@ from fleet.engine.metal import Orders
 from fleet.engine.plans import draw_plan, find_server, find_view, first_look, unknown
 from fleet.engine.starts import started
 from fleet.engine.steer import asked_of, set_note
-from fleet.engine.steer import asked_of, set_note
 from fleet.engine.view import PoolView
 
 Request = Mapping[str, Any]
@@ -100,7 +99,6 @@ class Inbox:
         return {
             "rollout.start": partial(self._start, uid=uid), "plan.approve": partial(self._approve, uid=uid), "plan.withdraw": self._withdraw,
             "rollback.start": self._rollback, "rollout.pause": self._pause, "rollout.resume": self._resume,
-            "rollout.set": self._set,
             "rollout.set": self._set,
             "rollout.promote": self._promote, "rollout.abort": self._abort, "server.hold": self._hold, "server.release": self._release,
             "remark": self._remark, "settings.reload": self._settings_reload, "image.reject": self._reject,

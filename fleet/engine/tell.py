@@ -9,7 +9,6 @@ from typing import Any
 from fleet.core.events import Event
 from fleet.core.printable import printable
 from fleet.core.steering import told
-from fleet.core.steering import told
 
 Data = Mapping[str, Any]
 
@@ -88,7 +87,6 @@ _TELL: Mapping[str, Callable[[Data], str]] = {
     "plan-withdrawn": lambda data: f"plan {data['hash'][:12]} waits no more: {data['reason']}",
     "rollout-started": _started,
     "rollout-moved": _moved,
-    "rollout-set": _set,
     "rollout-set": _set,
     "rollout-ended": lambda data: f"{data['state']}: {data['reason']}" if data["reason"] else str(data["state"]),
     "step-begun": _begun,
