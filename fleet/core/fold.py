@@ -188,8 +188,8 @@ def _rollout_moved(state: State, event: Event) -> State:
     changes |= _outside(event)
     if cause in ("pause", "abort") and rollout.state != "paused":
         changes["resume_to"] = rollout.state
-    if cause == "abort":
-        changes["ending"] = "aborted"
+    if cause in ("abort", "rollback"):  # who aborts and then rolls back wants all of it undone
+        changes["ending"] = "aborted" if cause == "abort" else ""
     if cause in ("promoted", "checkpoint-passed", "rollback", "begin", "begin-canary", "begin-rollback") or cause.startswith("resume-"):
         changes["progress_at"] = event.at
     if cause.startswith("resume-"):

@@ -21,10 +21,15 @@ def barred(sight: Sight, rollout: Rollout, run: Run) -> tuple[str, float | None]
     windows = sight.pool.windows
     if not windows or rollout.outside or rollout.kind == "rollback" or rollout.state == "rolling-back":
         return "", None
+    return shut(sight, estimate.left_of(run, sight.pool_state.durations, rollout.settings, sight.now))
+
+
+def shut(sight: Sight, takes: float) -> tuple[str, float | None]:
+    """("", None) if the windows let something be begun that takes so many seconds, else the reason and the engine time at which they may."""
+    windows = sight.pool.windows
     until = open_until(windows, sight.now)
     if until is None:
         return "waits: the window is closed", next_opening(windows, sight.now)
-    takes = estimate.left_of(run, sight.pool_state.durations, rollout.settings, sight.now)
     if sight.now + takes > until:
         return f"waits: too little is left of the window, it takes about {span(takes)}", next_opening(windows, until)
     return "", None
@@ -40,4 +45,4 @@ def counts_from(sight: Sight, rollout: Rollout) -> float:
     return max(last_opening(windows, sight.now), rollout.progress_at)
 
 
-__all__ = ["barred", "counts_from"]
+__all__ = ["barred", "counts_from", "shut"]

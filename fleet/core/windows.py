@@ -17,6 +17,7 @@ from math import inf
 from zoneinfo import ZoneInfo
 
 DAY = 86_400.0
+WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,13 @@ def next_opening(windows: Sequence[Window], now: float) -> float | None:
     return None
 
 
+def spoken(windows: Sequence[Window], at: float) -> str:
+    """An opening for people, "Sat 02:00", by the wall clock of the window that opens then."""
+    zone = next((window.zone for window in windows if any(opens == at for opens, _ in _week(window, at))), windows[0].zone)
+    wall = datetime.fromtimestamp(at, _zone(zone))
+    return f"{WEEKDAYS[wall.weekday()]} {wall:%H:%M}"
+
+
 def _stretches(windows: Sequence[Window], now: float) -> list[tuple[float, float]]:
     """Openings and closings from before `now` (as long ago as the longest is long) to more than a week after, in order."""
     return sorted(pair for window in windows for pair in _week(window, now))
@@ -103,4 +111,4 @@ def _zone(name: str) -> ZoneInfo:
     return ZoneInfo(name)
 
 
-__all__ = ["Window", "last_opening", "next_opening", "open_until", "opening"]
+__all__ = ["Window", "last_opening", "next_opening", "open_until", "opening", "spoken"]

@@ -19,7 +19,7 @@ from fleet.core.observed import Image
 from fleet.core.planner import plan
 from fleet.core.sight import Sight
 from fleet.core.state import Rollout
-from fleet.engine import present
+from fleet.engine import auto, present
 from fleet.engine.act import Actor
 from fleet.engine.hub import Hub
 from fleet.engine.observe import Watch
@@ -169,9 +169,10 @@ class Engine:
             await self.actor.pause_for(view, halt)
         for _ in range(ROUNDS):
             decision = plan(self.sight(view))
-            if not decision.notes:
+            notes = [await self._enriched(view, note) for note in decision.notes] or auto.review(self, view)
+            if not notes:
                 break
-            await self.record.write(*[await self._enriched(view, note) for note in decision.notes])
+            await self.record.write(*notes)
         else:
             raise BrokenMachine(f"pool {view.pool.name} was planned {ROUNDS} times without coming to rest")
         if decision.look and decision.look_at and view.pool.machines:
@@ -205,7 +206,7 @@ class Engine:
         names = view.pool.server_names if "" in servers else [name for name in view.pool.server_names if name in servers]
         for name in names:
             yield "server", name, present.server_row(sight, name, waits)
-        yield "pool", pool, present.pool_row(sight, self.newest(view.pool), view.trouble)
+        yield "pool", pool, present.pool_row(sight, self.newest(view.pool), view.trouble, view.auto)
         rollout = sight.rollout or self.last_rollout(pool)
         if rollout is not None:
             yield "rollout", rollout.id, present.rollout_row(sight, rollout, waits, only=set(names))

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from fleet.core.auto import Verdict
 from fleet.core.decision import Wait
 from fleet.core.desired import Pool
 from fleet.core.observed import Facts, Health, Image, Observed, Seen
@@ -24,6 +25,7 @@ class PoolView:
     """`told`: server -> how far the verb under way has come. `looked`: server -> engine time of the last confirmed outcome; a slower observation never overwrites it.
     `busy`: servers with a rollout's verb under way; `ordered`: machines with an order of a person's under way. Apart, so that the end of one
     is not taken for the end of the other. `glance_at`: machines that a decision waits to see; the rest of the pool need not be looked at for it.
+    `auto`: what is due here, and why mode auto does not begin it.
     """
 
     pool: Pool
@@ -36,6 +38,7 @@ class PoolView:
     looked: dict[str, float] = field(default_factory=dict)
     waits: Mapping[str, Wait] = field(default_factory=dict)
     told: dict[str, str] = field(default_factory=dict)
+    auto: Verdict = field(default_factory=Verdict)
     trouble: str = ""
     halt: str = ""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -9,6 +9,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from drivers.sim import Faults, SimDriver, make_probe
@@ -182,7 +183,8 @@ class Stage:
 
     def _heard(self, event: Event) -> None:
         assert self.oracle is not None
-        self.oracle.hear(event, self.clock.now())
+        if event.pool in ("", self.pool.name):
+            self.oracle.hear(event, self.clock.now())
         self.on_event(event)
 
     async def kill(self) -> None:
@@ -254,6 +256,14 @@ class Stage:
             await self.command("rollout.start", plan={"to": version})
         await self.until(lambda: self.rollout is None, what="the birth")
         assert self.last.state == "done", self.describe()
+
+    def publish(self, version: str) -> None:
+        """A new version of the pool's image is catalogued."""
+        family = self.desired.images[self.pool.image]
+        source = replace(family, simulated=(*family.simulated, version))
+        self.desired = replace(self.desired, images={**self.desired.images, family.family: source})
+        self.engine.catalogue.refresh(self.desired.images)
+        self.engine.refresh_images()
 
     def serving(self) -> dict[str, str]:
         """server -> version of what serves in the world: the admitted incarnation that runs."""

@@ -1,13 +1,13 @@
 """A story: a short scenario file, played on the stage, told as a trace that reads like one.
 
 A scenario is TOML: `title`, `rules` (of rollout.md), `versions`, `faults` by version, `servers`, further keys of the pool
-and of its `rollout`, `in_place` (servers are machines with two slots), `before` (the version the pool runs when the story begins; left out: it is empty), `settle` (real seconds
+and of its `rollout`, `others` (further pools by name, each with the versions of its own image), `in_place` (servers are machines with two slots), `before` (the version the pool runs when the story begins; left out: it is empty), `settle` (real seconds
 to wait for a hook before time jumps), and the script:
 
     ana: start 2            a command, given by ana (the words of `_COMMANDS`); `… outside: why` lets it go on outside the windows
     when web-2 booting      until the server's run is at that step; `when paused`: until the rollout is; `when rests`
     after 5s                time passes
-    world: kill web-2       what happens by itself (the words of `_WORLD`)
+    world: kill web-2       what happens by itself (the words of `_happen`); `world: publish 2`: a new version is catalogued
     daemon: killed          and started again, on the same journal
 """
 
@@ -23,6 +23,7 @@ from typing import Any
 
 from drivers.sim import Faults
 from drivers.sim.faults import Outcome
+from fleet.core.automatic import AUTHOR
 from fleet.core.errors import AnewError
 from fleet.core.events import Event
 from fleet.core.grammar import parse_duration
@@ -79,12 +80,22 @@ def _fleet(data: Mapping[str, Any]) -> str:
     pool = {"driver": "sim", "servers": data["servers"], "image": "web", "mode": "manual", **data.get("pool", {})}
     rollout = {**ROLLOUT, **data.get("rollout", {})}
     hooks = data.get("hooks", {})
+    access = {"operators": ["user:ana", "user:bob", "user:cid"], "approvers": ["user:eve"]} if "approvals" in pool else {}
     jitter = data.get("jitter", 0.0)
     slots = ", in_place = true" if data.get("in_place") else ""
     return "\n".join([
         "[fleet]", 'name = "story"', "[images.web]", f"simulated = {json.dumps(data['versions'])}", "[pools.web]", *_lines(pool),
         f'sim = {{ seed = 1, boot = "2s", jitter = {jitter}{slots}, faults = {{ {faults} }} }}', "[pools.web.rollout]", *_lines(rollout),
-        *(["[pools.web.hooks]", *_lines(hooks)] if hooks else [])]) + "\n"
+        *(["[pools.web.hooks]", *_lines(hooks)] if hooks else []), *_others(data.get("others", {})), *(["[access]", *_lines(access)] if access else [])]) + "\n"
+
+
+def _others(pools: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for name, given in pools.items():
+        pool = {"driver": "sim", "servers": 1, "image": name, "mode": "manual", **given}
+        lines += [f"[images.{name}]", f"simulated = {json.dumps(pool.pop('versions'))}", f"[pools.{name}]", *_lines(pool),
+                  'sim = { seed = 1, boot = "2s", jitter = 0.0 }', f"[pools.{name}.rollout]", *_lines(ROLLOUT)]
+    return lines
 
 
 def _lines(table: Mapping[str, Any]) -> list[str]:
@@ -112,6 +123,8 @@ class Teller:
         self.waits: dict[str, str] = {}
         self.looked: dict[str, int] = {}
         self.planned: dict[str, str] = {}
+        self.people: dict[str, int] = {}
+        self.auto: dict[str, str] = {}
         stage.on_event = self.hear
         stage.on_waits = self.hear_waits
         stage.engine.on_waits = self.hear_waits
@@ -121,7 +134,7 @@ class Teller:
 
     def tell(self, who: str, what: str) -> None:
         if self.telling:
-            what = re.sub(r"plan [0-9a-f]{6,16}", "plan …", what)
+            what = re.sub(r"(plan|plan approve) [0-9a-f]{6,16}", r"\1 …", what)
             for long, short in self.names.items():
                 what = what.replace(long, short)
             self.lines.append(f"{self.stage.clock.now() - self.started:8.2f}  {who:<8} {what}".rstrip())
@@ -132,12 +145,18 @@ class Teller:
         if event.type in SILENT:
             return
         said = re.sub(r"until \S+ \S+Z", "", words(event)).rstrip()
+        if event.type == "rollout-started" and event.actor == AUTHOR:
+            said += ", begun by anew itself"
         if event.type == "step-failed" and event.data["last_words"]:
             said += f" ({event.data['last_words'].splitlines()[-1].split('] ')[-1]})"
         self.tell(event.server or self.names.get(event.rollout, "") or event.pool, said)
 
     def hear_waits(self, view: PoolView) -> None:
-        """What keeps a server waiting, when the reason is a new one."""
+        """What keeps a server or mode auto waiting, when the reason is a new one."""
+        if view.auto.waits != self.auto.get(view.pool.name, ""):
+            self.auto[view.pool.name] = view.auto.waits
+            if view.auto.waits:
+                self.tell(view.pool.name, f"… auto: {view.auto.waits}")
         for name, wait in sorted(view.waits.items()):
             if wait.reason.startswith(("waits", "paused")) and self.waits.get(name) != wait.reason:
                 self.tell(name, f"… {wait.reason}")
@@ -190,6 +209,8 @@ class Teller:
             return stage.rollout is None and stage.last.state == first
         if first in ROLLOUT_STATES:
             return stage.last.state == first
+        if first == "idle":
+            return stage.state.active(second) is None
         if first == "buried":
             return len(stage.world.lives) == int(second)
         return stage.last.runs[first].step == second
@@ -198,6 +219,8 @@ class Teller:
         stage, what = self.stage, event[0]
         if what == "kill":
             stage.world.kill(event[1])
+        elif what == "publish":
+            stage.publish(event[1])
         elif what == "taint":
             stage.world.taint(event[1])
         elif what == "loses":
@@ -225,13 +248,17 @@ class Teller:
             return
         command, request = self._request(who, verb, rest)
         try:
-            answer = await self.stage.inbox.command(who, {"command": command, "pool": "web", **request})
+            answer = await self.stage.inbox.command(who, {"command": command, "pool": "web", **request}, self._uid(who))
         except AnewError as error:
             self.tell(who, f"{what} — refused: {error}")
             return
         if answer.get("rollout"):
             self.names.setdefault(answer["rollout"], f"R{len(self.names) + 1}")
         self.tell(who, f"{what} — {answer['message']}")
+
+    def _uid(self, who: str) -> int:
+        """`ana@pts/2` is ana at another terminal: the same person to the kernel."""
+        return self.people.setdefault(who.partition("@")[0], 1001 + len(self.people))
 
     def _plan(self, who: str, rest: list[str]) -> None:
         request = {"pool": "web", "kind": "rollback"} if rest == ["rollback"] else {"pool": "web", "to": rest[0]}
@@ -262,6 +289,8 @@ class Teller:
                 request["plan_hash"] = self.planned[who]
             elif key == "request":
                 request["request"] = value
+            elif key == "pool":
+                request["pool"] = value
             elif key == "older-than":
                 request["plan"] = {**request.get("plan", {}), "older_than": value}
             elif key == "servers":
@@ -276,6 +305,8 @@ class Teller:
             request["plan"] = {**request.get("plan", {}), "overrides": overrides}
         if verb == "start":
             return "rollout.start", {**request, "plan": {**request.get("plan", {}), **({"to": plain[0]} if plain else {})}}
+        if verb in ("approve", "withdraw"):
+            return f"plan.{verb}", {**request, **({"plan_hash": plain[0]} if plain else {})}
         if verb == "rollback":
             return "rollback.start", {**request, **({"server": plain[0]} if plain else {})}
         if verb in ("hold", "release"):
