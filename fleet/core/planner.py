@@ -310,7 +310,7 @@ def _prepares(run: Run) -> bool:
 
 
 def _before_checkpoint(bench: Bench, run: Run) -> str:
-    if run.reverting or run.path not in FORWARD or _prepares(run):
+    if run.reverting or run.path not in FORWARD or run.canary or _prepares(run):
         return ""
     return checkpoints.closed(bench.rollout, bench.slots.taken)
 

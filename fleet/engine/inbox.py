@@ -184,11 +184,7 @@ class Inbox:
         return await self._move(actor, request, "promoted", f"promoted by {actor}")
 
     async def _resume(self, actor: str, request: Request) -> Answer:
-        engine = self._engine()
-        _, rollout = self._named(engine, request)
-        if rollout.ending:
-            raise Refused(f"rollout {rollout.id} was aborted and only finishes what is in flight", where=rollout.id)
-        return await self._move(actor, request, f"resume-{rollout.resume_to or rollout.state}", f"resumed by {actor}")
+        return await self._move(actor, request, "resume", f"resumed by {actor}")
 
     async def _set(self, actor: str, request: Request) -> Answer:
         engine = self._engine()
@@ -206,6 +202,8 @@ class Inbox:
         async with view.lock:
             if check:
                 self._check_generation(engine, view, request)
+            if cause == "resume":  # to what, and whether at all, only the lock's holder can say
+                cause = self._resumption(engine.record.state.rollouts[found.id])
             rollout = self._still(engine, found.id, cause)
             note = Draft("rollout-moved", actor=actor, pool=rollout.pool, rollout=rollout.id, request=str(request.get("request", "")),
                          data={"cause": cause, "state": next_state(rollout.state, cause), "reason": reason,
@@ -215,6 +213,11 @@ class Inbox:
         state = {"abort": "being aborted; what is in flight is made whole first", "resume-canary": "going on with its canaries"}.get(
             cause, next_state(rollout.state, cause))
         return {"ok": True, "seq": events[-1].seq, "rollout": rollout.id, "message": f"rollout {rollout.id} is {state}"}
+
+    def _resumption(self, rollout: Rollout) -> str:
+        if rollout.ending:
+            raise Refused(f"rollout {rollout.id} was aborted and only finishes what is in flight", where=rollout.id)
+        return f"resume-{rollout.resume_to or rollout.state}"
 
     def _named(self, engine: Engine, request: Request) -> tuple[PoolView, Rollout]:
         if request.get("rollout"):
