@@ -274,6 +274,8 @@ def way_back(bench: Bench, run: Run, why: str) -> Draft:
     old = sight.seen(run.server, run.source)
     if run.phase == "failed" and run.step in ("draining", "retiring") and sight.known(run.server).admitted == new and sight.healthy(run.server, new):
         return _not_cleared(bench, run, old, why)
+    if run.path == "create-first" and sight.known(run.server).admitted == new and sight.healthy(run.server, new) and not _runs(old):
+        return settle(rollout, run, "serving", f"incarnation {new} serves, and {run.source} has stopped")  # if it goes back, then under the budget
     if run.path == "in-place":
         return _own_way_back(bench, run, old, why, back)
     if old is not None and old.state == "running":
@@ -291,6 +293,10 @@ def way_back(bench: Bench, run: Run, why: str) -> Draft:
     if run.home is not None and run.action == "replace":
         return redirect(rollout, run, "put-back", why, source=new, target=Target("birth", sight.highest(run.server) + 1, run.home), reverting=back)
     return redirect(rollout, run, "clear", why, source=new)
+
+
+def _runs(seen: Seen | None) -> bool:
+    return seen is not None and seen.state == "running"
 
 
 def _own_way_back(bench: Bench, run: Run, old: Seen | None, why: str, back: bool) -> Draft:

@@ -22,18 +22,19 @@ WATCHED = frozenset({"canary", "awaiting-promotion", "rolling", "checkpoint", "r
 
 def breach(sight: Sight, rollout: Rollout) -> str:
     """"" or the sentence for a promise that is broken now."""
-    if rollout.state not in WATCHED:
+    if rollout.state not in WATCHED or sight.observed is None:
         return ""
     flying = _flying(rollout)
-    return (_two_writers(sight) or _too_many_down(sight, rollout, flying) or _too_many_in_flight(sight, rollout, flying)
-            or _too_many_twice(sight, rollout))
+    fresh = {seen.server for seen in sight.observed.incarnations if seen.born_at >= rollout.started_at and seen.state == "running"}
+    return (_two_writers(sight) or _too_many_down(sight, rollout, flying) or _too_many_in_flight(sight, rollout, flying, fresh)
+            or _too_many_twice(sight, rollout, fresh))
 
 
 def sift(sight: Sight, rollout: Rollout, actions: Sequence[Action]) -> tuple[list[Action], dict[str, str]]:
     """(what may be begun, server -> the sentence why its action may not)."""
     kept: list[Action] = []
     barred: dict[str, str] = {}
-    flight = {run.server for run in _flying(rollout)}
+    flight = {run.server for run in _flying(rollout)} if actions else set()
     taken: set[str] = set()
     for action in actions:
         why = _over_budget(rollout, action, flight) or _over_minimum(sight, rollout, action, taken)
@@ -74,8 +75,8 @@ def _unaccounted(sight: Sight, rollout: Rollout, server: str) -> Seen | None:
                  if number != admitted and seen.state == "running" and seen.born_at >= rollout.told_at), None)
 
 
-def _too_many_in_flight(sight: Sight, rollout: Rollout, flying: list[Run]) -> str:
-    strays = [server for server in sight.by_server if _unaccounted(sight, rollout, server) is not None]
+def _too_many_in_flight(sight: Sight, rollout: Rollout, flying: list[Run], fresh: set[str]) -> str:
+    strays = [server for server in fresh if _unaccounted(sight, rollout, server) is not None]
     limit = rollout.budget.surge + rollout.budget.unavailable
     names = {*(run.server for run in flying), *strays}
     if len(names) <= limit or not (strays or _news(rollout, flying)):
@@ -83,11 +84,12 @@ def _too_many_in_flight(sight: Sight, rollout: Rollout, flying: list[Run]) -> st
     return f"watchdog I2: {len(names)} servers in flight ({_some(names)}), {limit} may be"
 
 
-def _too_many_twice(sight: Sight, rollout: Rollout) -> str:
+def _too_many_twice(sight: Sight, rollout: Rollout, fresh: set[str]) -> str:
+    """`fresh`: servers on which something runs that was born in this rollout; what ran twice before it is none of its doing."""
     twice, news = set(), False
-    for server, mine in sight.by_server.items():
-        running = [seen for seen in mine.values() if seen.state == "running"] if len(mine) > 1 else ()
-        if len(running) > 1 and any(seen.born_at >= rollout.started_at for seen in running):
+    for server in fresh:
+        running = [seen for seen in sight.by_server[server].values() if seen.state == "running"]
+        if len(running) > 1:
             twice.add(server)
             news = news or (any(seen.born_at >= rollout.told_at for seen in running) and not _carried(rollout, server))
     if len(twice) <= rollout.budget.surge or not news:

@@ -299,6 +299,22 @@ def test_a_rollback_in_the_middle_leaves_alone_puts_back_and_reverts() -> None:
     assert note(plan(sight(*fleet, of=pool(4), state=book.state))) == ("server-redirected", "web-2", "keep-old")
 
 
+def test_a_rollback_does_not_stop_the_only_one_that_serves_because_its_old_one_died() -> None:
+    """Nobody may be missing: it goes back as every finished one does, the retained or newborn one first."""
+    book = begun(*whole())
+    book.walk("web-1", "preparing", "booting", "proving", "admitting")
+    book.move("rollback", "by bob")
+    fleet = (seen("web-1", 1, state="crashed"), seen("web-1", 2, V2), *whole()[1:])
+    told: list[str] = []
+    for _ in range(4):
+        decision = plan(sight(*fleet, state=book.state))
+        told += [draft.data.get("path") or draft.data["state"] for draft in decision.notes if draft.server == "web-1"]
+        if not decision.notes:
+            break
+        book.write(*decision.notes)
+    assert told == ["serving", "create-first"] and actions(decision) == [("web-1", "stage", 3)]
+
+
 def test_a_rollback_that_is_paused_carries_nobody_on_to_what_is_left() -> None:
     book = begun(*whole(), **HALF)
     book.walk("web-1", "preparing", "stopping", "booting")
