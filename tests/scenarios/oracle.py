@@ -77,8 +77,6 @@ class Oracle:
         self.intents: set[str] = set()
         self.flying: dict[str, str] = {}
         self.carried: set[str] = set()
-        self.flying: dict[str, str] = {}
-        self.carried: set[str] = set()
         self.broken: list[str] = []
 
     def _break(self, sentence: str) -> None:
@@ -216,25 +214,7 @@ class Oracle:
         self.carried = set(self.flying)
 
     def _on_step_done(self, event: Event, data: dict[str, Any], now: float) -> None:
-        path = self.flying.get(event.server, "")
-        if path and next_step(path, data["step"]) == ENDS[path]:
-            self._landed(event.server)
-
-    def _on_server_settled(self, event: Event, data: dict[str, Any], now: float) -> None:
-        self._landed(event.server)
-
-    def _landed(self, server: str) -> None:
-        self.flying.pop(server, None)
-        self.carried.discard(server)
-
-    def _on_rollout_set(self, event: Event, data: dict[str, Any], now: float) -> None:
-        """What was in flight when a budget was lowered is carried to its end."""
-        self.settings = settings_in(data["settings"])
-        self.limits = Budget(data["budget"]["surge"], data["budget"]["unavailable"])
-        self.carried = set(self.flying)
-
-    def _on_step_done(self, event: Event, data: dict[str, Any], now: float) -> None:
-        path = self.flying.get(event.server, "")
+        path = self.flying.get(event.server, "") if event.rollout else ""
         if path and next_step(path, data["step"]) == ENDS[path]:
             self._landed(event.server)
 
