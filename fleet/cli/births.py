@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import time
 
-from fleet.cli.wait import EXIT_BY_STATE
-from fleet.core.errors import Invalid, Transient
+from fleet.cli.wait import EXIT_BY_STATE, NEEDS_PERSON
+from fleet.core.errors import Invalid, Refused, Transient
 
 TYPE_CHECKING = False  # as `typing` has it; importing typing is felt at start-up
 if TYPE_CHECKING:
@@ -51,6 +51,10 @@ def _birth(context: Context, pool: dict[str, Any], version: str, overrides: dict
     frame = context.client.post("/v1/plan", request)
     answer = context.client.command("rollout.start", pool=pool["name"], plan=request, plan_hash=frame["hash"],
                                     generation=frame["generation"])
+    if answer.get("proposed"):
+        error = Refused(str(answer["message"]), where=pool["name"], code="awaiting-approval")
+        error.exit_code = NEEDS_PERSON
+        raise error
     return str(answer["rollout"])
 
 

@@ -6,7 +6,7 @@ import os
 import sys
 
 from fleet.cli.context import Context, report
-from fleet.cli.tree import build, typed_word
+from fleet.cli.tree import build, typed_words
 from fleet.core.errors import AnewError, Invalid
 
 TYPE_CHECKING = False  # as `typing` has it; importing typing is felt at start-up
@@ -51,7 +51,8 @@ def _fit_streams() -> None:
 
 
 def _run(given: list[str]) -> int:
-    parser = build(typed_word(given) or "-")
+    word, then = typed_words(given)
+    parser = build(word or "-", then)
     options = parser.parse_args(given)
     if getattr(options, "version", False):
         print(f"anew {VERSION}")

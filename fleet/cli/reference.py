@@ -104,7 +104,7 @@ def _is_override(option: Option) -> bool:
 def _commands(words: tuple[Word, ...], path: str) -> Iterator[str]:
     for word in words:
         name = f"{path} {word.name}"
-        if word.words:
+        if not word.run:
             yield from _commands(word.words, name)
             continue
         plain = [option for option in word.options if not _is_override(option)]
@@ -116,6 +116,7 @@ def _commands(words: tuple[Word, ...], path: str) -> Iterator[str]:
             lines.append("- overrides of the pool's settings, see below")
         if lines:
             yield "\n".join(lines) + "\n"
+        yield from _commands(word.words, name)
 
 
 def _overrides() -> str:

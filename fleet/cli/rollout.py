@@ -5,7 +5,7 @@ from __future__ import annotations
 from fleet.cli import plan as plans
 from fleet.cli.status import nearest, phrase, pick_pool
 from fleet.cli.text import age, local
-from fleet.cli.wait import wait_for
+from fleet.cli.wait import NEEDS_PERSON, wait_for
 from fleet.core.errors import Invalid, Stale
 
 TYPE_CHECKING = False  # as `typing` has it; importing typing is felt at start-up
@@ -21,10 +21,13 @@ def start(context: Context) -> int:
     """Show the plan, ask, and start it."""
     request = plans.request_from(context.options)
     frame = plans.ask(context, request)
-    _guard(frame, context.options.plan)
+    _guard(context, frame, context.options.plan)
     if not plans.acting(frame):
         return _nothing(context, frame)
-    _confirm(context, frame, "Birth" if frame["kind"] == "birth" else "Replace")
+    if frame["needs"].get("approvals_left"):
+        _confirm_proposal(context, frame)
+    else:
+        _confirm(context, frame, "Birth" if frame["kind"] == "birth" else "Replace")
     answer = context.client.command("rollout.start", pool=frame["pool"], plan=request, plan_hash=frame["hash"],
                                     generation=frame["generation"], outside=_outside(context))
     return _started(context, answer)
@@ -54,15 +57,26 @@ def _outside(context: Context) -> str | None:
     return why
 
 
-def _guard(frame: dict[str, Any], wanted: str | None) -> None:
-    """Refuse a plan that is not the one that was looked at."""
+def _confirm_proposal(context: Context, frame: dict[str, Any]) -> None:
+    """Proposing touches no server, so a y will do; a plan that waits already is not asked about: the daemon says what it waits for."""
+    if not context.as_json and not getattr(context.options, "yes", False):
+        plans.show(context, frame)
+        context.say()
+    if not frame["needs"].get("proposed_by"):
+        context.confirm("Propose it to the others? Nothing is started yet.", "y")
+
+
+def _guard(context: Context, frame: dict[str, Any], wanted: str | None) -> None:
+    """Refuse a plan that is not the one that was looked at, with the difference if it is one that was proposed."""
     if wanted is None:
         return
     if len(wanted) < MIN_HASH:
         raise Invalid(f"give at least {MIN_HASH} characters of the plan's hash", where="--plan", code="usage")
     if not frame["hash"].startswith(wanted):
+        waiting = context.client.get("/v1/proposals")["proposals"]
+        changed = next((tuple(row["difference"]) for row in waiting if row["hash"].startswith(wanted)), ())
         raise Stale(f"the plan is now {frame['hash'][:12]}: the fleet or the request is no longer what it was made for; "
-                    "look at `anew plan` again", where=f"--plan {wanted[:80]}")
+                    "look at `anew plan` again", difference=changed, where=f"--plan {wanted[:80]}")
 
 
 def _nothing(context: Context, frame: dict[str, Any]) -> int:
@@ -92,6 +106,9 @@ def _confirm(context: Context, frame: dict[str, Any], does: str) -> None:
 
 def _started(context: Context, answer: dict[str, Any]) -> int:
     rollout = str(answer.get("rollout", ""))
+    if answer.get("proposed"):
+        context.answer(answer)
+        return NEEDS_PERSON
     if not context.options.wait:
         context.answer(answer)
         if not context.as_json and rollout:
@@ -148,6 +165,8 @@ def show(context: Context) -> int:
         context.say(f"set       {row['changed']}")
     if row.get("outside"):
         context.say(f"windows   outside the windows: {row['outside']} (said {row['outside_by']})", "yellow")
+    if row["approvals"]:
+        context.say(f"approved  by {', '.join(row['approvals'])}")
     if row["eta_seconds"] is not None and not row["ended_at"]:
         context.say(f"eta       {age(row['eta_seconds'])}, between {age(row['eta_low_seconds'])} and {age(row['eta_high_seconds'])}")
     if row["rollback_cost"]:

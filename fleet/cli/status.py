@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fleet.cli.text import age, count, printable
+from fleet.cli.text import age, count, local, printable
 from fleet.core.errors import Invalid
 
 TYPE_CHECKING = False  # as `typing` has it; importing typing is felt at start-up
@@ -94,7 +94,8 @@ def _image(row: dict[str, Any]) -> str:
 
 def _rollout(row: dict[str, Any], frame: dict[str, Any]) -> str:
     if not row.get("rollout"):
-        return "-"
+        waits = row.get("proposal")
+        return f"plan {waits['hash'][:8]} approved {waits['needed'] - waits['left']}/{waits['needed']}" if waits else "-"
     for found in frame.get("rollouts", ()):
         if found["id"] == row["rollout"]:
             return phrase(found)
@@ -139,12 +140,22 @@ def _reasons(context: Context, pools: list[dict[str, Any]], servers: list[dict[s
     for pool in pools:
         lines += [f"  {pool['name']}: image {one.get('version', '?')} is rejected: {one.get('reason', '')}"
                   for one in pool["image"].get("rejected", ())]
+    lines += [f"  {waits['pool']}: {proposal_words(waits)}" for pool in pools if (waits := pool.get("proposal"))]
     if lines:
         context.say()
     for line in lines[:MANY]:
         context.say(line)
     if len(lines) > MANY:
         context.say(f"and {len(lines) - MANY} more; --json has them all")
+
+
+def proposal_words(row: dict[str, Any]) -> str:
+    """A plan that waits for approval, and what is to be done about it."""
+    what = f"plan {row['hash'][:12]} of {row['author']}, {count(row['servers'], 'server')} to {row['to']}"
+    until = f"until {local(row['expires_at'])}"
+    if row["left"]:
+        return f"{what}, waits for {count(row['left'], 'approval')} of other people {until}: `anew plan approve {row['hash'][:12]}`"
+    return f"{what}, is approved and may be started {until}"
 
 
 def _names(names: list[str]) -> str:

@@ -30,7 +30,9 @@ class Option:
 
 
 class Word:
-    """A command, or a group of commands. `run` is "module:function" below fleet.cli, called with a Context."""
+    """A command, or a group of commands, or both: then the word typed after it decides. `run` is "module:function" below fleet.cli,
+    called with a Context.
+    """
 
     def __init__(self, name: str, says: str, run: str = "", options: Iterable[Option] = (), words: Iterable[Word] = ()) -> None:
         self.name = name
@@ -65,6 +67,7 @@ SHARED = (
     Option("--color", choices=("auto", "always", "never"), default=argparse.SUPPRESS, help="colours (NO_COLOR is honoured)"),
     Option("--no-start", action="store_true", default=argparse.SUPPRESS, help="do not start a daemon if there is none"),
 )
+_SHARED_NAMES = {name for option in SHARED for name in option.names}
 _POOL = Option("pool", metavar="POOL", help="a pool's name")
 _SERVER = Option("server", metavar="SERVER", help="a server's name")
 _ROLLOUT = Option("rollout", metavar="ID", help="a rollout's id or its beginning, or a pool that is being rolled")
@@ -73,6 +76,7 @@ _YES = Option("--yes", action="store_true", help="answer the question with yes")
 _WATCH = Option("--watch", action="store_true", help="then open the terminal UI on it, if there is a terminal")
 _WAIT = Option("--wait", action="store_true", help="wait for the end; the exit code says how it ended")
 _WHY = Option("--why", metavar="TEXT", default="", help="the reason, for the journal and for the others")
+_PLAN = Option("plan", metavar="HASH|POOL", help="the plan's hash or its beginning, or the pool")
 _MACHINE = Option("machine", metavar="NAME", help="a machine's name")
 _TRUST = Option("--fingerprint", metavar="SHA256:…",
                 help="the key's fingerprint as you know it from elsewhere: compared, instead of the question")
@@ -93,7 +97,11 @@ _SOME = (
 COMMANDS = (
     Word("status", "pools, servers, versions, ages, health, rollout", "status:status",
          [Option("pool", metavar="POOL", nargs="?", help="only this pool, with all its servers")]),
-    Word("plan", "what a rollout would do: to whom, in what order, why", "plan:plan", [_POOL, *_SELECT]),
+    Word("plan", "what a rollout would do: to whom, in what order, why", "plan:plan", [_POOL, *_SELECT], [
+        Word("list", "plans that wait for other people's approval", "approve:list_all"),
+        Word("approve", "show a plan that waits, ask, and say yes to it; its author's yes does not count", "approve:approve", [_PLAN, _YES]),
+        Word("withdraw", "a plan that waits is taken back, with its approvals", "approve:withdraw", [_PLAN, _WHY]),
+    ]),
     Word("rollout", "start a rollout, watch it, steer it", words=[
         Word("start", "show the plan, ask, and start", "rollout:start",
              [_POOL, *_SELECT, Option("--plan", metavar="HASH", help="only if the plan still has this hash"), _OUTSIDE, _WAIT, _YES]),
@@ -220,8 +228,9 @@ def _nearest(typed: str, parser: argparse.ArgumentParser) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def typed_word(arguments: Sequence[str]) -> str:
-    """The command that was typed: the first word that is neither an option nor the value of one."""
+def typed_words(arguments: Sequence[str]) -> tuple[str, str]:
+    """The command that was typed, and the word after it: "" if there is none, or if an option of the command stands before it."""
+    words: list[str] = []
     skip = False
     for argument in arguments:
         if skip:
@@ -229,12 +238,16 @@ def typed_word(arguments: Sequence[str]) -> str:
         elif argument in ("--fleet", "--socket", "--color"):
             skip = True
         elif not argument.startswith("-"):
-            return argument
-    return ""
+            words.append(argument)
+        elif words and argument.partition("=")[0] not in _SHARED_NAMES:
+            break
+        if len(words) == 2:
+            break
+    return (*words, "", "")[0], (*words, "", "")[1]
 
 
-def build(only: str | None = None) -> argparse.ArgumentParser:
-    """The parser: of all commands, or with the options of `only` that one and the bare names of the others."""
+def build(only: str | None = None, then: str | None = None) -> argparse.ArgumentParser:
+    """The parser: of all commands, or with the options of `only` that one and the bare names of the others. `then`: the word after it."""
     shared = argparse.ArgumentParser(add_help=False, formatter_class=Help)
     for option in SHARED:
         option.add_to(shared)
@@ -243,20 +256,24 @@ def build(only: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="store_true", default=argparse.SUPPRESS, help="print the version")
     below = parser.add_subparsers(prog="anew", metavar="COMMAND", parser_class=Parser)
     for word in COMMANDS:
-        _add(below, word, "anew", shared, full=only in (None, word.name))
+        _add(below, word, "anew", shared, full=only in (None, word.name), then=then)
     return parser
 
 
-def _add(below: Any, word: Word, path: str, shared: argparse.ArgumentParser, *, full: bool) -> None:
+def _add(below: Any, word: Word, path: str, shared: argparse.ArgumentParser, *, full: bool, then: str | None = None) -> None:
+    names = [inner.name for inner in word.words]
+    both = f"also: {', '.join(f'{path} {word.name} {name}' for name in names)}" if word.run and names else None
     parser = below.add_parser(word.name, help=word.says, description=word.says, formatter_class=Help, allow_abbrev=False,
-                              parents=[shared] if full else [], add_help=full)
+                              parents=[shared] if full else [], add_help=full, epilog=both)
     if not full:
         return
+    if names and (not word.run or then is None or then in names):
+        deeper = parser.add_subparsers(prog=f"{path} {word.name}", metavar="COMMAND", required=not word.run, parser_class=Parser)
+        for inner in word.words:
+            _add(deeper, inner, f"{path} {word.name}", shared, full=True)
+        if then is not None:
+            return
     for option in word.options:
         option.add_to(parser)
     if word.run:
         parser.set_defaults(run=word.run)
-    if word.words:
-        deeper = parser.add_subparsers(prog=f"{path} {word.name}", metavar="COMMAND", required=True, parser_class=Parser)
-        for inner in word.words:
-            _add(deeper, inner, f"{path} {word.name}", shared, full=True)

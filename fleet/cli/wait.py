@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fleet.cli.context import Context
 
 INTERRUPTED = 130
+NEEDS_PERSON = 4
 LOST_SECONDS = 60.0
 RETRY_SECONDS = 0.5
 

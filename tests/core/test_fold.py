@@ -58,7 +58,8 @@ def test_every_type_of_event_can_be_folded_or_left_alone() -> None:
     book = begun(*whole())
     book.begin("web-1", "preparing")
     samples: dict[str, Any] = {"number": 1, "until": 5.0, "epoch": 3, "digest": "d", "version": "1", "reason": "x", "state": "put-back", "path": "clear",
-                               "changed": {}, "settings": {}, "budget": {"surge": 1, "unavailable": 0}, "target": None, "cause": "pause", "op": "op1", "step": "preparing", "error": "e", "last_words": "", "why": "w", "uid": 7}
+                               "changed": {}, "settings": {}, "budget": {"surge": 1, "unavailable": 0}, "target": None, "cause": "pause", "op": "op1", "step": "preparing", "error": "e", "last_words": "", "why": "w",
+                               "uid": 7}
     for kind, (_, required) in EVENT_TYPES.items():
         if kind in ("rollout-started", "rollout-ended", "plan-proposed"):
             continue

@@ -80,6 +80,17 @@ def plan_frame(pool: str = "web", kind: str = "rollout", to: str = "2", count: i
     }
 
 
+def proposal_row(left: int = 1, **fields: Any) -> dict[str, Any]:
+    """A ProposalRow of web to 2 by ana, which needs two approvals."""
+    given = [{"by": "eve@pts/2", "at": "2026-11-21T20:30:00Z", "expires_at": "2026-11-22T20:30:00Z"}] if left < 2 else []
+    row: dict[str, Any] = {
+        "hash": HASH, "pool": "web", "kind": "rollout", "from": "1", "to": "2", "author": "ana@pts/1", "at": "2026-11-21T20:00:00Z",
+        "expires_at": "2026-11-22T20:30:00Z", "servers": 3, "needed": 2, "left": left, "approvals": given,
+        "request": {"pool": "web", "to": "2"}, "summary": ["3 servers"], "difference": [],
+    }
+    return row | fields
+
+
 def event_row(seq: int, text: str = "web-1 booting") -> dict[str, Any]:
     """An EventRow."""
     return {"seq": seq, "at": f"2026-11-21T21:00:{seq % 60:02d}.000Z", "type": "step-begun", "actor": "engine", "pool": "web",
@@ -100,6 +111,7 @@ class CannedOffice:
         self.rollout_states = [rollout_row()]
         self.rollout_seen: list[dict[str, Any]] = []
         self.plan_answer = plan_frame()
+        self.proposal_rows: list[dict[str, Any]] = []
         self.foreign_rows: list[dict[str, Any]] = [
             {"place": "hv1", "name": "old-web", "uuid": UUID + "9", "state": "running", "note": ""}]
         self.findings: list[dict[str, Any]] = []
@@ -201,6 +213,10 @@ class CannedOffice:
             raise Invalid("there is no pool of this name; did you mean web?", where=request["pool"], code="unknown-pool")
         return copy.deepcopy(self.plan_answer) | {"kind": request.get("kind", "rollout")}
 
+    def proposals(self) -> list[dict[str, Any]]:
+        self.asked.append("proposals")
+        return self.proposal_rows
+
     async def command(self, caller: Caller, role: Role, request: Mapping[str, Any]) -> Mapping[str, Any]:
         known = self.answers.get(request["request"])
         if known is not None:
@@ -214,6 +230,8 @@ class CannedOffice:
             raise Transient("hv1 cannot be reached", where="hv1")
         if request.get("server") == "web-broken":
             raise ZeroDivisionError("a fault of anew itself with a \x1b[31msecret in it")
+        if request["command"] == "rollout.start" and self.plan_answer["needs"].get("approvals_left"):
+            return {"ok": True, "seq": 101, "message": "plan 7f3a9c is proposed, nothing is started", "proposed": HASH}
         answer: dict[str, Any] = {"ok": True, "seq": 101, "message": f"{request['command']} is in the journal",
                                   "rollout": "r-0123456789abcdef"}
         self.answers[request["request"]] = answer

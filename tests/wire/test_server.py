@@ -70,13 +70,37 @@ def test_each_role_gets_exactly_what_the_table_says(served: Served, route: Route
     body = {"/v1/plan": {"pool": "web"}, "/v1/machines/check": {}, "/v1/commands": {"command": "remark", "request": f"role-{role or 'none'}", "text": "hm"}}
     served.office.roles[os.getuid()] = role  # type: ignore[assignment]
     status, answer = http(served.socket, route.method, url_of(route), json.dumps(body[route.path]).encode() if route.cap else b"")
-    allowed = role == "operator" or (role != "" and route.least == "observer")
+    allowed = role == "operator" or (role != "" and route.least == "observer")  # of the commands an approver has one, and not this
     assert status == (200 if allowed else 403)
     if not allowed:
         assert answer["error"]["code"] == "role"
         assert "[access]" in answer["error"]["message"]
         assert answer["error"]["exit_code"] == 5
-        assert served.refused[-1][1] == f"{route.method} {url_of(route)}"
+        assert served.refused[-1][1].startswith(f"{route.method} {url_of(route)}")
+
+
+@pytest.mark.parametrize("role", ["observer", "operator", "approver", ""])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_approver_may_approve_and_nothing_else(served: Served, command: str, role: str) -> None:
+    served.office.roles[os.getuid()] = role  # type: ignore[assignment]
+    served.office.commands.clear()
+    status, answer = http(served.socket, "POST", "/v1/commands", json.dumps({"command": command, "request": f"{command}-of-{role or 'none'}"}).encode())
+    allowed = role == "operator" or (role == "approver" and command == "plan.approve")
+    assert (status == 200, bool(served.office.commands)) == (allowed, allowed)
+    if not allowed:
+        assert (status, answer["error"]["code"]) == (403, "role")
+        assert served.refused[-1][2] == answer["error"]["message"], "it is in the journal"
+
+
+@pytest.mark.parametrize("key", ["uid", "by", "author", "actor", "user", "approvals", "role"])
+def test_nobody_can_say_in_a_request_who_they_are(served: Served, key: str) -> None:
+    served.office.roles[os.getuid()] = "operator"
+    served.office.commands.clear()
+    for value in (0, "root"):
+        body = {"command": "plan.approve", "request": "lie", "plan_hash": "7f3a9c", key: value}
+        status, answer = http(served.socket, "POST", "/v1/commands", json.dumps(body).encode())
+        assert (status, answer["error"]["where"]) == (422, key)
+    assert not served.office.commands
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
