@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from fleet.core.fold import KEPT_DURATIONS, KEPT_ROLLOUTS
 from fleet.core.observed import ImageRef
 from fleet.core.proposal import draw
 from fleet.core.state import Run, State, Target
-from tests.core.picture import V1, V2, Book, ask, begun, sight, whole
+from tests.core.picture import V1, V2, Book, ask, begun, pool, sight, whole
 
 TEXT = st.text(max_size=20)
 REFS = st.builds(ImageRef, TEXT, TEXT, TEXT)
@@ -58,7 +59,8 @@ def test_every_type_of_event_can_be_folded_or_left_alone() -> None:
     book = begun(*whole())
     book.begin("web-1", "preparing")
     samples: dict[str, Any] = {"number": 1, "until": 5.0, "epoch": 3, "digest": "d", "version": "1", "reason": "x", "state": "put-back", "path": "clear",
-                               "changed": {}, "settings": {}, "budget": {"surge": 1, "unavailable": 0}, "target": None, "cause": "pause", "op": "op1", "step": "preparing", "error": "e", "last_words": "", "why": "w",
+                               "changed": {}, "settings": {}, "budget": {"surge": 1, "unavailable": 0},
+                               "target": None, "cause": "pause", "op": "op1", "step": "preparing", "error": "e", "last_words": "", "why": "w",
                                "uid": 7}
     for kind, (_, required) in EVENT_TYPES.items():
         if kind in ("rollout-started", "rollout-ended", "plan-proposed"):
@@ -105,6 +107,37 @@ def test_previous_is_what_stable_was_and_re_birth_by_age_moves_no_pointer() -> N
         book.write(Draft("rollout-ended", pool="web", rollout=name, data={"state": "done", "reason": ""}))
         pool = book.state.pool("web")
         assert (pool.stable, pool.previous) == (V1, V2)
+
+
+@pytest.mark.parametrize("ending", ["done", "aborted"])
+def test_re_birth_of_some_servers_forgets_no_way_back(ending: str) -> None:
+    """The way back from 2 is to 1, however many servers were born anew on 2 since."""
+    book = all_served(begun(*whole()))
+    finish(book)
+    book.start(draw(sight(*whole()), ask(V1)), rollout="r2")
+    book.move("begin", rollout="r2")
+    book.write(Draft("rollout-ended", pool="web", rollout="r2", data={"state": "done", "reason": ""}))
+    book.start(draw(sight(*whole()), ask(V1, servers=("web-1",), older_than=1.0)), rollout="r3")
+    book.move("begin", rollout="r3")
+    for step in ("preparing", "booting", "proving", "admitting", "retiring"):
+        book.done("web-1", step, book.begin("web-1", step, rollout="r3"), rollout="r3")
+    if ending == "aborted":
+        book.move("abort", rollout="r3")
+    book.write(Draft("rollout-ended", pool="web", rollout="r3", data={"state": ending, "reason": ""}))
+    assert (book.state.pool("web").stable, book.state.pool("web").previous) == (V1, V2)
+
+
+def test_step_times_of_one_driver_tell_nothing_about_another() -> None:
+    book = begun(*whole())
+    book.walk("web-1", "preparing")
+    finish(all_served(book))
+    assert book.state.pool("web").durations["preparing"]
+    book.start(draw(sight(*whole()), ask(V1)), rollout="r2")
+    assert book.state.pool("web").durations["preparing"], "the same driver goes on learning"
+    book.move("begin", rollout="r2")
+    book.write(Draft("rollout-ended", pool="web", rollout="r2", data={"state": "done", "reason": ""}))
+    book.start(draw(sight(*whole()), ask(V2)), replace(pool(), driver="libvirt"), rollout="r3")
+    assert not book.state.pool("web").durations
 
 
 def test_a_rollout_of_some_servers_leaves_stable_where_it_is() -> None:
