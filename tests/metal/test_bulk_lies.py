@@ -15,7 +15,7 @@ from drivers.remotes import Remote
 from drivers.ssh import SshSessions
 from fleet.core.errors import Transient
 from fleet.ports import Operation
-from tests.metal.test_bulk import MIB, QuickClock, digest, noise
+from tests.metal.bringing import MIB, QuickClock, digest, noise
 
 SIZE = 8 * MIB
 

@@ -13,8 +13,8 @@ from drivers.baremetal import bulk as sending
 from drivers.baremetal import packs as packing
 from drivers.baremetal.bulk import Bulk
 from drivers.baremetal.packs import Packs
+from tests.metal.bringing import MIB, Bench, bench, digest, noise, text
 from tests.metal.proxy import Spoil, proxy
-from tests.metal.test_bulk import MIB, Bench, bench, digest, noise, text
 
 __all__ = ["bench"]
 DEADLINE = 20.0
