@@ -143,13 +143,14 @@ class Births:
     async def _reboot(self, errand: _Errand, facts: HostFacts, what: str) -> HostFacts:
         host, op = errand.host, errand.op
         op.tell(f"rebooting into {what}")
-        heard = await host.reboot(op, facts.boot_id)
-        return await self._back(errand, facts.boot_id, what, heard)
+        unheard = await host.reboot(op, facts.boot_id)
+        return await self._back(errand, facts.boot_id, what, unheard)
 
-    async def _back(self, errand: _Errand, boot_id: str, what: str, heard: bool = False) -> HostFacts:
-        """Wait until it runs another boot than `boot_id`. Not `heard`: it may not know yet that it is to reboot."""
+    async def _back(self, errand: _Errand, boot_id: str, what: str, unheard: str = "it may not have heard it") -> HostFacts:
+        """Wait until it runs another boot than `boot_id`. `unheard`: why it may not know yet that it is to reboot, "" if it does."""
         host, op, begun = errand.host, errand.op, self._clock.now()
-        again, patience = begun + (SAY_AGAIN if heard else 0.0), begun + PATIENCE * (errand.ends - begun)
+        again, patience = begun + (0.0 if unheard else SAY_AGAIN), begun + PATIENCE * (errand.ends - begun)
+        refused, answered = "", 0.0
         while True:
             try:
                 async with asyncio.timeout(max(0.01, (errand.ends if errand.cycled else patience) - self._clock.now())):
@@ -158,17 +159,24 @@ class Births:
                     return facts
                 if self._clock.now() >= again:
                     again = self._clock.now() + SAY_AGAIN
-                    await host.reboot(op, boot_id)
+                    said = await host.reboot(op, boot_id)
+                    unheard = unheard and ("" if op.id in said else said)  # a host that goes down holds its lock for us
+                refused, answered = unheard, self._clock.now()
                 silence = "it answers, and has not rebooted"
             except (Transient, TimeoutError) as problem:
+                if isinstance(problem, Transient) or self._clock.now() - answered > SAY_AGAIN:  # else our own time ended a look at one that answers
+                    refused = ""
                 silence = problem.message if isinstance(problem, Transient) else "no answer"
             now = self._clock.now()
+            if now >= errand.ends and refused:
+                raise Permanent(f"it answers, and could not be told to boot {what} in {now - begun:.0f} s: {refused}", where=host.name, code="not-told")
             if now >= errand.ends:
                 raise Permanent(f"it was told to boot {what} and has not come back in {now - begun:.0f} s ({silence}); "
                                 "look at its console, or have `anew machine recover` cycle its power", where=host.name, code="silent")
             if now >= patience and not errand.cycled:
                 errand.cycled = True
-                await self._power_cycle(errand)
+                if not refused:
+                    await self._power_cycle(errand)
             op.tell(f"booting {what} for {now - begun:.0f} s")
             await self._clock.sleep(min(self._spacing, max(0.01, errand.ends - now)))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -67,8 +68,12 @@ async def follow(path: str, clock: Clock) -> AsyncIterator[bytes]:
 def _read(path: str, offset: int, size: int) -> tuple[bytes, int]:
     """At most `size` bytes from an offset (negative: from the end), and where they end. A file that is shorter gives b"", its length."""
     try:
-        with open(path, "rb", buffering=0) as file:
-            length = os.fstat(file.fileno()).st_size
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe or a serial line would be waited for, with a thread of the daemon's
+        with os.fdopen(handle, "rb", buffering=0) as file:
+            about = os.fstat(file.fileno())
+            if not stat.S_ISREG(about.st_mode):
+                raise Permanent("its console is no file; let something (conserver, ser2net) write it to one, and name that as `console`", where=path)
+            length = about.st_size
             start = max(0, length + offset) if offset < 0 else offset
             data = os.pread(file.fileno(), size, start) if start < length else b""
             return data, start + len(data) if data else min(start, length)

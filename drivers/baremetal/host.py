@@ -106,21 +106,29 @@ class Host:
         self._carry = True
         return frame
 
-    async def reboot(self, op: Operation, boot_id: str) -> bool:
-        """Tell it to reboot if it still runs that boot; True if it said that it will. The connection ends here in any case.
+    async def reboot(self, op: Operation, boot_id: str) -> str:
+        """Tell it to reboot if it still runs that boot; "" if it said that it will, else why that is not known. The connection ends here,
+        unless it said no.
 
         Nobody looks for 5 s: it would only get into the way of a system that goes down.
         """
-        self.told_to_reboot = op.id
+        before, self.told_to_reboot = self.told_to_reboot, op.id
+        said_no = False
         try:
             await self.ask(words.reboot(op, boot_id))
-        except Transient:
-            return False
+        except AnewError as problem:
+            said_no = not isinstance(problem, Transient) or problem.code in protocol.TRANSIENT
+            if not isinstance(problem, Transient):
+                raise
+            return problem.message
         finally:
-            self._sessions.drop(self.remote)
-            self.trouble = Transient("it was told to reboot, and has not been seen since", where=self.name)
-            self._not_before = self._clock.now() + self._spacing
-        return True
+            if said_no:
+                self.told_to_reboot = before
+            else:
+                self._sessions.drop(self.remote)
+                self.trouble = Transient("it was told to reboot, and has not been seen since", where=self.name)
+                self._not_before = self._clock.now() + self._spacing
+        return ""
 
     async def look(self) -> HostFacts:
         """What the machine shows now, not before. Waits for its turn, and for the spacing after a failed attempt."""

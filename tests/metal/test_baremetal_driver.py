@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from drivers.baremetal import words
 from fleet.core.desired import Bmc, Machine
 from fleet.core.errors import AnewError, Permanent, Refused, Transient
 from fleet.core.observed import Observed
@@ -144,6 +146,39 @@ async def test_a_machine_that_does_not_come_back_is_power_cycled_once(tmp_path: 
         seen = await h.driver.birth(h.pool, Birth(h.place, 1, h.image, h.place, h.born_at()), op)
         assert seen.state == "running" and "its BMC restarted it" in seen.note
         assert cycled == [("rack1", False)] and "its BMC restarted it" in told
+
+
+@pytest.mark.parametrize("ours", [False, True])
+async def test_a_machine_that_could_not_be_told_to_reboot_keeps_its_power(tmp_path: Path, ours: bool) -> None:
+    """Somebody else holds its lock: it serves, and may be writing a slot. With its lock held for us it goes down, or hangs in that."""
+    cycled: list[str] = []
+
+    async def cycle(machine: Machine, pxe: bool, deadline: float) -> str:
+        cycled.append(machine.name)
+        return "its BMC restarted it"
+
+    async with harness(tmp_path, 1, cycle=cycle) as h:
+        mine = h.own.hosts[h.place]
+        mine.machine = replace(mine.machine, bmc=Bmc("https://bmc.example/redfish/v1/Systems/1"))
+        await h.staged()
+        op = h.op(deadline=4.0)
+        await mine.ask(words.arm(op, 1, h.image.ref.digest, h.born_at(), op.rollout))
+        await h.host.be(Evil(locked_by=op.id if ours else "00000000000000bb"))
+        sentence = "has not come back in . s" if ours else "could not be told to boot image 2 in . s: operation 00000000000000bb"
+        with pytest.raises(Permanent, match=sentence):
+            await h.driver.birth(h.pool, Birth(h.place, 1, h.image, h.place, h.born_at()), op)
+        assert cycled == (["rack1"] if ours else [])
+        assert (h.host.boots, h.host.serving, mine.told_to_reboot) == (1, True, ""), "and nobody is told that it boots"
+
+
+async def test_a_newer_controller_s_machine_is_not_said_to_boot(tmp_path: Path) -> None:
+    async with harness(tmp_path, 1) as h:
+        await h.born(1)
+        h.host.disk.epoch = 9
+        with pytest.raises(Refused, match="another controller"):
+            await h.driver.revive(h.pool, h.place, 0, h.op())
+        seen = await h.driver.observe(h.pool)
+        assert not seen.unreachable and h.own.hosts[h.place].told_to_reboot == ""
 
 
 async def test_a_machine_that_is_lost_is_said_to_be_and_is_found_later(tmp_path: Path) -> None:
@@ -361,6 +396,21 @@ async def test_the_console_is_the_machines_file(tmp_path: Path) -> None:
             await anext(h.own.console(h.pool, "rack2", 0))
         file.unlink()
         assert await h.own.last_words(h.pool, "rack1", 1) == ""
+
+
+async def test_a_console_that_is_a_pipe_or_a_line_is_not_waited_for(tmp_path: Path) -> None:
+    """Opened like a file it would keep a thread of the daemon for ever."""
+    pipe = tmp_path / "console"
+    os.mkfifo(pipe)
+    async with harness(tmp_path, 1) as h:
+        h.own.hosts["rack1"].machine = replace(h.own.hosts["rack1"].machine, console=str(pipe))
+        h.host.disk.last_words = "asked of the machine itself\n"
+        try:
+            assert "machine itself" in await asyncio.wait_for(h.own.last_words(h.pool, "rack1", 0), 5.0)
+            with pytest.raises(Permanent, match="console is no file"):
+                await asyncio.wait_for(anext(h.own.console(h.pool, "rack1", 0)), 5.0)
+        finally:
+            os.close(os.open(pipe, os.O_RDWR | os.O_NONBLOCK))  # whoever waits is let go
 
 
 async def test_power_is_the_bmcs(tmp_path: Path) -> None:
