@@ -114,7 +114,7 @@ def test_re_birth_of_some_servers_forgets_no_way_back(ending: str) -> None:
     """The way back from 2 is to 1, however many servers were born anew on 2 since."""
     book = all_served(begun(*whole()))
     finish(book)
-    book.start(draw(sight(*whole()), ask(V1)), rollout="r2")
+    book.start(draw(sight(*whole()), ask(V1, older_than=1.0)), rollout="r2")
     book.move("begin", rollout="r2")
     book.write(Draft("rollout-ended", pool="web", rollout="r2", data={"state": "done", "reason": ""}))
     book.start(draw(sight(*whole()), ask(V1, servers=("web-1",), older_than=1.0)), rollout="r3")
@@ -132,7 +132,7 @@ def test_step_times_of_one_driver_tell_nothing_about_another() -> None:
     book.walk("web-1", "preparing")
     finish(all_served(book))
     assert book.state.pool("web").durations["preparing"]
-    book.start(draw(sight(*whole()), ask(V1)), rollout="r2")
+    book.start(draw(sight(*whole()), ask(V1, older_than=1.0)), rollout="r2")
     assert book.state.pool("web").durations["preparing"], "the same driver goes on learning"
     book.move("begin", rollout="r2")
     book.write(Draft("rollout-ended", pool="web", rollout="r2", data={"state": "done", "reason": ""}))

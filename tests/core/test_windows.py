@@ -7,7 +7,7 @@ from math import inf
 
 import pytest
 
-from fleet.core.windows import Window, next_opening, open_until
+from fleet.core.windows import Window, next_opening, open_until, spoken
 
 EVERY_DAY = (0, 1, 2, 3, 4, 5, 6)
 HOUR = 3600.0
@@ -79,3 +79,9 @@ def test_windows_that_touch_or_overlap_are_one_stretch() -> None:
 def test_a_window_longer_than_a_day() -> None:
     weekend = (Window((4,), clock("20:00"), 56 * HOUR, "Europe/Berlin"),)
     assert open_until(weekend, at("2026-11-22 12:00")) == at("2026-11-23 03:00")
+
+
+def test_an_opening_is_told_by_the_wall_clock_of_the_window_that_opens() -> None:
+    both = (Window((4,), clock("20:00"), HOUR, "UTC"), Window((5,), clock("02:00"), HOUR, "Europe/Berlin"))
+    assert spoken(both, at("2026-11-20 20:00")) == "Fri 20:00"
+    assert spoken(both, at("2026-11-21 01:00")) == "Sat 02:00"
