@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import resource
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
@@ -25,16 +27,42 @@ ROOT = Path(__file__).parents[2]
 LONGEST_LINE = 64 * 2**20
 
 
+class TooFewDescriptors(Exception):
+    """So many hosts cannot be here."""
+
+
+@contextmanager
+def descriptors(wanted: int) -> Iterator[None]:
+    """This process, and those that it starts meanwhile, may open so many: the hard limit is raised too, if that is allowed."""
+    before = soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard if hard == resource.RLIM_INFINITY else max(hard, wanted)))
+        except (ValueError, OSError):
+            raise TooFewDescriptors(f"{wanted} open files are needed, and a process may have {hard} here; raise the hard limit (ulimit -Hn)") from None
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
 class Farm:
-    """`count` hosts in a child process, named rack1 and on. `machines`: as the fleet file names them."""
+    """`count` hosts in a child process, named rack1 and on. `machines`: as the fleet file names them.
+
+    Four descriptors a host: it listens at two ports and has a connection at each, whose other end is this process's. Raises
+    TooFewDescriptors where that is not allowed.
+    """
 
     def __init__(self, count: int, pace: Pace | None = None) -> None:
+        self._descriptors = 4 * count + 256
+        self._limits = ExitStack()
         self._arguments = [str(count), json.dumps(asdict(pace or Pace()))]
         self._process: asyncio.subprocess.Process | None = None
         self.machines: Mapping[str, Machine] = {}
         self.service_port = 0
 
     async def __aenter__(self) -> Farm:
+        self._limits.enter_context(descriptors(self._descriptors))
         self._process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "tests.metal.farm", *self._arguments, cwd=ROOT, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
             limit=LONGEST_LINE)
@@ -52,6 +80,7 @@ class Farm:
         except TimeoutError:
             self._process.kill()
             await self._process.wait()
+        self._limits.close()
 
     async def order(self, do: str, names: Iterable[str] = (), **more: object) -> Any:
         """One order, and its answer."""

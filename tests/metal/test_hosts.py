@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+import resource
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,6 +17,7 @@ import asyncssh
 import pytest
 
 from tests.metal.evil import FLOODS, STALLS, Evil
+from tests.metal.farm import Farm, TooFewDescriptors
 from tests.metal.host import Host, Pace
 from tests.metal.hosts import World
 
@@ -241,3 +243,11 @@ async def test_five_hundred_start_in_a_few_seconds_and_leave_nothing() -> None:
     await asyncio.sleep(0)
     assert len(os.listdir("/proc/self/fd")) <= descriptors
     assert len(asyncio.all_tasks()) == tasks
+
+
+async def test_more_hosts_than_there_may_be_open_files_are_refused_at_once() -> None:
+    before, count = resource.getrlimit(resource.RLIMIT_NOFILE), 10**9
+    with pytest.raises(TooFewDescriptors, match=rf"^{4 * count + 256} open files are needed, and a process may have {before[1]} here"):
+        async with Farm(count):
+            pass
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == before
