@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -58,12 +59,14 @@ class Home:
         self.journal = folder / "state" / "journal.db"
         self.client = Client(str(folder / "s"))
         self.process: subprocess.Popen[bytes] | None = None
+        self.more: tuple[str, ...] = ()
 
-    def start(self) -> None:
+    def start(self, **environment: str) -> None:
+        """Start a daemon, with more in its environment, and wait until it answers."""
         with open(self.folder / "log", "ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "fleet.daemon", "--fleet", str(self.fleet), "--socket", str(self.folder / "s"), "--state", str(self.folder / "state")],
-                cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+                [sys.executable, "-m", "fleet.daemon", "--fleet", str(self.fleet), "--socket", str(self.folder / "s"), "--state", str(self.folder / "state"), *self.more],
+                cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **environment})
         until(self._answers, "the daemon answers")
 
     def _answers(self) -> bool:
