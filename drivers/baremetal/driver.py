@@ -18,7 +18,7 @@ from drivers.baremetal.facts import HostFacts
 from drivers.baremetal.host import SPACING, Host, Spawn
 from drivers.ssh import SshSessions
 from fleet.core.desired import Pool
-from fleet.core.errors import AnewError, Refused, Transient
+from fleet.core.errors import AnewError, Permanent, Refused, Transient
 from fleet.core.observed import Facts, Image, Observed, Seen
 from fleet.core.printable import printable
 from fleet.ports import Birth, Operation, Surroundings
@@ -166,6 +166,12 @@ class BaremetalDriver:
             raise Refused(f"incarnation {number} is not the one that runs; {facts.number} is", where=host.name, code="wrong-state")
         if facts.running is None:
             return  # incarnation 0 was never made by anew: there is nothing to keep that is not kept
+        if number and not sight.proved(facts.running, facts):
+            if facts.running.state == "blessed" and not facts.trial:
+                return  # it never left what it ran: that is not known, and a blessing would call it known
+            raise Permanent(f"it runs image id {facts.image_id or 'none'}, and incarnation {number} was made with "
+                            f"{facts.running.image_id or 'none'}: somebody wrote its slot, and what it runs is not kept; roll out an image to it",
+                            where=host.name, code="not-proved")
         await host.ask(words.bless(op, number), op.deadline)
         kept = (await host.look()).running
         if kept is None or kept.state != "blessed":

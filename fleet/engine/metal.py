@@ -26,7 +26,6 @@ from fleet.engine.view import PoolView
 from fleet.ports import Machines, Operation, Power
 
 log = logging.getLogger("anew.metal")
-AT_ONCE = 64
 CHECK_SECONDS = 90.0
 """For all machines of one question together; a client waits two minutes."""
 INSTALL_SECONDS = 3600.0
@@ -91,9 +90,9 @@ def _row(engine: Engine, machine: Machine) -> Row:
 
 
 async def check(engine: Engine, names: Sequence[str]) -> list[Row]:
-    """MachineChecks: a look now at these machines (none named: all), side by side; one that is silent delays no other."""
+    """MachineChecks: a look now at these machines (none named: all), side by side; those that are silent delay no other."""
     machines = [_known(engine, name) for name in dict.fromkeys(names)] or list(engine.desired.machines.values())
-    driver, room = _driver(engine), asyncio.Semaphore(AT_ONCE)
+    driver = _driver(engine)
     if driver is None:
         raise Refused("no pool of this fleet has machines, so there is nothing that could look at one; list it under `machines` of a pool with "
                       'driver = "baremetal"', where=engine.desired.path, code="no-machines")
@@ -101,23 +100,30 @@ async def check(engine: Engine, names: Sequence[str]) -> list[Row]:
     async def one(machine: Machine) -> Row:
         if not (machine.host_key or machine.host_ca):
             return _judged(machine, bool(_view_of(engine, machine.name)), {"reach": f"{UNPINNED}; run `anew machine pin {machine.name}`"})
-        async with room:
-            told = await driver.check(machine.name)
-        return _judged(machine, bool(_view_of(engine, machine.name)), told)
+        return _judged(machine, bool(_view_of(engine, machine.name)), await driver.check(machine.name))
 
     tasks = [asyncio.ensure_future(one(machine)) for machine in machines]
-    if tasks:
-        await asyncio.wait(tasks, timeout=CHECK_SECONDS)
-    found = []
-    for machine, task in zip(machines, tasks, strict=True):
-        if not task.done():
+    try:
+        if tasks:
+            await asyncio.wait(tasks, timeout=CHECK_SECONDS)
+        return [_checked(machine, task) for machine, task in zip(machines, tasks, strict=True)]
+    finally:
+        for task in tasks:
             task.cancel()
-            found.append(_judged(machine, False, {"reach": f"it has not answered within {CHECK_SECONDS:.0f} s"}))
-        elif isinstance(problem := task.exception(), AnewError):
-            found.append(_judged(machine, False, {"reach": problem.beside(machine.name)}))
-        else:
-            found.append(task.result())
-    return found
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _checked(machine: Machine, task: asyncio.Task[Row]) -> Row:
+    """What a look brought; a fault of anew's own in one is told of that machine, and the others have their answers."""
+    if not task.done():
+        return _judged(machine, False, {"reach": f"it has not answered within {CHECK_SECONDS:.0f} s"})
+    problem = task.exception()
+    if problem is None:
+        return task.result()
+    if isinstance(problem, AnewError):
+        return _judged(machine, False, {"reach": problem.beside(machine.name)})
+    log.error("a fault in looking at %s", machine.name, exc_info=problem)
+    return _judged(machine, False, {"reach": "anew itself failed in looking at it; the daemon's log says more"})
 
 
 def _judged(machine: Machine, pooled: bool, told: Mapping[str, str]) -> Row:

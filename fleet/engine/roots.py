@@ -23,10 +23,8 @@ from fleet.engine.plans import find_server, find_view
 from fleet.engine.view import PoolView
 from fleet.ports import Machines, Operation, RootLocker
 
-AT_ONCE = 16
-LOOK = 40.0
-CHANGE = 60.0
-"""Seconds for one server; a command is waited for two minutes."""
+LOOK, CHANGE, WHY_NOT = 40.0, 60.0, 15.0
+"""Seconds for one server, all of them side by side; a command is waited for two minutes, and a pool's silent servers are not to use them up."""
 WRITERS_TOLD = 3
 Request = Mapping[str, Any]
 Row = dict[str, Any]
@@ -46,13 +44,7 @@ async def report(engine: Engine, name: str) -> list[Row]:
     """RootRows of a pool or a server, looked at now: the mode wished and seen, whether it can be locked, and what writes there."""
     view = engine.views.get(name) or find_server(engine, name)
     names = view.pool.server_names if name in engine.views else (name,)
-    room = asyncio.Semaphore(AT_ONCE)
-
-    async def one(server: str) -> Row:
-        async with room:
-            return await _row(engine, view, server)
-
-    return list(await asyncio.gather(*(one(server) for server in names)))
+    return list(await asyncio.gather(*(_row(engine, view, server) for server in names)))
 
 
 async def _row(engine: Engine, view: PoolView, server: str) -> Row:
@@ -147,13 +139,7 @@ async def _change(engine: Engine, view: PoolView, locker: RootLocker, actor: str
     if mode == "writable":
         drafts += [Draft("server-tainted", actor, pool, name, "", {"why": f"its root was made writable: {why}"}) for name in able]
     events = await engine.record.write(*drafts)
-    room = asyncio.Semaphore(AT_ONCE)
-
-    async def lock(name: str) -> _Changed:
-        async with room:
-            return await _change_one(engine, view, locker, name, mode)
-
-    done = await asyncio.gather(*(lock(name) for name in able))
+    done = await asyncio.gather(*(_change_one(engine, view, locker, name, mode) for name in able))
     failed = [change for change in done if change.error]
     if failed:
         events = await engine.record.write(*(Draft("warning", "engine", pool, change.server, "", {"text": printable(
@@ -199,7 +185,7 @@ async def _change_one(engine: Engine, view: PoolView, locker: RootLocker, name: 
 async def _with_writers(view: PoolView, locker: RootLocker, name: str, error: AnewError) -> AnewError:
     """A lock that failed, with what writes there: usually the reason."""
     try:
-        async with asyncio.timeout(LOOK):
+        async with asyncio.timeout(WHY_NOT):
             writers = await _writers(locker, view, name)
     except (AnewError, TimeoutError):
         return error

@@ -148,6 +148,24 @@ async def test_a_machine_that_does_not_come_back_is_power_cycled_once(tmp_path: 
         assert cycled == [("rack1", False)] and "its BMC restarted it" in told
 
 
+async def test_a_slot_that_somebody_wrote_is_not_kept_as_what_its_record_says(tmp_path: Path) -> None:
+    """A blessing would write the id of what runs into the record, and what nobody knows would count as the catalogued image."""
+    async with harness(tmp_path, 1) as h:
+        await h.born(1)
+        await h.driver.commit(h.pool, h.place, 1, h.op())
+        await h.born(2, h.version("3"))
+        await h.driver.commit(h.pool, h.place, 2, h.op())
+        slot = "A" if h.host.booted == "B" else "B"
+        content = h.host.disk.contents[slot]
+        assert content is not None
+        h.host.disk.contents[slot] = replace(content, version="9", image_id="web-9-99999999")
+        seen = await h.driver.revive(h.pool, h.place, 1, h.op())
+        assert (seen.digest, h.host.version) == ("", "9")
+        with pytest.raises(Permanent, match="runs image id web-9-99999999, and incarnation 1 was made with web-2-.*not kept"):
+            await h.driver.commit(h.pool, h.place, 1, h.op())
+        assert h.host.verbs()[-1] == "reboot", "it was not blessed"
+
+
 @pytest.mark.parametrize("ours", [False, True])
 async def test_a_machine_that_could_not_be_told_to_reboot_keeps_its_power(tmp_path: Path, ours: bool) -> None:
     """Somebody else holds its lock: it serves, and may be writing a slot. With its lock held for us it goes down, or hangs in that."""
