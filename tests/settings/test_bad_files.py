@@ -196,7 +196,7 @@ def test_an_unknown_key_tells_what_there_is(tmp_path: Path) -> None:
     assert line.endswith(". It belongs in [pools.web.rollout]")
 
 
-@pytest.mark.parametrize("key", ["approvals", "on_disconnect"])
+@pytest.mark.parametrize("key", ["on_disconnect"])
 @pytest.mark.parametrize("place", ["max_surge = 1", "servers = 3"])
 def test_settings_of_later_releases_are_refused_by_name(tmp_path: Path, key: str, place: str) -> None:
     (line,) = lines_of(tmp_path, GOOD.replace(place, f"{place}\n{key} = 1"))
@@ -212,6 +212,38 @@ def test_circles_and_unknown_names_of_after_come_at_once(tmp_path: Path) -> None
         'FILE:9: pools.web.after[2]: found "db" twice, allowed each pool once',
         "FILE:9: pools.web.after[0]: found web → db → cache → web, allowed pools that do not come after this one",
         "FILE:24: pools.edge.after[0]: found edge → far → edge, allowed pools that do not come after this one"]
+
+
+@pytest.mark.parametrize(("approvals", "access", "line"), [
+    (1, "", ("FILE:16: pools.web.approvals: found 1, allowed 0. [access] names nobody as approver or operator, and the author of a plan "
+             "does not count: name 2 or more, or a group")),
+    (1, 'operators = ["user:ana"]', ("FILE:16: pools.web.approvals: found 1, allowed at most 0. [access] names one person as approver or "
+                                     "operator, and the author of a plan does not count: name 2 or more, or a group")),
+    (1, 'operators = ["user:ana"]\nobservers = ["user:bob", "group:adm"]', ("FILE:16: pools.web.approvals: found 1, allowed at most 0. [access] names one "
+                                                                            "person as approver or operator, and the author of a plan does not count: name 2 or more, or a group")),
+    (3, 'operators = ["user:ana", "user:bob"]\napprovers = ["user:bob", "user:eve"]', (
+        "FILE:16: pools.web.approvals: found 3, allowed at most 2. [access] names 3 people as approver or operator, and the author of a plan "
+        "does not count: name 4 or more, or a group")),
+    (21, 'operators = ["group:anew"]', "FILE:16: pools.web.approvals: found 21, allowed an integer from 0 to 20"),
+])
+def test_approvals_that_nobody_could_give_are_refused(tmp_path: Path, approvals: int, access: str, line: str) -> None:
+    text = GOOD.replace("servers = 3", f"servers = 3\napprovals = {approvals}")
+    assert lines_of(tmp_path, f"{text}[access]\n{access}\n") == [line]
+
+
+@pytest.mark.parametrize("access", ['operators = ["user:ana", "user:bob"]', 'operators = ["user:ana"]\napprovers = ["user:eve"]', 'approvers = ["group:ops"]'])
+def test_enough_people_for_one_approval(tmp_path: Path, access: str) -> None:
+    file = tmp_path / "fleet.toml"
+    file.write_text(GOOD.replace("servers = 3", 'servers = 3\napprovals = 1\napproval_expiry = "90m"') + f"[access]\n{access}\n")
+    web = load(str(file)).pools["web"]
+    assert (web.approvals, web.approval_expiry) == (1, 5400.0)
+    assert (load(str(file)).pools["app"].approvals, load(str(file)).pools["app"].approval_expiry) == (0, 86_400.0)
+
+
+def test_approvals_are_not_counted_against_an_access_table_that_is_wrong_itself(tmp_path: Path) -> None:
+    text = GOOD.replace("servers = 3", "servers = 3\napprovals = 1") + '[access]\noperators = ["ana"]\n'
+    (line,) = lines_of(tmp_path, text)
+    assert "access.operators[0]" in line
 
 
 def test_all_problems_come_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
