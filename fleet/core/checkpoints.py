@@ -31,7 +31,8 @@ def begun(rollout: Rollout) -> int:
 
 
 def _begun(run: Run) -> bool:
-    return run.action in ("replace", "birth") and run.step not in ("waiting", "skipped") and not ahead(run)
+    touched = run.active or (run.settled and run.step != "skipped")  # one that is about to be put back was touched, too
+    return run.action in ("replace", "birth") and touched and not ahead(run)
 
 
 def closed(rollout: Rollout, more: int = 0) -> str:
