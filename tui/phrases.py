@@ -199,6 +199,11 @@ def heat(seconds: float | None, limit: float | None) -> tuple[str, str]:
     return ("!!", "bad") if seconds > limit * 1.5 else ("!", "warn")
 
 
+def auto_tone(pool: Pool) -> str:
+    """An open breaker needs a person, a window only time."""
+    return "bad" if pool.auto.startswith("stopped") else "warn" if "not again" in pool.auto else "dim"
+
+
 def server_trouble(server: Server) -> str:
     """Why a server needs a look, "" if it does not."""
     if server.state in ("failed", "quarantined", "put-back"):

@@ -83,6 +83,8 @@ class Pool:
     rollout: str
     generation: int
     unreachable: Mapping[str, str]
+    due: str = ""
+    auto: str = ""
 
 
 def pool(row: Raw) -> Pool:
@@ -98,6 +100,7 @@ def pool(row: Raw) -> Pool:
         root=text(row, "root"), data=words(row, "data"), oldest=number(row, "oldest_age_seconds"),
         max_age=number(row, "max_age_seconds"), rollout=text(row, "rollout"), generation=whole(row, "generation"),
         unreachable={key: why for key, why in mapping(row, "unreachable").items() if isinstance(why, str)},
+        due=text(row, "due"), auto=text(row, "auto"),
     )
 
 
@@ -145,6 +148,8 @@ class Rollout:
     failures: int
     max_failures: int
     rollback_cost: str
+    outside: str
+    changed: str
     runs: tuple[Run, ...]
     approvals: tuple[str, ...]
     at: float = 0.0
@@ -193,9 +198,15 @@ def rollout(row: Raw, at: float, before: Rollout | None = None) -> Rollout:
         max_surge=whole(budget, "max_surge"), max_unavailable=whole(budget, "max_unavailable"),
         surge_used=whole(budget, "surge_used"), missing=whole(budget, "missing"), in_flight=whole(budget, "in_flight"),
         failures=whole(row, "failures"), max_failures=whole(row, "max_failures"),
-        rollback_cost=text(row, "rollback_cost"), runs=runs, approvals=words(row, "approvals"), at=at, cells=counted(runs),
+        rollback_cost=text(row, "rollback_cost"), outside=said_by(text(row, "outside"), text(row, "outside_by")),
+        changed=text(row, "changed"), runs=runs, approvals=words(row, "approvals"), at=at, cells=counted(runs),
         whole=not part or len(runs) == sum(counts),
     )
+
+
+def said_by(words: str, who: str) -> str:
+    """What a person said, and who it was."""
+    return f"{words} (said {who})" if words and who else words
 
 
 def counted(runs: tuple[Run, ...]) -> dict[str, int]:

@@ -294,6 +294,8 @@ class ViewModel:
                 Trouble(pool.name, f"{place} cannot be reached: {why}", "bad", pool.name)
                 for place, why in pool.unreachable.items()
             )
+            if pool.auto.startswith("stopped"):
+                found.append(Trouble(pool.name, f"mode auto is {pool.auto}", "bad", pool.name))
             if pool.name not in moving and (words := mixed(pool)):
                 found.append(Trouble(pool.name, words, "warn", pool.name))
         found.extend(self._counted()[2])

@@ -129,6 +129,7 @@ def _reasons(context: Context, pools: list[dict[str, Any]], servers: list[dict[s
     lines = [f"! {place}: {why}" for pool in pools for place, why in pool.get("unreachable", {}).items()]
     lines += [f"! {', '.join(pool['surplus'][:5])}: still there, and beyond the {pool['size']} servers of the fleet file; `anew doctor --fix` removes them"
               for pool in pools if pool.get("surplus")]
+    lines += [_due(pool) for pool in pools if pool.get("due") or pool.get("auto")]
     for row in servers:
         said = [printable(row["reason"] or ("" if row["healthy"] else row.get("health_words", "")))]
         said += [f'held: "{row["held"]}"'] if row["held"] else []
@@ -156,6 +157,14 @@ def proposal_words(row: dict[str, Any]) -> str:
     if row["left"]:
         return f"{what}, waits for {count(row['left'], 'approval')} of other people {until}: `anew plan approve {row['hash'][:12]}`"
     return f"{what}, is approved and may be started {until}"
+
+
+def _due(pool: dict[str, Any]) -> str:
+    """`  web: due: image 2; auto: waits for the window, opens Sat 02:00`."""
+    waits = pool.get("auto", "")
+    said = [f"due: {pool['due']}"] if pool.get("due") else []
+    said += [f"auto: {waits}"] if waits else []
+    return f"{'! ' if waits.startswith('stopped') else '  '}{pool['name']}: {printable('; '.join(said))}"
 
 
 def _names(names: list[str]) -> str:

@@ -77,6 +77,18 @@ def test_a_mixed_fleet_says_what_somebody_should_know(served: Served, capsys: py
     golden("status-mixed", capsys.readouterr().out)
 
 
+@pytest.mark.parametrize(("more", "line"), [
+    ({"due": "image 2", "auto": "waits for the window, opens Sat 02:00"}, "  web: due: image 2; auto: waits for the window, opens Sat 02:00"),
+    ({"due": "image 2", "auto": ""}, "  web: due: image 2"),
+    ({"due": "", "auto": "stopped by the breaker: 2 of 3 servers unwell within 10m (web-1, web-3)"},
+     "! web: auto: stopped by the breaker: 2 of 3 servers unwell within 10m (web-1, web-3)")])
+def test_the_status_says_what_is_due_and_why_mode_auto_waits(
+        served: Served, capsys: pytest.CaptureFixture[str], more: dict[str, str], line: str) -> None:
+    served.office.pool_more = more
+    call("status")
+    assert line in capsys.readouterr().out.splitlines()
+
+
 def test_a_large_fleet_shows_only_what_is_not_well(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
     served.office.pool_servers = [server_row(f"web-{n}", healthy=n != 7) for n in range(1, 1001)]
     call("status")

@@ -45,9 +45,19 @@ def crowd() -> dict[str, Any]:
     return status
 
 
+def automatic() -> dict[str, Any]:
+    """Pools in mode auto: one waits for its window, one is stopped by its breaker."""
+    waits = {"due": "image 2", "auto": "waits for the window, opens Sat 02:00", "image": {"newest": "2"}}
+    stopped = {"due": "", "auto": "stopped by the breaker: 2 of 4 servers unwell within 10m (edge-2, edge-4)"}
+    pools = [story.pool("web", [story.server("web", n, "1", 90_000.0) for n in range(1, 4)], "1", mode="auto", **waits),
+             story.pool("edge", [story.server("edge", n, "1", 60.0) for n in range(1, 5)], "1", mode="auto", **stopped)]
+    return {**story.status(), "pools": pools, "rollouts": []}
+
+
 SCENES: dict[str, tuple[dict[str, Any] | None, tuple[str, ...]]] = {
     "fleet": (None, ("see:lately",)),
     "fleet-empty": ({**story.status(), "pools": [], "rollouts": []}, ()),
+    "fleet-auto": (automatic(), ()),
     "servers": (None, ("2",)),
     "servers-faults": (None, ("exclamation_mark",)),
     "servers-marked": (None, ("enter", "space", "space", "j", "v")),

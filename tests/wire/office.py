@@ -125,6 +125,7 @@ class CannedOffice:
         self.root_rows: list[dict[str, Any]] = [
             {"name": row["name"], "pool": "web", "wished": "read-only", "observed": "read-only", "why_not": "its root comes from the image", "writers": []}
             for row in self.pool_servers]
+        self.pool_more: dict[str, Any] = {}
         self.empty = False
         self.journal_ok = True
         self.fleet_path = "/etc/anew/fleet.toml"
@@ -145,7 +146,7 @@ class CannedOffice:
                       "rejected": []},
             "versions": {} if self.empty else {"1": 2, "2": 1}, "oldest_age_seconds": None if self.empty else 532800.0,
             "max_age_seconds": None, "rollout": None if self.empty else "r-0123456789abcdef", "generation": 42,
-            "unreachable": {}, "servers": servers,
+            "unreachable": {}, "servers": servers, **self.pool_more,
         }
         return {
             "schema_version": 1, "fleet": "lab", "generation": 42, "seq": 100, "now": "2026-11-21T21:00:00Z", "read_only": "",

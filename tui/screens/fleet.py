@@ -72,6 +72,8 @@ class FleetView(TableView[Pool]):
             return (Span(phrases.rollout_state(rollout), tone), Span(f" {done}/{total}"))
         if pool.unreachable:
             return (Span("unreachable: " + ", ".join(pool.unreachable), "bad"),)
+        if pool.auto:
+            return (Span(f"auto {pool.auto}", phrases.auto_tone(pool)),)
         if pool.stable and (ready := phrases.offered(pool)):
             return (Span(f"{ready} is ready", "accent"),)
         return (Span("-", "dim"),)
@@ -102,6 +104,10 @@ class FleetView(TableView[Pool]):
         found.append(fact("rollout", *self._last(rollout)))
         if rollout is not None and rollout.active and rollout.reason:
             found.append(fact("", Span(rollout.reason, phrases.ROLLOUT_TONES.get(rollout.state, "plain"))))
+        if pool.due:
+            found.append(fact("due", Span(pool.due)))
+        if pool.auto:
+            found.append(fact("auto", Span(pool.auto, phrases.auto_tone(pool))))
         back = model.tally(pool.name).returnable
         if back and pool.previous:
             found.append(fact("way back", f"{phrases.plural(back, 'server')} can return to {pool.previous} in seconds"))
