@@ -1,7 +1,7 @@
 """The `:` line: a few verbs with completion, for those who type faster than they look for a key.
 
 A name alone goes there: `:web` shows the pool's servers, `:web-3` the server. A verb does what its key does, with the
-same questions; nothing is possible here that is not possible by key.
+same questions. `set` is the one that has no key, for it needs values: `:set web max_unavailable=2 outside=the fix cannot wait`.
 """
 
 from __future__ import annotations
@@ -11,18 +11,21 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from tui import actions, roots
-from tui.keys import Situation, why_not
-from tui.phrases import offered
+from tui.keys import CHANGES, Situation, armed, under_way, why_not
+from tui.phrases import movement, offered
 from tui.shapes import Rollout
 from tui.view_model import ViewModel
 
 if TYPE_CHECKING:
     from tui.desk import Desk
 
-POOL_VERBS = ("plan", "rollback", "pause", "resume", "abort", "promote")
+POOL_VERBS = ("plan", "rollback", "pause", "resume", "abort", "promote", "set")
 SERVER_VERBS = ("hold", "release", "rollback", "root")
 PLACES = ("fleet", "servers", "images", "rollout", "plan", "events", "help")
-VERBS = ("plan", "rollback", "hold", "release", "pause", "resume", "abort", "promote", "root", "remark", "quit")
+VERBS = ("plan", "rollback", "hold", "release", "pause", "resume", "abort", "promote", "set", "root", "remark", "quit")
+SETTINGS = ("max_unavailable", "max_surge", "promotion", "min_healthy_time", "healthy_deadline", "progress_deadline", "drain_deadline",
+            "max_failures", "on_failure", "retain", "checkpoints", "checkpoint_pause", "outside")
+"""What `set` changes in mid-rollout; the last one, the reason to go on outside the windows, takes the rest of the line."""
 
 
 def complete(model: ViewModel, typed: str) -> list[str]:
@@ -34,6 +37,8 @@ def complete(model: ViewModel, typed: str) -> list[str]:
     elif words and words[0] == "plan" and len(words) == 2:
         pool = model.pools.get(words[1])
         options = sorted({*pool.versions, offered(pool)} - {""}) if pool is not None else ()
+    elif words and words[0] == "set" and len(words) > 1:
+        options = () if " outside=" in typed else [f"{name}=" for name in SETTINGS]
     elif len(words) == 1:
         options = (*(model.pools if words[0] in POOL_VERBS else ()),
                    *(model.servers if words[0] in SERVER_VERBS else ()))
@@ -54,6 +59,8 @@ def run(desk: Desk, text: str) -> None:
         desk.stage.leave()
     elif verb == "plan" and rest:
         _plan(desk, rest)
+    elif verb == "set":
+        _set(desk, rest)
     elif verb in PLACES and not rest:
         desk.open(verb)
     elif verb == "remark":
@@ -81,6 +88,27 @@ def _plan(desk: Desk, rest: str) -> None:
     if version.strip():
         request["to"] = version.strip()
     desk.spawn(actions.make_plan(desk, request))
+
+
+def _set(desk: Desk, rest: str) -> None:
+    """`set POOL NAME=VALUE … outside=WHY`: settings of the pool's rollout, from the next decision on."""
+    settings, _, why = f" {rest}".partition(" outside=")
+    name, *pairs = settings.split() or [""]
+    at = desk.situation()
+    pool = desk.model.pools.get(name)
+    rollout = desk.model.rollout_of(name) if pool is not None else None
+    about = Situation("rollout", at.live, at.stale_words, at.role, at.daemon_read_only, at.armed, pool, None, rollout)
+    given = {key: value for key, equals, value in (pair.partition("=") for pair in pairs) if equals}
+    refused = next((words for need in (*CHANGES, under_way, armed) if (words := need(about))), "")
+    if pool is None or len(given) < len(pairs) or not (given or why.strip()):
+        desk.say("set POOL NAME=VALUE …, as in `set web max_unavailable=2`: tab completes the names.", "warn")
+    elif refused or rollout is None:
+        desk.say(refused, "warn")
+    else:
+        outside = {"outside": why.strip()} if why.strip() else {}
+        said = [f"{key} = {value}" for key, value in given.items()] + ["go on outside the windows"] * bool(outside)
+        desk.ask(f"{pool.name} {movement(rollout)}: {', '.join(said)}? y:", lambda _: actions.send(
+            desk, command="rollout.set", rollout=rollout.id, pool=rollout.pool, overrides=given, **outside), "yes")
 
 
 def _verb(desk: Desk, verb: str, rest: str) -> None:

@@ -28,6 +28,9 @@ def set_note(engine: Engine, pool: Pool, rollout: Rollout, actor: str, request: 
     outside = outside_of(pool, request, back=_goes_back(rollout))
     if not given and not outside:
         raise Invalid("name at least one setting to change, such as --max-unavailable 2", where="rollout set", code="usage")
+    if given and rollout.approvals:
+        raise Refused(f"{', '.join(one.by for one in rollout.approvals)} approved this plan with its settings, which nobody changes alone; "
+                      "pause it, or abort and propose another plan", where=rollout.id, code="approved")
     if why := steering.refusal(rollout, (name.removeprefix("--").replace("-", "_") for name in given)):
         raise Refused(why, where=rollout.id, code="fixed-setting")
     after = settings.override(replace(pool, rollout=rollout.settings), given).rollout

@@ -94,6 +94,30 @@ def test_a_start_sends_what_was_seen(served: Served) -> None:
     assert (sent["plan_hash"], sent["generation"], sent["terminal"]) == (HASH, 42, "pts/7")
 
 
+def test_settings_of_a_rollout_under_way_are_sent_as_they_were_typed(served: Served, capsys: Capture) -> None:
+    assert call("rollout", "set", "web", "--max-unavailable", "2", "--checkpoints", "25%,50%", "--outside-windows", "it burns") == 0
+    sent = served.office.commands[-1]
+    assert (sent["command"], sent["rollout"], sent["outside"]) == ("rollout.set", "r-0123456789abcdef", "it burns")
+    assert sent["overrides"] == {"max_unavailable": "2", "checkpoints": "25%,50%"}
+    assert call("rollout", "resume", "web", "--outside-windows", "it burns") == 0
+    assert served.office.commands[-1]["outside"] == "it burns"
+    count = len(served.office.commands)
+    capsys.readouterr()
+    for arguments in (("rollout", "set", "web"), ("rollout", "resume", "web"), ("rollout", "start", "web", "--yes")):
+        assert call(*arguments, "--outside-windows", " ", "--json") == 2
+        assert "say why" in str(error_of(capsys)["message"])
+    assert len(served.office.commands) == count
+
+
+def test_a_rollout_outside_its_windows_says_so_wherever_it_is_looked_at(served: Served, capsys: Capture) -> None:
+    served.office.rollout_states = [rollout_row(outside="it burns", outside_by="eve@pts/1", changed="max_unavailable 1 → 2, by bob")]
+    assert call("rollout", "show", "web") == 0
+    shown = capsys.readouterr().out
+    assert "outside the windows: it burns (said eve@pts/1)" in shown and "max_unavailable 1 → 2, by bob" in shown
+    assert call("status") == 0
+    assert "web: its rollout goes on outside the windows: it burns (said eve@pts/1)" in capsys.readouterr().out
+
+
 def test_every_setting_of_a_rollout_can_be_overridden() -> None:
     assert {name for name, _ in OVERRIDES} == set(RolloutSettings.__dataclass_fields__)
 

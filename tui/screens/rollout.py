@@ -108,11 +108,14 @@ class RolloutView(View):
             Span(phrases.rollout_state(rollout), tone), Span(f", {done} of {total} done"),
             Span(f"  since {started} by {phrases.who(rollout.author)}", "dim"),
         )
+        set_by: list[Line] = [(Span(f" {text}", shade),) for words, shade in (
+            (f"outside the windows: {rollout.outside}" if rollout.outside and rollout.active else "", "warn"),
+            (f"set: {rollout.changed}" if rollout.changed else "", "dim")) for text in wrap(words, width - 4, 2) if words]
         if not rollout.reason or (rollout.state not in STOPPED and rollout.active):
-            return [head]
+            return [head, *set_by]
         glyph = "! " if tone == "bad" or (tone == "warn" and rollout.active) else ""
         return [head, *((Span(f" {glyph}{text}" if not index else f"   {text}", tone),)
-                        for index, text in enumerate(wrap(rollout.reason, width - 4, 2)))]
+                        for index, text in enumerate(wrap(rollout.reason, width - 4, 2))), *set_by]
 
     def _cells(self, rollout: Rollout, width: int, most: int) -> list[Line]:
         """`canary ++ │ +++b....`: one cell a server, the cursor on one of them; 1,000 servers take 13 rows."""

@@ -1,0 +1,53 @@
+"""`:set`, which changes a rollout under way, and what the rollout's view says of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.tui import story
+from tests.tui.stage import session
+from tui.commands import SETTINGS, complete
+
+
+async def test_settings_are_changed_after_a_question(tmp_path: Path) -> None:
+    async with session(tmp_path) as user:
+        await user.press("colon", *"set", "space", *"web", "space", *"max_unavailable=2", "enter")
+        await user.see("Read-only: press A")
+        await user.arm()
+        await user.press("colon", *"set", "space", *"web", "space", *"max_unavailable=2", "space", *"outside=it", "space", *"burns", "enter")
+        await user.see("web 1→2: max_unavailable = 2, go on outside the windows? y:")
+        await user.answer("y")
+        sent = await user.sent()
+        assert (sent["command"], sent["rollout"], sent["overrides"], sent["outside"]) == ("rollout.set", "web-r1", {"max_unavailable": "2"}, "it burns")
+        assert sent["generation"] == 42, "decided on what the screen showed"
+
+
+async def test_what_cannot_be_set_is_a_sentence(tmp_path: Path) -> None:
+    async with session(tmp_path) as user:
+        await user.arm()
+        for line in ("set", "set web", "set web max_unavailable", "set wbe max_unavailable=2", "set web outside= "):
+            await user.press("colon", *("space" if char == " " else char for char in line), "enter")
+            await user.see("set POOL NAME=VALUE")
+            await user.press("colon", "escape")
+        await user.press("colon", *"set", "space", *"db", "space", *"retain=1h", "enter")
+        await user.see("db has no rollout under way.")
+        assert user.daemon.commands == []
+
+
+async def test_names_are_completed_and_a_reason_is_left_alone(tmp_path: Path) -> None:
+    async with session(tmp_path) as user:
+        model = user.app.desk.model
+        assert complete(model, "set we") == ["set web"]
+        assert complete(model, "set web max_s") == ["set web max_surge="]
+        assert complete(model, "set web max_surge=1 out") == ["set web max_surge=1 outside="]
+        assert complete(model, "set web outside=the max") == []
+        assert len(complete(model, "set web ")) == len(SETTINGS)
+
+
+async def test_the_view_of_a_rollout_shows_what_was_changed_and_why_the_windows_are_not_kept(tmp_path: Path) -> None:
+    status = story.status()
+    status["rollouts"] = [{**story.web_rollout(), "outside": "it burns", "outside_by": "eve@pts/1", "changed": "max_unavailable 1 → 2, by bob"}]
+    async with session(tmp_path, status=status) as user:
+        await user.press("5")
+        await user.see("outside the windows: it burns (said eve@pts/1)")
+        await user.see("set: max_unavailable 1 → 2, by bob")
