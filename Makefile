@@ -17,11 +17,11 @@ as_libvirt := vagrant/provision/as-libvirt
 ARGS ?=
 MARKS ?= not long
 
-.PHONY: help setup images images-bad image-debian lab-metal libvirt lab run demo test test-long check stories bench docs lock lab-down clean
+.PHONY: help setup images images-bad image-debian lab-metal libvirt lab run demo test test-long check stories sim bench docs lock lab-down clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
-	@echo 'also: setup, stories (accept the golden traces as they are now), lab (images and libvirt, no servers), lab-metal (images and disks for bare metal), lab-down (removes what was made), bench, docs, lock, clean'
+	@echo 'also: setup, stories (accept the golden traces as they are now), sim (SEEDS=10000 random cases), lab (images and libvirt, no servers), lab-metal (images and disks for bare metal), lab-down (removes what was made), bench, docs, lock, clean'
 
 setup:
 	@vagrant/provision/setup.sh
@@ -83,6 +83,11 @@ check: setup
 # Figures into bench/results.json; ARGS="cli tui" measures some parts and keeps the others.
 bench: images libvirt
 	@$(as_libvirt) $(bin)/python -m bench.run $(ARGS)
+
+# Random cases against the production engine on a simulated world, in both modes: make sim SEEDS=10000 (docs/simulation.md).
+SEEDS ?= 1000
+sim: setup
+	@$(bin)/python -m tests.sim --seeds $(SEEDS) $(ARGS)
 
 # The golden stories as the engine tells them now; look at the difference before you commit it.
 stories: setup

@@ -1,0 +1,291 @@
+"""The oracle of the simulator: what tests/scenarios/oracle.py judges, and everything else that the simulated world can show.
+
+Judged after every event (of the journal, of the world, of a driver's verb, of a probe):
+
+| promise | how |
+| --- | --- |
+| I1 | at every `retire` (and every boot that ends another incarnation): who serves in the world without this server |
+| I2 | at every change of the world: extra and unproved incarnations against the budget, across crashes and turns |
+| I3 | no commit without a proof; a proof is `min_healthy_time` of unbroken answers to this daemon's own probes; nobody buried without an heir |
+| I4 | nobody buried before its retention ended; no slot overwritten that is the only way back |
+| I5 | I1 to I3 are judged in rollbacks too; that they wait for nothing sick is I20 |
+| I6 | where a rollout ended as rolled back, what serves is what was there before it |
+| I7, I8, I9 | at every intent: pause, failures, canaries, promotion by a person, checkpoints |
+| I10, I13 | by the world: two writers, or an attach while another incarnation holds the disk |
+| I14 | at every verb: its intent is in the journal, with the same server and incarnation |
+| I15 | one operation id makes one incarnation, however often it is tried and whoever tries it |
+| I16 | at every verb: it carries the epoch of the daemon that lives |
+| I17 | no verb before this daemon looked; no step on a server whose last step failed or was cut off, before it was looked at again |
+| I18, I31 | by the history of commands (history.py), at the end |
+| I19 | at every restart and at the end: the state is the fold of the journal |
+| I20 | a liveness case ends; without faults, with everybody in service |
+| I21 | at the end of a liveness case: what exists beside a server's incarnation in service is stopped, and retained by the journal |
+| I24 | daemons die at any append to the journal, before and after it, and the next one goes on under all of the above |
+
+Not to be judged here, and tested elsewhere: I11 (the port has no such verb: tests/drivers), I12 (tests/metal), I22 (simulated
+servers have no names but their own: tests/drivers), I33 (approvals are given at the API: tests/wire).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drivers.sim import Life
+from fleet.core.desired import Pool
+from fleet.core.events import Event
+from fleet.core.lifecycle import BACKWARD
+from fleet.core.observed import Seen
+from fleet.core.sight import longest_gap
+from fleet.core.state import PoolState, State
+from fleet.ports import Operation
+from tests.scenarios.oracle import Oracle, WatchedWorld
+
+HAIR = 1e-3
+"""Seconds by which two clocks of the same loop may differ."""
+
+DECIDES = frozenset({"rollout-started", "rollout-moved", "rollout-ended", "server-held", "server-released", "image-rejected", "image-unrejected"})
+"""Events after which a decision taken before them is stale (counted here, not read from the engine)."""
+
+
+class SimWorld(WatchedWorld):
+    """What a request did that took effect after its caller gave up is nobody's intent: `strays` names what it started."""
+
+    def __init__(self, *args: Any) -> None:
+        self.strays: set[tuple[str, int]] = set()
+        self._late_now = False
+        super().__init__(*args)
+
+    def later(self, at: float, effect: Any) -> None:
+        def late() -> None:
+            self._late_now = True
+            try:
+                effect()
+            finally:
+                self._late_now = False
+
+        super().later(at, late)
+
+    def _changed(self, life: Life) -> None:
+        if life.state != "running":
+            self.strays.discard(life.key)
+        elif self._late_now:
+            self.strays.add(life.key)
+        super()._changed(life)
+
+    def _breach(self, sentence: str) -> None:
+        if not self._late_now:  # it was refused, and nobody who lives had asked for it
+            super()._breach(sentence)
+
+
+class Judge(Oracle):
+    """One for a case; daemons come and go."""
+
+    world: SimWorld
+
+    def __init__(self, pool: Pool, world: SimWorld) -> None:
+        super().__init__(pool, world)
+        self.epoch = 0
+        self.generation = 0
+        self.generations: dict[int, int] = {}
+        self.asked: dict[str, tuple[str, int, str]] = {}
+        self.open: dict[str, str] = {}
+        self.fate: dict[str, str] = {}
+        self.began = self.looked = 0.0
+        self.unsure: dict[str, float] = {}
+        self.answers: dict[tuple[str, int], list[float]] = {}
+        self.proved: set[tuple[str, int, int]] = set()
+        self.made: dict[str, tuple[str, int]] = {}
+        self.homes: dict[str, str] = {}
+        self.acting: set[str] = set()
+        self.passed: set[int] = set()
+        self.target = ""
+        self.went_on_alone = False
+        self.held: set[str] = set()
+
+    def recall(self, state: State) -> None:
+        """The past of the case: all of its incarnations were proved and admitted."""
+        pool: PoolState = state.pool(self.pool.name)
+        self.generation, self.epoch = pool.generation, state.epoch
+        for life in self.world.lives.values():
+            self.admitted.add(life.key)
+            self.proved.add((*life.key, life.starts))
+
+    def meant(self, life: Life) -> bool:
+        return life.key not in self.world.strays
+
+    def away(self, now: float) -> None:
+        """The daemon did not run for a while: a death in that time could not be known to it before `now`."""
+        known = {key for key, life in self.world.lives.items() if life.state == "crashed"}
+        self.world.advance(now)
+        for key, life in self.world.lives.items():
+            if life.state == "crashed" and key not in known:
+                self.died[key] = now
+
+    # --- probes
+
+    def answered(self, key: tuple[str, int], healthy: bool, now: float) -> None:
+        """The answer to one probe of the daemon that lives."""
+        gap = longest_gap(self.pool, len(self.world.lives))
+        before = self.answers.get(key)
+        if not healthy:
+            self.answers.pop(key, None)
+        elif before is None or now - before[1] > gap:
+            self.answers[key] = [now, now]
+        else:
+            before[1] = now
+
+    # --- I14 to I17: verbs
+
+    def acts(self, verb: str, server: str, number: int, op: Operation, now: float) -> None:
+        """A call of a verb that changes something."""
+        intent = self.asked.get(op.id)
+        if intent is None:
+            self._break(f"I14: {verb} of {server}.{number} without an intent in the journal")
+        elif verb != "stage" and (intent[0], intent[1]) != (server, number):
+            self._break(f"I14: {verb} of {server}.{number}, but the intent {intent[2]} is about {intent[0]}.{intent[1]}")
+        if op.epoch != self.epoch:
+            self._break(f"I16: {verb} of {server}.{number} carries epoch {op.epoch}, the daemon that lives has {self.epoch}")
+        if self.looked < self.began:
+            self._break(f"I17: {verb} of {server}.{number} before the daemon looked at what is there")
+
+    def born(self, server: str, number: int, op: Operation) -> None:
+        """A birth returned."""
+        if self.made.setdefault(op.id, (server, number)) != (server, number):
+            self._break(f"I15: operation {op.id} made {self.made[op.id]} and {(server, number)}")
+
+    def staging(self, place: str) -> None:
+        """On a machine the idle slot is overwritten."""
+        if not self.pool.in_place or place not in self.pool.server_names:
+            return
+        mine = self.lives(place)
+        if any(life.state == "running" and not life.committed and life.key not in self.admitted for life in mine) and any(
+                life.state == "stopped" and life.committed for life in mine):
+            self._break(f"I4: the idle slot of {place} is overwritten, and what runs there was not proved")
+
+    def committing(self, server: str, number: int, now: float) -> None:
+        life = self.world.lives.get((server, number))
+        if life is not None and life.state == "running" and (server, number, life.starts) not in self.proved:
+            self._break(f"I3: {server}.{number} is admitted and was not proved since it was started")
+
+    # --- the journal
+
+    def hear(self, event: Event, now: float) -> None:
+        if event.type in DECIDES and event.pool:
+            self.generations[event.seq] = self.generation
+            self.generation += 1
+        super().hear(event, now)
+
+    def _on_daemon_started(self, event: Event, data: dict[str, Any], now: float) -> None:
+        self.epoch = data["epoch"]
+        self.began, self.looked = now, -1.0
+        self.answers.clear()
+        self.leaving.clear()
+        self.unsure = {**self.unsure, **{self.asked[op][0]: now for op in self.open}}
+
+    def _on_rollout_started(self, event: Event, data: dict[str, Any], now: float) -> None:
+        super()._on_rollout_started(event, data, now)
+        self.homes = {run["server"]: run["home"]["digest"] for run in data["runs"] if run["action"] == "replace" and run["home"]}
+        self.acting = {run["server"] for run in data["runs"] if run["action"] in ("replace", "birth")}
+        self.target = data["to"]["digest"]
+        self.passed, self.went_on_alone = set(), False
+
+    def _on_rollout_moved(self, event: Event, data: dict[str, Any], now: float) -> None:
+        before = self.state
+        if data["cause"].startswith("resume-"):
+            self.begun -= self.failed
+        super()._on_rollout_moved(event, data, now)
+        if before == "checkpoint" and self.state == "rolling":
+            self._opened(event, data["cause"])
+        if data["cause"] == "promoted" and before in ("canary", "awaiting-promotion") and event.actor == "engine":
+            self.went_on_alone = self.settings.promotion == "manual" and self.kind == "rollout"
+
+    def _opened(self, event: Event, cause: str) -> None:
+        self.passed |= {percent for percent in self.settings.checkpoints if self._share(percent) <= len(self.begun & self.acting)}
+        if event.actor == "engine" and self.settings.checkpoint_pause is None:
+            self._break(f"I9: a checkpoint that waits for a person was opened by the engine ({cause})")
+
+    def _on_rollout_ended(self, event: Event, data: dict[str, Any], now: float) -> None:
+        if data["state"] == "rolled-back":
+            for server, home in self.homes.items():
+                wanted = self.target if self.kind == "rollback" else home
+                serving = [life for life in self.lives(server) if life.state == "running" and life.key in self.admitted]
+                if server in self.begun - self.held and serving and all(life.digest != wanted for life in serving):
+                    self._break(f"I6: {server} serves {serving[-1].version} after it was rolled back")
+        super()._on_rollout_ended(event, data, now)
+
+    def _on_step_begun(self, event: Event, data: dict[str, Any], now: float) -> None:
+        op, server = data["op"], event.server
+        first = event.server not in self.begun
+        super()._on_step_begun(event, data, now)
+        self.asked[op] = server, data["number"], data["step"]
+        self.open[op] = data["verb"]
+        unsure = self.unsure.get(server)
+        if unsure is not None and self.looked < unsure:
+            self._break(f"I17: {server} begins {data['step']} without a look at it since its last step was cut off or failed")
+        self.unsure.pop(server, None)
+        if first and server in self.begun and data["path"] not in BACKWARD:
+            self._gates(server)
+
+    def _gates(self, server: str) -> None:
+        """I9 beyond the canaries: a person's promotion, and the checkpoints."""
+        if self.kind != "rollout" or self.state == "rolling-back":
+            return
+        if self.went_on_alone and server not in self.canaries:
+            self._break(f"I9: {server} is begun, and nobody promoted the canaries")
+        for percent in self.settings.checkpoints:
+            most = self._share(percent)
+            if percent not in self.passed and len(self.begun & self.acting) == most + 1 and most < len(self.acting) and server not in self.canaries:
+                self._break(f"I9: {server} is begun beyond the checkpoint at {percent}%, {most} servers")
+
+    def _share(self, percent: int) -> int:
+        """Servers that may be begun before a checkpoint is open."""
+        return -(-percent * len(self.acting) // 100)
+
+    def _on_step_done(self, event: Event, data: dict[str, Any], now: float) -> None:
+        super()._on_step_done(event, data, now)
+        op = data["op"]
+        self.open.pop(op, None)
+        self.fate[op] = "done"
+        server, number, step = self.asked.get(op, ("", 0, ""))
+        if step != "proving":
+            return
+        life, answers = self.world.lives.get((server, number)), self.answers.get((server, number))
+        if life is not None:
+            self.proved.add((server, number, life.starts))
+        healthy = 0.0 if answers is None else now - answers[0]
+        if answers is None or healthy < self.settings.min_healthy_time - HAIR:
+            self._break(f"I3: {server}.{number} counts as proved, but answered without a gap for {healthy:.2f} s only")
+
+    def _on_server_settled(self, event: Event, data: dict[str, Any], now: float) -> None:
+        super()._on_server_settled(event, data, now)
+        if data["state"] == "skipped":
+            self.begun.discard(event.server)  # it was only prepared: nothing was taken from it
+
+    def _on_server_held(self, event: Event, data: dict[str, Any], now: float) -> None:
+        self.held.add(event.server)
+
+    def _on_server_released(self, event: Event, data: dict[str, Any], now: float) -> None:
+        self.held.discard(event.server)
+
+    def _on_step_failed(self, event: Event, data: dict[str, Any], now: float) -> None:
+        super()._on_step_failed(event, data, now)
+        self.open.pop(data["op"], None)
+        self.fate[data["op"]] = "failed"
+        self.unsure[event.server] = event.at
+
+    # --- the end
+
+    def orphans(self, state: PoolState, seen: tuple[Seen, ...]) -> None:
+        """I21: beside what serves nothing runs, and what is kept is known to be kept."""
+        for name in self.pool.server_names:
+            known = state.server(name)
+            serving = self.world.lives.get((name, known.admitted)) if known.admitted is not None else None
+            if serving is None or serving.state != "running":
+                continue  # nothing is removed beside a server that is away
+            for life in self.lives(name):
+                if life.number == serving.number or (self.pool.in_place and life.state != "stopped"):
+                    continue
+                if life.state == "running":
+                    self._break(f"I21: {life.name} runs beside {serving.name}, and nobody wants it")
+                elif life.number not in known.retained:
+                    self._break(f"I21: {life.name} is {life.state}, and the journal does not retain it")
