@@ -17,7 +17,7 @@ packages=(
   qemu-system-x86 ipxe-qemu qemu-utils libvirt-daemon-system libvirt-clients libvirt-daemon-driver-qemu dnsmasq-base
   squashfs-tools cpio xz-utils e2fsprogs mmdebstrap openssh-client
   rauc grub-common grub-pc-bin grub-efi-amd64-bin systemd-boot-efi ovmf mtools dosfstools fdisk kmod lz4 zstd openssl
-  busybox dbus-daemon curl wget
+  busybox dbus-daemon curl wget sudo
   python3-venv libvirt-dev gcc binutils pkg-config make procps
   librsvg2-bin tmux vagrant vagrant-libvirt
 )
