@@ -56,7 +56,7 @@ def remaining(rollout: Rollout, durations: Mapping[str, tuple[float, ...]], now:
     if not lengths:
         return 0.0, 0.0, 0.0
     middle = schedule(lengths, slots)
-    low, high = _spread(durations)
+    low, high = spread(durations)
     return middle, middle * low, middle * high
 
 
@@ -77,7 +77,8 @@ def _left_of(run: Run, usual: Mapping[str, float], fresh: dict[tuple[str, str], 
     return sum(usual[step] for step in steps[position + 1:]) + max(0.0, usual[run.step] - (now - run.since))
 
 
-def _spread(durations: Mapping[str, tuple[float, ...]]) -> tuple[float, float]:
+def spread(durations: Mapping[str, tuple[float, ...]]) -> tuple[float, float]:
+    """What to multiply an estimate by for its low and its high end: as servers proved themselves so far, or a guess until three did."""
     known = durations.get("proving", ())
     middle = _quantile(known, 0.5) if known else 0.0
     if len(known) < 3 or middle <= 0.0:

@@ -229,6 +229,11 @@ def plan_row(sight: Sight, plan: Plan, settings_note: list[str]) -> Row:
     }
 
 
+def _span_of(sight: Sight, plan: Plan) -> str:
+    low, high = (span(plan.estimate * share) for share in estimate.spread(sight.pool_state.durations))
+    return f"{span(plan.estimate)} ({low} to {high})" if low != high else span(plan.estimate)
+
+
 def _summary(sight: Sight, plan: Plan) -> list[str]:
     count, size = len(plan.acting), sight.pool.servers
     canaries = sum(run.canary for run in plan.runs)
@@ -246,4 +251,4 @@ def _summary(sight: Sight, plan: Plan) -> list[str]:
     back = "" if plan.kind == "birth" else " · rollback at any time" if plan.kind == "rollout" else " · from retained incarnations where they exist"
     ahead = ["the image is brought to the idle slots beforehand, while the servers serve on"] if any(
         run.planned == "in-place" and run.target and run.target.kind == "birth" for run in plan.acting) else []
-    return [first, *ahead, f"at no moment fewer than {floor} of {size} serve · about {span(plan.estimate)}{back}"]
+    return [first, *ahead, f"at no moment fewer than {floor} of {size} serve · about {_span_of(sight, plan)}{back}"]

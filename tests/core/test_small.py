@@ -46,6 +46,11 @@ def test_what_remains_grows_less_and_is_nothing_in_the_end() -> None:
     assert estimate.remaining(book.state.rollouts["r1"], {}, NOW) == (0.0, 0.0, 0.0)
 
 
+def test_a_range_is_a_guess_until_three_servers_proved_themselves_and_then_what_they_took() -> None:
+    assert estimate.spread({}) == estimate.spread({"proving": (10.0, 90.0)}) == (0.7, 1.6)
+    assert estimate.spread({"proving": (*[10.0] * 10, *[12.0] * 8, 18.0, 300.0)}) == (10 / 12, 18 / 12), "one outlier widens nothing"
+
+
 def test_a_run_under_way_needs_what_is_left_of_its_step() -> None:
     book = begun(*whole())
     book.walk("web-1", "preparing", "booting")
