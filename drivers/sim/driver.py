@@ -184,7 +184,7 @@ class SimDriver:
 
     def health(self, pool: Pool, server: str, number: int) -> tuple[bool, str]:
         """The world's word on an incarnation, unless every check is made to fail."""
-        if self.faults.deaf:
+        if self.faults.deaf or server in self.faults.mute:
             return False, "sim: the check itself is broken"
         return self.world(pool).health(server, number, self._clock.now())
 

@@ -31,13 +31,15 @@ class _Rule:
 class Faults:
     """Mutable on purpose: tests turn faults on and off while the world runs.
 
-    `unreachable`: place -> the sentence why. `deaf`: every health check fails, though the servers are well.
+    `unreachable`: place -> the sentence why. `deaf`: every health check fails, though the servers are well;
+    `mute`: those of these servers do.
     `late_by`: seconds after which a `late` call takes effect. `used`: (verb, server, outcome) of each fault
     that struck.
     """
 
     unreachable: dict[str, str] = field(default_factory=dict)
     deaf: bool = False
+    mute: set[str] = field(default_factory=set)
     late_by: float = 5.0
     used: list[tuple[str, str, Outcome]] = field(default_factory=list)
     calls: dict[str, int] = field(default_factory=dict)

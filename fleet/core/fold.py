@@ -122,6 +122,7 @@ def _rollout_started(state: State, event: Event) -> State:
         settings=settings, budget=budget.resolve(settings.max_surge, settings.max_unavailable, size),
         plan_hash=data["plan_hash"], author=event.actor, started_at=event.at, runs=runs, whole=bool(data.get("whole", True)),
         definition=str(data.get("definition", "")), outside=str(data.get("outside", "")), outside_by=event.actor if data.get("outside") else "",
+        driven_by=event.actor if data.get("driven") else "", driven_at=event.at,
         progress_at=event.at, told_at=event.at, approvals=tuple(Approval(item["by"], item["uid"], item["at"]) for item in data.get("approvals", ())))
     pool = state.pool(event.pool)
     servers = dict(pool.servers)
@@ -181,7 +182,7 @@ def _rollout_moved(state: State, event: Event) -> State:
     cause = str(event.data["cause"])
     after = move(rollout.state, cause)
     changes: dict[str, Any] = {"state": after, "reason": str(event.data["reason"]), "moved_at": event.at}
-    if event.actor != "engine":
+    if event.actor != "engine" and cause != "pause":
         changes["told_at"] = event.at
     if "percent" in event.data:
         changes["passed"] = int(event.data["percent"])
@@ -193,9 +194,16 @@ def _rollout_moved(state: State, event: Event) -> State:
     if cause in ("promoted", "checkpoint-passed", "rollback", "begin", "begin-canary", "begin-rollback") or cause.startswith("resume-"):
         changes["progress_at"] = event.at
     if cause.startswith("resume-"):
-        changes |= {"failures": 0, "resume_to": "", "runs": _retry(state, rollout)}
+        changes |= {"failures": 0, "resume_to": "", "runs": _retry(state, rollout), "driven_by": "", "driven_at": event.at}
+    if event.data.get("driven"):
+        changes |= {"driven_by": event.actor, "driven_at": event.at}
     state = _rollout(state, rollout, **changes)
     return _decided(state, event.pool)
+
+
+def _rollout_driven(state: State, event: Event) -> State:
+    rollout = state.rollouts.get(event.rollout)
+    return state if rollout is None else _rollout(state, rollout, driven_by=event.actor, driven_at=event.at)
 
 
 def _outside(event: Event) -> dict[str, Any]:
@@ -396,6 +404,7 @@ _CHANGES: Mapping[str, Callable[[State, Event], State]] = {
     "rollout-started": _rollout_started,
     "rollout-moved": _rollout_moved,
     "rollout-set": _rollout_set,
+    "rollout-driven": _rollout_driven,
     "rollout-ended": _rollout_ended,
     "step-begun": _step_begun,
     "step-done": _step_done,

@@ -14,6 +14,7 @@ from fleet.core import approvals, breaker, checkpoints, timing, watchdog
 from fleet.core.decision import Action, Decision, Wait
 from fleet.core.desired import definition
 from fleet.core.events import Draft
+from fleet.core.hearing import fell_silent
 from fleet.core.lifecycle import FORWARD, move
 from fleet.core.observed import Seen
 from fleet.core.runs import Bench, advance, again, enter_next, forward_path, redirect, settle
@@ -162,20 +163,11 @@ def _limit(sight: Sight, rollout: Rollout) -> float | None:
 
 
 def _deaf(sight: Sight, rollout: Rollout) -> str:
-    """Everybody fell silent at once: the fault is rather the probe's than the servers', and none of them is touched for it.
-
-    Only news counts: a pool that was sick when a person started or resumed the rollout may be repaired.
-    """
-    if rollout.state not in ("canary", "rolling", "rolling-back") or len(sight.missing) < sight.pool.servers:
-        return ""
-    serving = [seen for name in sight.pool.server_names if (seen := sight.serving(name)) is not None]
-    if len(serving) < 2 or any(sight.healthy(seen.server, seen.number) for seen in serving):
-        return ""
-    silent = [sight.health.get((seen.server, seen.number)) for seen in serving]
-    since = [health.since for health in silent if health is not None and health.since > rollout.progress_at]
-    if len(since) < len(serving) or max(since) - min(since) > sight.gap:
-        return ""
-    return f"all {len(serving)} servers stopped answering at once: look at the probe and the network first"
+    """Everybody fell silent at once: the fault is rather the probe's than the servers', and none of them is touched for it."""
+    silent = fell_silent(sight, rollout) if rollout.state in ("canary", "rolling", "rolling-back") else 0
+    if silent == 1:
+        return "the only other server stopped answering as well: look at the probe and the network first"
+    return f"all {silent} servers stopped answering at once: look at the probe and the network first" if silent else ""
 
 
 def _finish(sight: Sight, rollout: Rollout) -> tuple[Draft, ...]:

@@ -13,6 +13,7 @@ from fleet.core import checkpoints, timing
 from fleet.core.codec import target_out
 from fleet.core.decision import Action, Wait
 from fleet.core.events import Draft
+from fleet.core.hearing import fell_silent, heard_since
 from fleet.core.lifecycle import BACKWARD, ENDS, FORWARD, SETTLED, STEP_DEADLINES, TAKES_DOWN, VERBS, next_step
 from fleet.core.observed import Seen
 from fleet.core.sight import Sight, span
@@ -178,9 +179,9 @@ def _still_healthy(bench: Bench, run: Run) -> Step | None:
         return None
     health = bench.sight.health.get((run.server, run.target.number))
     words = health.words if health else "was not probed"
-    limit = run.changed_at + max(GRACE, bench.rollout.settings.min_healthy_time)
-    if bench.sight.now < limit:
-        return Wait(f"the new incarnation does not answer: {words}", limit, "the server is put back")
+    waits, limit = _time_left(bench, run.changed_at, max(GRACE, bench.rollout.settings.min_healthy_time))
+    if waits:
+        return Wait(f"the new incarnation does not answer: {words}", limit, "the server is put back" if limit else "")
     return _fail(run, bench, f"was admitted, then stopped answering: {words}")
 
 
@@ -213,7 +214,6 @@ def _prove(bench: Bench, run: Run) -> Step:
     assert run.target is not None
     sight, settings, number = bench.sight, bench.rollout.settings, run.target.number
     seen = sight.seen(run.server, number)
-    limit = run.booted_at + settings.healthy_deadline
     if not sight.unreachable(run.server) and (seen is None or seen.state != "running"):
         state = "is gone" if seen is None else f"{seen.state}{': ' + seen.note if seen.note else ''}"
         return _fail(run, bench, f"incarnation {number} stopped by itself ({state})")
@@ -222,10 +222,11 @@ def _prove(bench: Bench, run: Run) -> Step:
     since = max(health.since, run.since) if health and run.path == "fall-back" else health.since if health else 0.0
     if health is None or not health.healthy or since < run.booted_at:
         words = health.words if health else "not probed yet"
-        if sight.now >= limit:
+        waits, limit = _time_left(bench, run.booted_at, settings.healthy_deadline)
+        if not waits:
             flaps = f"; it had answered {run.flaps} times and stopped again" if run.flaps else ""
             return _fail(run, bench, f"not healthy within {span(settings.healthy_deadline)}: {words}{flaps}")
-        return Wait(f"proving: {words}", limit, "the server is put back")
+        return Wait(f"proving: {words}", limit, "the server is put back" if limit else "")
     if sight.now - health.last > sight.gap:
         return Wait("proving: was not asked for too long")
     passed = sight.now - since
@@ -233,6 +234,17 @@ def _prove(bench: Bench, run: Run) -> Step:
         return Wait(f"healthy for {span(passed)} of {span(settings.min_healthy_time)}, {health.words}",
                     since + settings.min_healthy_time, "it is admitted")
     return _look_inside(bench, run, health.words)
+
+
+def _time_left(bench: Bench, since: float, allowed: float) -> tuple[bool, float | None]:
+    """(whether a silent incarnation may still be waited for, until when). Silence counts only while the probes can be relied on."""
+    sight, rollout = bench.sight, bench.rollout
+    if sight.now < since + allowed:
+        return True, since + allowed
+    if fell_silent(sight, rollout):
+        return True, None
+    limit = max(since, heard_since(sight, rollout)) + allowed
+    return sight.now < limit, limit
 
 
 def _look_inside(bench: Bench, run: Run, words: str) -> Step:

@@ -352,6 +352,34 @@ def test_everybody_silent_at_once_pauses_and_a_sick_pool_may_be_repaired() -> No
     assert actions(plan(sight(*whole(), state=book.state, health=before))) == [("web-1", "stage", 2)]
 
 
+def silent(*keys: tuple[str, int], since: float) -> dict[tuple[str, int], Health]:
+    return {key: Health(False, since, since + 60.0, "refused") for key in keys}
+
+
+def test_what_was_admitted_and_falls_silent_with_all_the_others_is_not_given_up() -> None:
+    book = begun(*whole())
+    book.walk("web-1", "preparing", "booting", "proving", "admitting")
+    fleet, now = with_newborn(), NOW + 60.0
+    all_of_them = silent(("web-1", 1), ("web-1", 2), ("web-2", 1), ("web-3", 1), since=NOW)
+    book.write(*plan(sight(*fleet, state=book.state, now=now, health=all_of_them)).notes)
+    assert book.state.rollouts["r1"].reason == "all 3 servers stopped answering at once: look at the probe and the network first"
+    decision = plan(sight(*fleet, state=book.state, now=now, health=all_of_them))
+    assert not decision.notes and not decision.actions and waits(decision)["web-1"].startswith("paused before retiring")
+    book = begun(*whole())
+    book.walk("web-1", "preparing", "booting", "proving", "admitting")
+    decision = plan(sight(*fleet, state=book.state, now=now, health=silent(("web-1", 2), since=NOW)))
+    assert decision.notes[0].type == "step-failed", "the others answer: it is its own fault"
+
+
+def test_a_probe_fault_that_begins_just_before_a_server_is_found_healthy_is_known_by_the_others() -> None:
+    book = begun(*whole(), **HALF)
+    book.now = NOW + 0.5
+    book.walk("web-1", "preparing", "stopping", "booting", "proving", "admitting")
+    fleet = (seen("web-1", 1, state="stopped"), seen("web-1", 2, V2), *whole()[1:])
+    health = {**silent(("web-2", 1), ("web-3", 1), since=NOW), **silent(("web-1", 2), since=NOW + 1.0)}
+    assert note(plan(sight(*fleet, state=book.state, now=NOW + 2.0, health=health)))[2] == "pause"
+
+
 def test_no_progress_within_the_deadline_pauses_and_waiting_for_a_person_does_not_count() -> None:
     book = begun(*whole(), progress_deadline=60.0, canaries=Amount(1), promotion="manual")
     decision = plan(sight(*whole(), state=book.state, now=NOW + 60))

@@ -229,6 +229,9 @@ class Teller:
             stage.faults.unreachable[event[1]] = "no route to it"
         elif what in ("deaf", "hears"):
             stage.faults.deaf = what == "deaf"
+            stage.faults.mute = set()
+        elif what == "mute":
+            stage.faults.mute |= set(event[1:])
         elif what == "answers":
             stage.faults.unreachable.clear()
         elif what == "fails":

@@ -1,0 +1,39 @@
+"""Whether the probes can be relied on: when all servers fall silent at once, the fault is rather the probe's than theirs. Pure.
+
+Rules: what counts as a fault of the probe is held against no server: none fails its proof by it, none is put back for it. Only news
+counts: a pool that was silent when a person last decided about the rollout may be repaired.
+"""
+
+from __future__ import annotations
+
+from fleet.core.observed import Health
+from fleet.core.sight import Sight
+from fleet.core.state import Rollout
+
+
+def fell_silent(sight: Sight, rollout: Rollout) -> int:
+    """How many servers stopped answering at once: all that run in service, several or all that this rollout has not in hand; else 0."""
+    if len(sight.missing) < sight.pool.servers:
+        return 0
+    serving = [seen for name in sight.pool.server_names if (seen := sight.serving(name)) is not None]
+    alone = len(serving) == 1 and any(run.active and run.server != serving[0].server for run in rollout.runs.values())
+    if not (len(serving) > 1 or alone) or any(sight.healthy(seen.server, seen.number) for seen in serving):
+        return 0
+    told = [sight.health.get((seen.server, seen.number)) for seen in serving]
+    since = [health.since for health in told if health is not None and health.since > rollout.told_at]
+    return len(serving) if len(since) == len(serving) and max(since) - min(since) <= sight.gap else 0
+
+
+def heard_since(sight: Sight, rollout: Rollout) -> float:
+    """Engine time since when silence counts against a server: some server has answered all along since then. If none answers, a person
+    knew that when he last decided.
+    """
+    well: list[Health] = []
+    for name in sight.pool.server_names:
+        seen = sight.serving(name)
+        if seen is not None and sight.healthy(name, seen.number):
+            well.append(sight.health[name, seen.number])
+    return min((health.since for health in well), default=rollout.told_at)
+
+
+__all__ = ["fell_silent", "heard_since"]
