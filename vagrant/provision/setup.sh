@@ -11,15 +11,14 @@ here=$(cd "$(dirname "$0")" && pwd)
 . "$here/../lib.sh"
 
 # What for: virtual machines; making images; bare-metal images and disks; the program on a host in its tests; building
-# libvirt-python; pictures and terminals of
-# the tests, and the Vagrantfile which one of them checks.
+# libvirt-python; pictures, terminals and wrong wall clocks of the tests, and the Vagrantfile which one of them checks.
 packages=(
   qemu-system-x86 ipxe-qemu qemu-utils libvirt-daemon-system libvirt-clients libvirt-daemon-driver-qemu dnsmasq-base
   squashfs-tools cpio xz-utils e2fsprogs mmdebstrap openssh-client
   rauc grub-common grub-pc-bin grub-efi-amd64-bin systemd-boot-efi ovmf mtools dosfstools fdisk kmod lz4 zstd openssl
   busybox dbus-daemon curl wget sudo
   python3-venv libvirt-dev gcc binutils pkg-config make procps
-  librsvg2-bin tmux vagrant vagrant-libvirt
+  librsvg2-bin tmux faketime vagrant vagrant-libvirt
 )
 mode=${1-}
 case $mode in
