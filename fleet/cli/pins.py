@@ -55,6 +55,8 @@ def pin(context: Context) -> int:
     connector = load_connector()
     key = _shown(connector, machine.address, machine.port, machine.jump, path)
     if key == machine.host_key:
+        if wanted:
+            _compare(connector.fingerprint(key), wanted, name)
         return _tell(context, path, name, connector.fingerprint(key), f"{name} shows the key that is pinned; nothing was changed", None)
     if machine.host_key:
         context.note(f"pinned until now: {connector.fingerprint(machine.host_key)}")
@@ -99,17 +101,21 @@ def _shown(connector: Connector, address: str, port: int, jump: str | None, path
 def _trust(context: Context, connector: Connector, name: str, where: str, key: str, wanted: str) -> None:
     """Compare with what is known from elsewhere, else have a person say that it is the right one. Refused otherwise."""
     shown = connector.fingerprint(key)
-    kind, _, found = shown.partition(" ")
     if wanted:
-        if found != wanted:
-            raise Refused(f"the host shows its {kind} key with {found}, not {wanted}; nothing was written. If the fingerprint you have is of "
-                          "another of its keys, get that of this one", where=name, code="fingerprint")
+        _compare(shown, wanted, name)
         return
     context.note(f"{where} shows this host key:")
     context.note(f"  {shown}")
     context.note("Compare it with what the machine says of itself, at its console: ssh-keygen -lf /etc/ssh/"
-                 f"ssh_host_{_file_word(kind)}_key.pub")
+                 f"ssh_host_{_file_word(shown.split()[0])}_key.pub")
     context.confirm(f"Is this {name}?", name, instead="--fingerprint SHA256:… compares with what you know from elsewhere")
+
+
+def _compare(shown: str, wanted: str, name: str) -> None:
+    kind, _, found = shown.partition(" ")
+    if found != wanted:
+        raise Refused(f"the host shows its {kind} key with {found}, not {wanted}; nothing was written. If the fingerprint you have is of "
+                      "another of its keys, get that of this one", where=name, code="fingerprint")
 
 
 def _file_word(kind: str) -> str:

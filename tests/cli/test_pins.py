@@ -137,6 +137,17 @@ def test_what_cannot_be_is_told_and_nothing_is_changed(desk: Desk, arguments: tu
     assert "Traceback" not in ended.err and "fault" not in ended.err
 
 
+def test_a_fingerprint_is_compared_also_with_a_key_that_is_pinned_already(desk: Desk, host: Sshd) -> None:
+    """Who knows another fingerprint from elsewhere must not be told that all is well."""
+    desk.file.write_text(FLEET + machine_of(host))
+    wrong = "SHA256:" + "A" * 43
+    ended = desk.anew("machine", "pin", "rack1", "--fingerprint", wrong)
+    assert ended.code == 5 and f"the host shows its ssh-ed25519 key with {by_ssh_keygen(host)}, not {wrong}; nothing was written" in ended.err
+    ended = desk.anew("machine", "pin", "rack1", "--fingerprint", by_ssh_keygen(host))
+    assert ended.code == 0 and "rack1 shows the key that is pinned; nothing was changed" in ended.out
+    assert desk.untouched(FLEET + machine_of(host))
+
+
 def test_a_name_that_is_taken_and_a_file_that_is_none(desk: Desk, host: Sshd) -> None:
     text = FLEET + machine_of(host)
     desk.file.write_text(text)
