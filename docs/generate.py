@@ -81,6 +81,8 @@ SHORT = {"pagedown": "PgDn", "pageup": "PgUp"}
 NEEDS = {
     "reachable": "a daemon that answers",
     "operator": "to be an operator",
+    "approver": "to be an approver or operator",
+    "waits_for_approval": "a plan that waits for approval",
     "armed": "armed (`A`)",
     "armed_to_resume": "armed (`A`) to resume; nothing to pause",
     "a_pool": "a pool under the cursor",

@@ -22,6 +22,8 @@ def act(desk: Desk, action: str) -> None:
     match action:
         case "plan":
             plan_here(desk)
+        case "approve" if at.pool is not None:
+            approve(desk, at.pool)
         case "pause" if at.rollout is not None:
             pause(desk, at.rollout)
         case "abort" if at.rollout is not None:
@@ -106,6 +108,10 @@ def start_plan(desk: Desk) -> None:
             desk.say(why.replace("then again.", "then enter again."), "warn")
             return
     assert plan is not None
+    waits, left = at.pool.proposal if at.pool is not None else None, unapproved(plan, at.pool)
+    if left and waits is not None and waits.hash == plan.hash:
+        desk.say(f"It waits for {phrases.plural(left, 'approval')} of other people: a in their own client, or `anew plan approve {plan.hash[:12]}`.", "warn")
+        return
     rollback_plan = plan.kind == "rollback"
     verb = "Roll back" if rollback_plan else "Replace"
     if all(row.action != "replace" for row in plan.servers if row.action in ("replace", "birth")):
@@ -115,10 +121,44 @@ def start_plan(desk: Desk) -> None:
         send(desk, command="rollback.start" if rollback_plan else "rollout.start", pool=plan.pool,
              plan_hash=plan.hash, generation=plan.generation, plan=dict(plan.request))
 
+    if left:
+        verb = f"Propose: {verb.lower()}"
     what = phrases.plural(plan.acting, "server")
     if plan.rejects:
         what += f" of {plan.pool}, reject {plan.rejects}"
     confirm(desk, f"{verb} {what}?", plan.acting, go)
+
+
+def unapproved(plan: offers.Plan, pool: Pool | None) -> int:
+    """How many more people must approve the plan shown: by its own word, or the daemon's newest one of the plan that waits."""
+    waits = pool.proposal if pool is not None else None
+    if waits is not None and waits.hash == plan.hash:
+        return waits.left
+    return fields.whole(plan.needs, "approvals")
+
+
+def approve(desk: Desk, pool: Pool) -> None:
+    """The plan that waits: shown first; approved by the same key on the plan, as it was shown."""
+    waits, plan = pool.proposal, desk.plan
+    if waits is None:
+        return
+    if desk.view.name != "plan" or plan is None or plan.hash != waits.hash:
+        desk.spawn(_show_waiting(desk, pool.name))
+        return
+    confirm(desk, f"Approve {phrases.who(waits.author)}'s plan, {phrases.plural(plan.acting, 'server')} of {plan.pool} to {plan.to}?", plan.acting,
+            lambda _: send(desk, command="plan.approve", pool=plan.pool, plan_hash=plan.hash))
+
+
+async def _show_waiting(desk: Desk, pool: str) -> None:
+    """The plan as it is drawn now from what was asked for; what changed since it was proposed is shown with it."""
+    found = fields.rows(await desk.calls.get("/v1/proposals"), "proposals")
+    row = next((row for row in found if row.get("pool") == pool), None)
+    if row is None:
+        desk.say(f"No plan of {pool} waits for approval any more.", "warn")
+        return
+    await make_plan(desk, fields.mapping(row, "request"))
+    desk.difference = fields.words(row, "difference")
+    desk.stage.paint()
 
 
 def confirm(desk: Desk, question: str, count: int, accept: Any) -> None:

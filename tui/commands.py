@@ -19,10 +19,10 @@ from tui.view_model import ViewModel
 if TYPE_CHECKING:
     from tui.desk import Desk
 
-POOL_VERBS = ("plan", "rollback", "pause", "resume", "abort", "promote", "set")
+POOL_VERBS = ("plan", "approve", "rollback", "pause", "resume", "abort", "promote", "set")
 SERVER_VERBS = ("hold", "release", "rollback", "root")
 PLACES = ("fleet", "servers", "images", "rollout", "plan", "events", "help")
-VERBS = ("plan", "rollback", "hold", "release", "pause", "resume", "abort", "promote", "set", "root", "remark", "quit")
+VERBS = ("plan", "approve", "rollback", "hold", "release", "pause", "resume", "abort", "promote", "set", "root", "remark", "quit")
 SETTINGS = ("max_unavailable", "max_surge", "promotion", "min_healthy_time", "healthy_deadline", "progress_deadline", "drain_deadline",
             "max_failures", "on_failure", "retain", "checkpoints", "checkpoint_pause", "outside")
 """What `set` changes in mid-rollout; the last one, the reason to go on outside the windows, takes the rest of the line."""
@@ -140,6 +140,8 @@ def _do(desk: Desk, verb: str, at: Situation, rollout: Rollout | None, words: st
 
     def go() -> None:
         match verb:
+            case "approve" if at.pool is not None:
+                actions.approve(desk, at.pool)
             case "pause" | "resume" if rollout is not None:
                 actions.pause(desk, rollout)
             case "abort" if rollout is not None:

@@ -48,6 +48,19 @@ def operator(at: Situation) -> str:
     return f"You are an {at.role} here: the daemon takes this from operators only."
 
 
+def approver(at: Situation) -> str:
+    """Approving starts nothing, so nobody arms for it; the author's own key is refused by the daemon, which knows who it is."""
+    return "" if at.role == "approver" and not at.daemon_read_only else operator(at)
+
+
+def waits_for_approval(at: Situation) -> str:
+    if at.pool is None:
+        return a_pool(at)
+    if at.pool.proposal is None:
+        return f"No plan of {at.pool.name} waits for approval."
+    return ""
+
+
 def armed(at: Situation) -> str:
     return "" if at.armed else "Read-only: press A to arm for ten minutes, then again."
 
@@ -144,6 +157,8 @@ KEYS: tuple[Key, ...] = (
         long="plan a rollout: of the marked servers, or of the pool under the cursor"),
     Key(("c",), "promote", {"rollout": "promote", "fleet": "promote"}, (*CHANGES, waits_for_promotion, armed),
         long="the canaries are good: let the rollout go on"),
+    Key(("a",), "approve", {"fleet": "approve", "plan": "approve"}, (reachable, approver, waits_for_approval), footer=False,
+        long="see another person's plan that waits for approval; again, on the plan: approve it"),
     Key(("P",), "pause", {"rollout": "pause", "fleet": "pause", "servers": "pause", "server": "pause"},
         (*CHANGES, under_way, armed_to_resume), long="pause the rollout at once, or let it go on"),
     Key(("u",), "rollback", {"rollout": "rollback", "fleet": "rollback", "servers": "back", "server": "back"},

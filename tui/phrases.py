@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime, tzinfo
 
 from tui.ink import Line, Span, clip, width_of
-from tui.shapes import Event, Pool, Rollout, Run, Server
+from tui.shapes import Event, Pool, Rollout, Run, Server, Waiting
 
 STEP_WORDS: Mapping[str, str] = {
     "serving": "serving", "absent": "absent", "waiting": "waits", "draining": "draining", "stopping": "stopping",
@@ -114,6 +114,12 @@ def when(moment: float | None, now: float, zone: tzinfo | None) -> str:
     if days == 0:
         return local.strftime("%H:%M")
     return local.strftime("%a %H:%M" if days < 7 else "%-d %b %H:%M")
+
+
+def approved(waits: Waiting) -> str:
+    """`1 of 2 approvals (eve)`."""
+    by = f" ({', '.join(who(actor) for actor in waits.given)})" if waits.given else ""
+    return f"{waits.needed - waits.left} of {plural(waits.needed, 'approval')}{by}"
 
 
 def who(actor: str) -> str:

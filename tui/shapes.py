@@ -62,6 +62,29 @@ def server(row: Raw) -> Server:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """A plan that waits for other people's approval. `given`: who approved it, each once."""
+
+    hash: str
+    to: str
+    author: str
+    servers: int
+    needed: int
+    left: int
+    expires: float | None
+    given: tuple[str, ...]
+
+
+def waiting(row: Raw) -> Waiting | None:
+    if not text(row, "hash"):
+        return None
+    return Waiting(
+        hash=text(row, "hash"), to=text(row, "to"), author=text(row, "author"), servers=whole(row, "servers"), needed=whole(row, "needed"),
+        left=whole(row, "left"), expires=moment(row.get("expires_at")), given=tuple(text(item, "by") for item in rows(row, "approvals")),
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Pool:
     name: str
     driver: str
@@ -85,6 +108,7 @@ class Pool:
     unreachable: Mapping[str, str]
     due: str = ""
     auto: str = ""
+    proposal: Waiting | None = None
 
 
 def pool(row: Raw) -> Pool:
@@ -100,7 +124,7 @@ def pool(row: Raw) -> Pool:
         root=text(row, "root"), data=words(row, "data"), oldest=number(row, "oldest_age_seconds"),
         max_age=number(row, "max_age_seconds"), rollout=text(row, "rollout"), generation=whole(row, "generation"),
         unreachable={key: why for key, why in mapping(row, "unreachable").items() if isinstance(why, str)},
-        due=text(row, "due"), auto=text(row, "auto"),
+        due=text(row, "due"), auto=text(row, "auto"), proposal=waiting(mapping(row, "proposal")),
     )
 
 

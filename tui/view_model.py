@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tui import fields, offers, shapes
-from tui.phrases import mixed, rollout_state, server_trouble, server_words
+from tui.phrases import approved, mixed, rollout_state, server_trouble, server_words, who
 from tui.shapes import Event, Pool, Rollout, Server
 
 KEEP_EVENTS = 20_000
@@ -296,6 +296,9 @@ class ViewModel:
             )
             if pool.auto.startswith("stopped"):
                 found.append(Trouble(pool.name, f"mode auto is {pool.auto}", "bad", pool.name))
+            if pool.proposal is not None:
+                waits, of = pool.proposal, f"plan {pool.proposal.hash[:8]} of {who(pool.proposal.author)}"
+                found.append(Trouble(pool.name, f"{of}: {approved(waits)}; a shows it" if waits.left else f"{of} is approved and may be started", "warn", pool.name))
             if pool.name not in moving and (words := mixed(pool)):
                 found.append(Trouble(pool.name, words, "warn", pool.name))
         found.extend(self._counted()[2])

@@ -35,6 +35,7 @@ class CannedDaemon:
         self.refuse: tuple[int, Row] | None = None
         self.answer: Row = {}
         self.root: Row = {}
+        self.proposals: list[Row] = []
         self.swallow = 0
         self.rollouts: dict[str, Row] = {}
         self._streams: set[asyncio.Queue[bytes | None]] = set()
@@ -46,6 +47,7 @@ class CannedDaemon:
         app.router.add_get("/v1/events", self._events)
         app.router.add_get("/v1/journal", self._journal)
         app.router.add_get("/v1/images", self._images)
+        app.router.add_get("/v1/proposals", self._proposals)
         app.router.add_get("/v1/servers/{name}", self._server)
         app.router.add_get("/v1/roots/{name}", self._roots)
         app.router.add_get("/v1/rollouts/{id}", self._rollout)
@@ -105,6 +107,9 @@ class CannedDaemon:
         limit = min(int(request.query.get("limit", "200")), 1000)
         rows = [row for row in self.events if row["seq"] > since][:limit]
         return web.json_response({"events": rows, "tip": self.status["seq"]})
+
+    async def _proposals(self, _: web.Request) -> web.Response:
+        return web.json_response({"proposals": self.proposals})
 
     async def _images(self, _: web.Request) -> web.Response:
         return web.json_response({"images": self.images})

@@ -148,6 +148,14 @@ def plan(pool_name: str = "web", count: int = 3) -> Row:
     }
 
 
+def proposal(left: int = 1, **more: Any) -> Row:
+    """A plan of db that ana proposed and that needs two approvals; `plan()` with this hash is what it would do."""
+    given = [{"by": "eve@pts/2", "at": at(60), "expires_at": at(-3600)}] if left < 2 else []
+    given += [{"by": "bob@pts/3", "at": at(30), "expires_at": at(-3600)}] if left < 1 else []
+    return {"hash": "7f3a9c51d0", "pool": "db", "kind": "rollout", "from": "1", "to": "2", "author": "ana@pts/1", "at": at(600), "expires_at": at(-3600),
+            "servers": 3, "needed": 2, "left": left, "approvals": given, "request": {"pool": "db", "to": "2"}, "summary": [], "difference": [], **more}
+
+
 def images() -> list[Row]:
     def image(family: str, version: str, age: float, **more: Any) -> Row:
         return {"family": family, "version": version, "digest": "sha256:" + "9c0f" * 16, "kind": "squashfs",

@@ -54,10 +54,18 @@ def automatic() -> dict[str, Any]:
     return {**story.status(), "pools": pools, "rollouts": []}
 
 
+def approvable() -> dict[str, Any]:
+    """Another person's plan waits for the second of its two approvals."""
+    web = story.pool("web", [story.server("web", n, "1", 90_000.0) for n in range(1, 13)], "1", image={"newest": "2"}, proposal=story.proposal(pool="web"))
+    return {**story.status(), "pools": [web], "rollouts": []}
+
+
 SCENES: dict[str, tuple[dict[str, Any] | None, tuple[str, ...]]] = {
     "fleet": (None, ("see:lately",)),
     "fleet-empty": ({**story.status(), "pools": [], "rollouts": []}, ()),
     "fleet-auto": (automatic(), ()),
+    "fleet-approval": (approvable(), ()),
+    "plan-approval": (approvable(), ("p", "see:nothing has happened yet")),
     "servers": (None, ("2",)),
     "servers-faults": (None, ("exclamation_mark",)),
     "servers-marked": (None, ("enter", "space", "space", "j", "v")),

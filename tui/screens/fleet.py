@@ -70,6 +70,8 @@ class FleetView(TableView[Pool]):
             if rollout.state == "rolling":
                 return (Span(f"{done}/{total} ", "accent"), Span(phrases.eta(rollout, zone)))
             return (Span(phrases.rollout_state(rollout), tone), Span(f" {done}/{total}"))
+        if pool.proposal is not None:
+            return (Span(f"approved {pool.proposal.needed - pool.proposal.left}/{pool.proposal.needed}", "warn"),)
         if pool.unreachable:
             return (Span("unreachable: " + ", ".join(pool.unreachable), "bad"),)
         if pool.auto:

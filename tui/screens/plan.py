@@ -8,7 +8,7 @@ from tui import actions, fields, phrases
 from tui.ink import Line, Span, wrap
 from tui.offers import Plan, PlanRow
 from tui.screens.base import TableView, View, fact
-from tui.shapes import Pool, Rollout, Server
+from tui.shapes import Pool, Rollout, Server, Waiting
 from tui.widgets.table import Column, Shown, Table
 
 if TYPE_CHECKING:
@@ -131,6 +131,8 @@ class PlanView(TableView[PlanRow]):
             rows.append(fact("rejects", Span(f"{plan.rejects} for {plan.pool}: not chosen again before "
                                              "`anew image unreject`", "warn")))
         rows.append(fact("needs", *self._needs(plan)))
+        if approvals := self._approvals(plan):
+            rows.append(fact("approved", *approvals))
         return rows
 
     def _way_back(self, plan: Plan) -> str:
@@ -149,12 +151,28 @@ class PlanView(TableView[PlanRow]):
         count = plan.acting
         if not count:
             return (Span("nothing: there is nothing to do", "dim"),)
-        approvals = plan.needs.get("approvals")
-        more = f", then {phrases.plural(approvals, 'approval')}" if isinstance(approvals, int) and approvals else ""
+        waits, left = self._waiting(plan), actions.unapproved(plan, self.pool())
+        if waits is not None and left:
+            whose = "1 approval of another person" if left == 1 else f"{left} approvals of other people"
+            return (Span(whose, "warn"), Span(f": a, or anew plan approve {plan.hash[:12]}"))
+        does = "propose, nothing is started" if left else "start"
         typed = "enter, then y" if count == 1 else f"enter, then type {count}"
         if self.desk.armed_left <= 0:
             typed = f"A to arm, then {typed}"
-        return (Span(typed, "key"), Span(f" to start{more}"))
+        return (Span(typed, "key"), Span(f" to {does}"))
+
+    def _waiting(self, plan: Plan) -> Waiting | None:
+        """This very plan, if it waits for approval."""
+        pool = self.pool()
+        return pool.proposal if pool is not None and pool.proposal is not None and pool.proposal.hash == plan.hash else None
+
+    def _approvals(self, plan: Plan) -> Line:
+        waits, model = self._waiting(plan), self.desk.model
+        needed = plan.needs.get("approvals")
+        if waits is None:
+            return (Span(f"by nobody yet: {phrases.plural(needed, 'approval')} of other people needed"),) if isinstance(needed, int) and needed else ()
+        until = phrases.when(model.local(waits.expires), self.desk.now, self.desk.clock.zone)
+        return (Span(f"{phrases.approved(waits)}, proposed by {phrases.who(waits.author)}", "warn" if waits.left else "good"), Span(f" · waits until {until}", "dim"))
 
     # doing
 
