@@ -105,13 +105,14 @@ class Hooks:
 
 @dataclass(frozen=True, slots=True)
 class SimSettings:
-    """The seeded world of a sim pool; `in_place`: its servers are machines with two slots. faults: version -> "never-healthy" | "never-boots" | "dies-after 3s" | "writable-root"."""
+    """The seeded world of a sim pool; `in_place`: its servers are machines with two slots; `places`: it has so many hypervisors. faults: version -> "never-healthy" | "never-boots" | "dies-after 3s" | "writable-root"."""
 
     seed: int = 0
     boot: float = 2.0
     jitter: float = 0.3
     faults: Mapping[str, str] = field(default_factory=dict)
     in_place: bool = False
+    places: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +162,8 @@ class Pool:
         """Where its servers live. A machine is a place of its own, so that one silent machine hides no other."""
         if self.in_place:
             return self.server_names
+        if self.sim is not None and self.sim.places > 1:
+            return tuple(f"{self.driver}-{number}" for number in range(1, self.sim.places + 1))
         return self.hypervisors or (self.driver,)
 
 

@@ -160,10 +160,8 @@ def home_place(pool: Pool, server: str) -> str:
     """Servers take turns among the hypervisors, so that failure domains are even."""
     if pool.in_place:
         return server
-    if not pool.hypervisors:
-        return pool.driver
     index = int(server.rsplit("-", 1)[1]) - 1
-    return pool.hypervisors[index % len(pool.hypervisors)]
+    return pool.places[index % len(pool.places)]
 
 
 def span(seconds: float) -> str:

@@ -6,6 +6,7 @@ server that is itself missing may still be repaired, since touching it takes not
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
 from heapq import nsmallest
 
@@ -49,6 +50,14 @@ class Slots:
         taken_down = {name for name, run in self._active.items() if run.path in TAKES_DOWN or run.path in ("put-back", "fall-back")}
         known = self._sight.missing & self._runs if self._whole else self._sight.missing
         return set(known) | taken_down
+
+    @cached_property
+    def at_risk(self) -> frozenset[str]:
+        """Servers that answer, of hypervisors that do not: what else is taken out of the pool is counted as if they were lost (rule 17)."""
+        sight = self._sight
+        if sight.observed is None or not sight.observed.unreachable or sight.pool.in_place or len(sight.pool.places) < 2:
+            return frozenset()
+        return frozenset(name for name in sight.pool.server_names if sight.unreachable(name)) - self.missing
 
     @property
     def in_flight(self) -> int:
@@ -127,9 +136,10 @@ class Slots:
             begun = [run for run in self._active.values() if not _standing(run)]
             mine = [run for run in (*begun, *self._taken.values()) if run.path in TAKES_DOWN and run.server != server]
             return "" if len(mine) < max(1, limits.unavailable) else f"waits: missing {len(mine)} of {limits.unavailable} used by {self._names()}"
-        others = self.missing - {server}
+        others = (self.missing | self.at_risk) - {server}
         if len(others) + 1 > limits.unavailable:
-            return f"waits: missing {len(others)} of {limits.unavailable} used by {_some(others)}" if others else "waits: nothing may be missing"
+            lost = f", {_lost(self._sight, self.at_risk)}" if self.at_risk else ""
+            return f"waits: missing {len(others)} of {limits.unavailable} used by {_some(others)}{lost}" if others else "waits: nothing may be missing"
         return ""
 
     def _below_minimum(self) -> str:
@@ -147,6 +157,12 @@ class Slots:
         if self._named[0] != len(self._taken):
             self._named = len(self._taken), _some({*self._active, *self._taken})
         return self._named[1]
+
+
+def _lost(sight: Sight, names: Iterable[str]) -> str:
+    """Why servers that answer are counted as missing."""
+    places = {sight.place(name) for name in names}
+    return f"as {_some(places)} {'does' if len(places) == 1 else 'do'} not answer"
 
 
 def _standing(run: Run) -> bool:

@@ -154,4 +154,4 @@ def _sim(table: m.PoolTable) -> d.SimSettings | None:
     if table.driver != "sim":
         return None
     sim = table.sim if table.sim is not None else m.SimTable()
-    return d.SimSettings(sim.seed, sim.boot, sim.jitter, dict(sim.faults), sim.in_place)
+    return d.SimSettings(sim.seed, sim.boot, sim.jitter, dict(sim.faults), sim.in_place, sim.places)

@@ -186,6 +186,7 @@ class SimTable(Table):
     boot: v.AnyDuration = Field(default=2.0, description="how long a server takes to boot")
     jitter: v.Share = Field(default=0.3, description="share by which times vary, 0 to 1")
     in_place: bool = Field(default=False, description="its servers are machines with two slots, as on bare metal")
+    places: v.SimPlaces = Field(default=1, description="over how many simulated hypervisors its servers are spread")
     faults: dict[v.VersionValue, v.Fault] = Field(
         default={}, max_length=1000, description="version = `never-healthy`, `never-boots`, `dies-after 3s` or `writable-root`")
 

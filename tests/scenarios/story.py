@@ -1,8 +1,10 @@
 """A story: a short scenario file, played on the stage, told as a trace that reads like one.
 
-A scenario is TOML: `title`, `rules` (of rollout.md), `versions`, `faults` by version, `servers`, further keys of the pool
-and of its `rollout`, `others` (further pools by name, each with the versions of its own image), `in_place` (servers are machines with two slots), `before` (the version the pool runs when the story begins; left out: it is empty), `settle` (real seconds
-to wait for a hook before time jumps), and the script:
+A scenario is TOML: `title`, `rules` (of rollout.md) that it shows, `counter` (rules of which it is the counter-example: what
+happens where the rule does not hold back, or must not be taken too far), `versions`, `faults` by version, `servers`, further keys of
+the pool and of its `rollout`, `others` (further pools by name, each with the versions of its own image), `in_place` (servers are
+machines with two slots), `places` (so many hypervisors: sim-1, sim-2 …), `before` (the version the pool runs when the story begins;
+left out: it is empty), `settle` (real seconds to wait for a hook before time jumps), and the script:
 
     ana: start 2            a command, given by ana (the words of `_COMMANDS`); `… outside: why` lets it go on outside the windows
     when web-2 booting      until the server's run is at that step; `when paused`: until the rollout is; `when rests`
@@ -49,6 +51,7 @@ class Story:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
         self.title: str = data["title"]
         self.rules: list[int] = data["rules"]
+        self.counter: list[int] = data.get("counter", [])
         self.before: str = data.get("before", "")
         self.script: list[str] = [line for line in data["script"].splitlines() if line.strip()]
         self.settle: float = data.get("settle", 0.0)
@@ -82,7 +85,7 @@ def _fleet(data: Mapping[str, Any]) -> str:
     hooks = data.get("hooks", {})
     access = {"operators": ["user:ana", "user:bob", "user:cid"], "approvers": ["user:eve"]} if "approvals" in pool else {}
     jitter = data.get("jitter", 0.0)
-    slots = ", in_place = true" if data.get("in_place") else ""
+    slots = ", in_place = true" if data.get("in_place") else f", places = {data['places']}" if data.get("places") else ""
     return "\n".join([
         "[fleet]", 'name = "story"', "[images.web]", f"simulated = {json.dumps(data['versions'])}", "[pools.web]", *_lines(pool),
         f'sim = {{ seed = 1, boot = "2s", jitter = {jitter}{slots}, faults = {{ {faults} }} }}', "[pools.web.rollout]", *_lines(rollout),
