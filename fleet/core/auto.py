@@ -8,7 +8,8 @@ Rules
 - Servers come of age one after another: each a share of a tenth of `max_age` after it is due, by a hash of fleet, pool, server and
   incarnation. So 500 that were born together do not fall due together, and a restart changes nothing.
 - It begins nothing outside the windows, nor with too little left of one for even one server; nothing while the breaker is open;
-  nothing while a pool that comes first rolls or is behind; never again an image whose rollout did not end well.
+  nothing while a pool that comes first rolls or is behind; never again an image whose rollout did not end well, nor for its age a
+  server whose replacement failed.
 """
 
 from __future__ import annotations
@@ -65,11 +66,14 @@ def newer(state: PoolState, images: Mapping[str, Image], offered: ImageRef | Non
 
 
 def due_at(sight: Sight, fleet: str, server: str, max_age: float) -> float | None:
-    """Engine time at which the incarnation in service is due for re-birth; None if there is none, or nobody knows its age."""
+    """Engine time at which the incarnation in service is due for re-birth; None if there is none, or nobody knows its age.
+
+    A machine cannot make itself older than the journal knows it to be.
+    """
     seen = sight.serving(server)
     if seen is None or not seen.born_at:
         return None
-    return seen.born_at + max_age * (1.0 + SPREAD * share(fleet, sight.pool.name, server, seen.number))
+    return max(seen.born_at, sight.known(server).admitted_at) + max_age * (1.0 + SPREAD * share(fleet, sight.pool.name, server, seen.number))
 
 
 @lru_cache(maxsize=16_384)
@@ -107,11 +111,23 @@ def judge(sight: Sight, around: Around) -> Verdict:
                   if one is not None and one.digest in declined), "")
     if image is not None and image.digest in declined:
         image = None
-    if state.stable.digest in declined:
-        aged = ()
+    tried = tuple(name for name in aged if _tried(sight, name))
+    if tried and not spent:
+        spent = f"{_some(tried)} not again by itself: the last replacement failed"
+    aged = () if state.stable.digest in declined else tuple(name for name in aged if not _tried(sight, name))
     if image is None and not aged:
         return Verdict(due, spent if due else "")
     return _begin(sight, around, due, image, aged)
+
+
+def _tried(sight: Sight, name: str) -> bool:
+    """True if a replacement of the incarnation in service failed, so that another try would only fail again."""
+    seen = sight.serving(name)
+    return seen is not None and sight.pool_state.automatic.spared.get(name) == seen.number
+
+
+def _some(names: tuple[str, ...]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
 
 
 def _words(sight: Sight, image: ImageRef | None, aged: tuple[str, ...]) -> str:

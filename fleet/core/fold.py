@@ -40,9 +40,13 @@ def fold_all(state: State, events: Iterable[Event]) -> State:
 def _remembered(state: State, event: Event) -> State:
     """What mode auto must know of it, whoever did it and whatever mode the pool is in now."""
     pool, rollout = state.pool(event.pool), state.rollouts.get(event.rollout)
-    digest = rollout.image_to.digest if rollout and rollout.kind == "rollout" else ""
-    in_service = event.data.get("number") is not None and event.data["number"] == pool.server(event.server).admitted
-    known = automatic.remember(pool.automatic, event, digest, in_service)
+    number = event.data.get("number")
+    about = automatic.About(in_service=number is not None and number == pool.server(event.server).admitted)
+    if rollout is not None:
+        failed = {run.server: pool.server(run.server).admitted for run in rollout.runs.values() if run.error} if rollout.ended else {}
+        about = replace(about, digest=rollout.image_to.digest if rollout.kind == "rollout" else "", whole=rollout.whole,
+                        left={name: admitted for name, admitted in failed.items() if admitted is not None})
+    known = automatic.remember(pool.automatic, event, about)
     return state if known is pool.automatic else _pool(state, event.pool, automatic=known)
 
 
@@ -289,7 +293,7 @@ def _step_done(state: State, event: Event) -> State:
     after = _run(state, event, run, **changes)
     if run.step == "admitting" and run.target is not None:
         kept = after.pool(event.pool).server(event.server).retained
-        after = _server(after, event, admitted=run.target.number, tainted=(),
+        after = _server(after, event, admitted=run.target.number, tainted=(), admitted_at=event.at if run.target.kind == "birth" else 0.0,
                         retained={number: until for number, until in kept.items() if number != run.target.number})
     if run.step == "proving":
         after = _rollout(after, after.rollouts[event.rollout], progress_at=event.at)

@@ -108,7 +108,8 @@ class Rollout:
     """One rollout. kind: rollout | rollback | birth. `resume_to`: where `paused` came from; `ending`: "aborted" once told to.
 
     `moved_at`: when it came into its state. `passed`: percent of the last checkpoint it came to. `outside`: why a person let it go on
-    outside the pool's windows, and `outside_by` who. `changed`: the last change of its settings by a person, in words. `approvals`: the other people who approved its plan.
+    outside the pool's windows, and `outside_by` who. `changed`: the last change of its settings by a person, in words.
+    `driven_by`: whose terminal drives it, as far as the journal knows; since when, or since when nobody is known to: `driven_at`. `approvals`: the other people who approved its plan.
     `told_at`: when a person last decided about it.
     """
 
@@ -137,6 +138,8 @@ class Rollout:
     outside: str = ""
     outside_by: str = ""
     changed: str = ""
+    driven_by: str = ""
+    driven_at: float = 0.0
     approvals: tuple[Approval, ...] = ()
     told_at: float = 0.0
 
@@ -159,6 +162,7 @@ class Server:
     """What the journal knows of a server. `admitted`: the incarnation in service; `retained`: number -> until.
 
     `failed`: incarnations that failed their proof (never offered for rollback). `last_number`: the highest number ever given.
+    `admitted_at`: when the one in service was, 0.0 if it was not born for that.
     """
 
     held: str | None = None
@@ -167,6 +171,7 @@ class Server:
     last_number: int = 0
     retained: Mapping[int, float] = field(default_factory=dict)
     failed: frozenset[int] = frozenset()
+    admitted_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from fleet.core.auto import SPREAD, Around, due_at, judge, newer, of_age, share
 from fleet.core.automatic import AUTHOR, Automatic
 from fleet.core.events import Draft
 from fleet.core.observed import Health, ImageRef, Seen
+from fleet.core.proposal import Ask, draw
 from fleet.core.sight import Sight
 from fleet.core.state import PoolState, Rejection, Server, State
 from fleet.core.windows import Window
@@ -203,3 +204,42 @@ def test_an_unrejected_image_may_be_tried_again() -> None:
     book = ended("aborted")
     book.write(Draft("image-unrejected", "ana", "web", data={"digest": V2.digest, "version": "2"}))
     assert not book.state.pool("web").automatic.declined
+
+
+def test_a_persons_trial_on_one_server_does_not_let_it_loose_on_the_rest() -> None:
+    book = ended("aborted")
+    part = draw(idle(), Ask("rollout", V2, pool().rollout, True, 100, servers=("web-1",)))
+    book.write(*started(part, pool(), "r2", "ana@pts/1", ""))
+    book.move("begin", rollout="r2")
+    book.write(Draft("rollout-ended", pool="web", rollout="r2", data={"state": "done", "reason": ""}))
+    assert V2.digest in book.state.pool("web").automatic.declined
+
+
+def test_a_server_whose_replacement_failed_is_not_tried_again_for_its_age() -> None:
+    """Else a rollout that tolerates failures would begin again as soon as it is done, for ever."""
+    book = Book()
+    book.write(Draft("server-adopted", pool="web", server="web-1", data={"number": 1, "digest": V1.digest, "place": "sim", "name": ""}))
+    here = idle(max_age=10.0)
+    plan = judge(here, around(V1)).plan
+    assert plan is not None
+    book.write(*started(plan, here.pool, "r1", AUTHOR, ""))
+    book.move("begin")
+    book.fail("web-1", "booting", book.begin("web-1", "booting"))
+    book.write(Draft("server-settled", pool="web", server="web-1", rollout="r1", data={"state": "put-back", "reason": "put back"}))
+    book.write(Draft("rollout-ended", pool="web", rollout="r1", data={"state": "done", "reason": ""}))
+    known = book.state.pool("web").automatic
+    assert known.spared == {"web-1": 1}
+    again = judge(idle(max_age=10.0, known=known), around(V1)).plan
+    assert again is not None and {run.server for run in again.acting} == {"web-2", "web-3"}
+    alone = judge(idle(seen("web-1"), max_age=10.0, known=known), around(V1))
+    assert (alone.plan, alone.waits) == (None, "web-1 not again by itself: the last replacement failed")
+    reborn = judge(idle(seen("web-1", 3), max_age=10.0, known=known), around(V1)).plan
+    assert reborn is not None, "a person replaced it, and the next incarnation comes of age as any other"
+
+
+def test_a_machine_cannot_claim_to_be_older_than_the_journal_knows() -> None:
+    liar = seen("web-1", 1, V1, born=1.0)
+    here = idle(liar, max_age=HOUR)
+    assert of_age(here, "lab") == ("web-1",)
+    pools = {"web": replace(here.pool_state, servers={"web-1": Server(admitted=1, admitted_at=NOW - 60.0)})}
+    assert not of_age(replace(here, state=State(pools=pools)), "lab")

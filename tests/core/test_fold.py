@@ -127,6 +127,17 @@ def test_re_birth_of_some_servers_forgets_no_way_back(ending: str) -> None:
     assert (book.state.pool("web").stable, book.state.pool("web").previous) == (V1, V2)
 
 
+def test_a_newborn_counts_its_age_from_its_admission_and_a_revived_one_from_its_birth() -> None:
+    book = begun(*whole())
+    book.walk("web-1", "preparing", "booting", "proving", "admitting")
+    assert book.state.pool("web").server("web-1").admitted_at == book.now
+    book.write(Draft("server-redirected", pool="web", server="web-1", rollout="r1", data={
+        "path": "put-back", "source": 2, "target": target_out(Target("revive", 1, V1)), "reason": "", "reverting": True}))
+    book.walk("web-1", "stopping", "booting", "proving", "admitting")
+    server = book.state.pool("web").server("web-1")
+    assert (server.admitted, server.admitted_at) == (1, 0.0)
+
+
 def test_step_times_of_one_driver_tell_nothing_about_another() -> None:
     book = begun(*whole())
     book.walk("web-1", "preparing")
