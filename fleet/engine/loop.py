@@ -7,7 +7,7 @@ acknowledged no step begins. Rule 2: nothing is kept here that the journal or th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -169,7 +169,7 @@ class Engine:
             await self.actor.pause_for(view, halt)
         for _ in range(ROUNDS):
             decision = plan(self.sight(view))
-            notes = [await self._enriched(view, note) for note in decision.notes] or auto.review(self, view)
+            notes = await self._enriched(view, decision.notes) or auto.review(self, view)
             if not notes:
                 break
             await self.record.write(*notes)
@@ -190,12 +190,14 @@ class Engine:
             await self.actor.begin(view, decision.actions, tasks, self.images)
         return decision
 
-    async def _enriched(self, view: PoolView, note: Draft) -> Draft:
-        """A gate that closed for good tells the server's last words."""
-        if note.type != "step-failed" or note.data["number"] is None:
-            return note
-        said = await self.actor.last_words(view, note.server, note.data["number"])
-        return replace(note, data={**note.data, "last_words": said})
+    async def _enriched(self, view: PoolView, notes: Sequence[Draft]) -> list[Draft]:
+        """A gate that closed for good tells the server's last words. Who died together is asked together: the pool's lock is held."""
+        dead = [at for at, note in enumerate(notes) if note.type == "step-failed" and note.data["number"] is not None]
+        if not dead:
+            return list(notes)
+        said = await asyncio.gather(*(self.actor.last_words(view, notes[at].server, notes[at].data["number"]) for at in dead))
+        words = dict(zip(dead, said, strict=True))
+        return [replace(note, data={**note.data, "last_words": words[at]}) if at in words else note for at, note in enumerate(notes)]
 
     def _rows(self, pool: str, servers: set[str]) -> Iterable[tuple[str, str, dict[str, Any]]]:
         """The rows of a pool that may have changed: its own, its rollout's, and those of the servers named."""
