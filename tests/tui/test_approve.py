@@ -102,6 +102,14 @@ async def test_a_plan_that_the_fleet_has_left_behind_is_shown_with_the_differenc
         assert user.daemon.commands == [], "another plan than the one that waits is never approved by this key"
 
 
+async def test_a_rollout_names_who_approved_it(tmp_path: Path) -> None:
+    status = story.status()
+    status["rollouts"][0]["approvals"] = ["eve@pts/2"]
+    async with session(tmp_path, (132, 40), status=status) as user:
+        await user.press("5")
+        await user.see("by maria, approved by eve")
+
+
 async def test_the_command_line_of_the_ui_does_the_same(tmp_path: Path) -> None:
     async with session(tmp_path, status=waiting()) as user:
         user.daemon.proposals = [story.proposal()]

@@ -102,11 +102,12 @@ class RolloutView(View):
         started = phrases.when(self.desk.model.local(rollout.started), self.desk.now, self.desk.clock.zone)
         tone = phrases.ROLLOUT_TONES.get(rollout.state, "accent")
         family = f"{rollout.image} " if rollout.image != rollout.pool else ""
+        approved = f", approved by {', '.join(map(phrases.who, rollout.approvals))}" if rollout.approvals else ""
         head: Line = (
             Span(f" {rollout.pool}", "title"),
             Span(f"  {kind}{family}{phrases.movement(rollout)}  "),
             Span(phrases.rollout_state(rollout), tone), Span(f", {done} of {total} done"),
-            Span(f"  since {started} by {phrases.who(rollout.author)}", "dim"),
+            Span(f"  since {started} by {phrases.who(rollout.author)}{approved}", "dim"),
         )
         set_by: list[Line] = [(Span(f" {text}", shade),) for words, shade in (
             (f"outside the windows: {rollout.outside}" if rollout.outside and rollout.active else "", "warn"),
