@@ -141,15 +141,21 @@ WORDS = re.compile(r"`?anew ([a-z][a-z-]*(?: [a-z-]+)?)")
 
 @pytest.mark.parametrize("path", [ROOT / "README.md", *PAGES_OF_DOCS], ids=name_of)
 def test_pages_name_only_commands_that_exist(path: Path) -> None:
-    """In code, where a reader would copy it from."""
-    known = {word.name: {inner.name for inner in word.words} for word in COMMANDS}
+    """In code, where a reader would copy it from, and with options that they have."""
+    known = {word.name: {inner.name: inner for inner in word.words} for word in COMMANDS}
+    whole = {word.name: word for word in COMMANDS}
+    shared = {name for option in SHARED for name in option.names}
     for code in re.findall(r"`(anew [a-z][^`\n]*)`|^ *(?:\$ )?((?:\S*/)?anew [a-z].*)$", text_of(path), re.MULTILINE):
         said = re.search(r"\banew ((?:--\w+ \S+ )*)([a-z][a-z-]*)(?: ([a-z-]+))?", code[0] or code[1])
         if said is None or (not code[0] and not _fenced(text_of(path), code[1])):
             continue
         first, second = said.group(2), said.group(3)
         assert first in known, f"{name_of(path)}: `anew {first}` does not exist"
-        assert not known[first] or second is None or second in known[first], f"{name_of(path)}: `anew {first} {second}` does not exist"
+        assert whole[first].run or second is None or second in known[first], f"{name_of(path)}: `anew {first} {second}` does not exist"
+        word = known[first].get(second or "", whole[first])
+        has = shared | {name for option in word.options for name in option.names}
+        typed = set(re.findall(r"(?<=\s)--[a-z][a-z-]*", re.split(r"\s#\s", code[0] or code[1])[0]))
+        assert typed <= has, f"{name_of(path)}: `{code[0] or code[1]}`: {', '.join(sorted(typed - has))} does not exist"
 
 
 def _fenced(text: str, line: str) -> bool:
