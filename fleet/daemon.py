@@ -39,6 +39,9 @@ from fleet.store.journal import SqliteJournal, open_journal
 
 log = logging.getLogger("anew.daemon")
 END_SECONDS = 20.0
+DAY = 86_400.0
+LEAP = 30 * DAY
+"""Seconds without any daemon after which a clock that was set wrongly is as likely as a daemon that nobody missed."""
 
 
 class Daemon:
@@ -84,7 +87,7 @@ class Daemon:
             self.clock.not_before(journal.last_at())
             record.read_only = bool(self.read_only)
             epoch = record.state.epoch + 1
-            await record.write(Draft("daemon-started", data={"epoch": epoch, "version": own_version()}), self._loaded("engine"), *self.failpoints.warnings)
+            await record.write(*self._began(epoch, self.clock.now() - journal.last_at() if journal.last_at() else 0.0))
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self._stop)
             loop.add_signal_handler(signal.SIGHUP, self._hung_up.set)
@@ -104,6 +107,14 @@ class Daemon:
             self.read_only = str(error)
             log.error("%s", self.read_only)
         return state
+
+    def _began(self, epoch: int, away: float) -> tuple[Draft, ...]:
+        """What this daemon begins its part of the journal with. `away`: seconds since the last event of the one before."""
+        started = Draft("daemon-started", data={"epoch": epoch, "version": own_version(), **({"leap": round(away)} if away > LEAP else {})})
+        leapt = (Draft("warning", data={"text": f"the clock is {away / DAY:.0f} days ahead of the journal's last event: if it is wrong, set it and start the daemon "
+                                                "again before anything is done; until a person has started a rollout there, mode auto replaces nobody in a pool for its age, "
+                                                "and nothing retained is removed"}),)
+        return (started, self._loaded("engine"), *(leapt if away > LEAP else ()), *self.failpoints.warnings)
 
     def _loaded(self, actor: str) -> Draft:
         return Draft("settings-loaded", actor=actor, data={"digest": self.desired.digest, "path": self.desired.path})

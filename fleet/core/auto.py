@@ -115,9 +115,15 @@ def judge(sight: Sight, around: Around) -> Verdict:
     if tried and not spent:
         spent = f"{_some(tried)} not again by itself: the last replacement failed"
     aged = () if state.stable.digest in declined else tuple(name for name in aged if not _tried(sight, name))
+    if aged and sight.clock_in_doubt:
+        aged, spent = (), spent or LEAPT
     if image is None and not aged:
         return Verdict(due, spent if due else "")
     return _begin(sight, around, due, image, aged)
+
+
+LEAPT = "age waits until a person starts a rollout here: the clock was more than 30 days ahead when the daemon started, which may be wrong"
+"""Nobody knows whether the fleet or the clock is old: a person looks once (docs/decisions/journal-engine-time.md)."""
 
 
 def _tried(sight: Sight, name: str) -> bool:

@@ -88,7 +88,7 @@ def _find_run(state: State, event: Event) -> Run | None:
 
 def _daemon_started(state: State, event: Event) -> State:
     """Time while no daemon looked does not count, and intents of an earlier daemon are unknown until looked at."""
-    state = replace(state, epoch=int(event.data["epoch"]))
+    state = replace(state, epoch=int(event.data["epoch"]), leapt_at=event.at if event.data.get("leap") else state.leapt_at)
     for rollout in list(state.rollouts.values()):
         if rollout.ended:
             continue

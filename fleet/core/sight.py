@@ -135,6 +135,11 @@ class Sight:
                 return mine[number].place
         return home_place(self.pool, server)
 
+    @property
+    def clock_in_doubt(self) -> bool:
+        """True from a daemon's start on a clock far ahead of the journal until a person started or resumed a rollout here."""
+        return self.state.leapt_at > self.pool_state.automatic.acknowledged_at
+
     def unreachable(self, server: str) -> str:
         """"" or the sentence why the server's hypervisor does not answer."""
         return self.observed.unreachable.get(self.place(server), "") if self.observed else ""

@@ -200,13 +200,17 @@ class PoolState:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The whole fold. `rollouts` keeps the active ones and the last 50 ended ones."""
+    """The whole fold. `rollouts` keeps the active ones and the last 50 ended ones.
+
+    `leapt_at`: when a daemon last started so long after the journal's last event that its clock may be wrong; 0.0 for never.
+    """
 
     seq: int = 0
     epoch: int = 0
     generation: int = 0
     pools: Mapping[str, PoolState] = field(default_factory=dict)
     rollouts: Mapping[str, Rollout] = field(default_factory=dict)
+    leapt_at: float = 0.0
 
     def pool(self, name: str) -> PoolState:
         """The pool's state; a fresh one if the journal never spoke of it."""

@@ -57,6 +57,19 @@ def test_nothing_is_due_on_the_newest_image() -> None:
     assert not judge(idle(), around(V1)).due
 
 
+def test_a_clock_in_doubt_makes_nobody_old_until_a_person_starts_a_rollout() -> None:
+    here = idle(max_age=HOUR, now=NOW + 365 * 24 * HOUR)
+    judged = judge(here, around(None))
+    assert judged.plan is not None and "older than" in judged.due
+    doubted = replace(here, state=replace(here.state, leapt_at=NOW + 1.0))
+    assert judge(doubted, around(None)).plan is None
+    assert judge(doubted, around(None)).waits.startswith("age waits until a person starts a rollout here")
+    newer_image = judge(doubted, around(V2)).plan
+    assert newer_image is not None and newer_image.image_to == V2, "what does not hang on the clock goes on"
+    trusted = idle(max_age=HOUR, now=NOW + 365 * 24 * HOUR, known=Automatic(acknowledged_at=NOW + 2.0))
+    assert judge(replace(trusted, state=replace(trusted.state, leapt_at=NOW + 1.0)), around(None)).plan is not None
+
+
 @pytest.mark.parametrize("mode", ["observe", "manual"])
 def test_other_modes_are_told_what_is_due_and_nothing_is_begun(mode: str) -> None:
     verdict = judge(idle(mode=mode, max_age=HOUR, windows=window(HOUR, HOUR)), around())
