@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import hashlib
 import json
@@ -21,29 +20,7 @@ from drivers.libvirt.driver import LibvirtDriver
 from fleet.core.desired import Desired, Hypervisor, Network, Pool
 from fleet.core.observed import Boot, Image, ImageFile, ImageRef
 from fleet.ports import Driver, Operation, Surroundings
-
-
-class RealClock:
-    """Engine time for tests."""
-
-    def now(self) -> float:
-        return time.time()
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-
-
-class Count:
-    """A source of ids; nothing here is up to chance."""
-
-    made = 0
-
-    def random(self) -> float:
-        return 0.5
-
-    def token(self) -> str:
-        Count.made += 1
-        return f"{Count.made:016x}"
+from tests.drivers.real import Count, RealClock, away, interrupted
 
 
 @dataclass
@@ -100,21 +77,10 @@ class World:
         return time.time()
 
     async def interrupt(self, verb: Coroutine[Any, Any, object]) -> None:
-        task = asyncio.ensure_future(verb)
-        await asyncio.wait({task}, timeout=self.half)
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        await interrupted(verb, self.half)
 
-    @contextlib.asynccontextmanager
-    async def without_images(self) -> AsyncIterator[None]:
-        folder = Path(self.image.folder)
-        away = folder.with_name(folder.name + ".away")
-        folder.rename(away)
-        try:
-            yield
-        finally:
-            away.rename(folder)
+    def without_images(self) -> AbstractAsyncContextManager[None]:
+        return away(Path(self.image.folder))
 
     def cut_off(self) -> AbstractAsyncContextManager[bool] | None:
         return None if self.switch is None else self._cut_off(self.switch)
@@ -200,4 +166,4 @@ def remove_everything(uri: str, fleet: str) -> None:
     connection.close()
 
 
-__all__ = ["REAL_OPEN", "Count", "RealClock", "Switch", "World", "load_image", "make", "remove_everything", "small_image", "surroundings", "user_pool"]
+__all__ = ["REAL_OPEN", "Switch", "World", "load_image", "make", "remove_everything", "small_image", "surroundings", "user_pool"]

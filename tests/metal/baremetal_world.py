@@ -6,10 +6,7 @@ seen for the first time is not empty (`in_place`); data partitions are the machi
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import hashlib
-import itertools
 import time
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -22,6 +19,7 @@ from drivers.identity import IdentityStore
 from fleet.core.desired import Desired, Machine, Pool
 from fleet.core.observed import Image, ImageFile, ImageRef, Seen
 from fleet.ports import Birth, Driver, Operation, Surroundings
+from tests.drivers.real import Count, RealClock, away, interrupted
 from tests.metal.evil import Evil
 from tests.metal.host import Host, Pace
 from tests.metal.hosts import World
@@ -29,29 +27,6 @@ from tests.metal.hosts import World
 SPACING = 0.05
 GLANCE = 5.0
 PATIENCE = 30.0
-
-
-class RealClock:
-    """Engine time for tests on real sockets."""
-
-    def now(self) -> float:
-        return time.time()
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-
-
-class Count:
-    """A source of ids; nothing here is up to chance."""
-
-    def __init__(self) -> None:
-        self._ids = itertools.count(1)
-
-    def random(self) -> float:
-        return 0.5
-
-    def token(self) -> str:
-        return f"{next(self._ids):016x}"
 
 
 def bundle(folder: Path, version: str = "1", size: int = 4000) -> Image:
@@ -112,21 +87,10 @@ class BaremetalHarness:
         return {one.number: one.state for one in seen.incarnations if one.server == (name or self.place)}
 
     async def interrupt(self, verb: Coroutine[Any, Any, object]) -> None:
-        task = asyncio.ensure_future(verb)
-        await asyncio.wait({task}, timeout=self.half)
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        await interrupted(verb, self.half)
 
-    @asynccontextmanager
-    async def without_images(self) -> AsyncIterator[None]:
-        folder = self.folder / "images"
-        away = folder.with_name("images.away")
-        folder.rename(away)
-        try:
-            yield
-        finally:
-            away.rename(folder)
+    def without_images(self) -> AbstractAsyncContextManager[None]:
+        return away(self.folder / "images")
 
     def cut_off(self) -> AbstractAsyncContextManager[bool] | None:
         return self._cut_off()
@@ -164,4 +128,4 @@ async def harness(
             yield BaremetalHarness(driver, world, pool, folder)
 
 
-__all__ = ["BaremetalHarness", "Count", "RealClock", "bundle", "desired_of", "harness"]
+__all__ = ["BaremetalHarness", "bundle", "desired_of", "harness"]

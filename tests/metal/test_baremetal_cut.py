@@ -84,6 +84,15 @@ async def _birth(h: BaremetalHarness, op: Operation) -> None:
     assert (seen.number, seen.state, seen.version, seen.operation, seen.born_at) == (1, "running", "2", op.id, 1795311111.0)
 
 
+async def _birth_until(h: BaremetalHarness, op: Operation, verb: str) -> asyncio.Task[None]:
+    """A birth that goes on, whose host has heard this verb."""
+    birth = asyncio.create_task(_birth(h, op))
+    async with asyncio.timeout(20):
+        while verb not in h.host.verbs() and not birth.done():
+            await asyncio.sleep(0.001)
+    return birth
+
+
 async def _nothing(h: BaremetalHarness) -> None:
     """Before a birth."""
 
@@ -144,11 +153,7 @@ async def test_a_birth_goes_on_with_the_next_daemon(tmp_path: Path, monkeypatch:
     line = Line("cut")
     async with cuttable(tmp_path, monkeypatch, line) as h:
         op = h.op()
-        birth = asyncio.ensure_future(_birth(h, op))
-        ends = asyncio.get_running_loop().time() + 20
-        while verb not in h.host.verbs() and not birth.done():
-            assert asyncio.get_running_loop().time() < ends
-            await asyncio.sleep(0.001)
+        birth = await _birth_until(h, op, verb)
         birth.cancel()
         await asyncio.wait({birth})
         for host in h.own.hosts.values():
@@ -164,11 +169,7 @@ async def test_power_cut_in_any_step_of_a_birth(tmp_path: Path, monkeypatch: pyt
     line = Line("cut")
     async with cuttable(tmp_path, monkeypatch, line) as h:
         op = h.op()
-        birth = asyncio.ensure_future(_birth(h, op))
-        ends = asyncio.get_running_loop().time() + 20
-        while verb not in h.host.verbs() and not birth.done():
-            assert asyncio.get_running_loop().time() < ends
-            await asyncio.sleep(0.001)
+        birth = await _birth_until(h, op, verb)
         h.host.restart()
         await asyncio.wait({birth})
         if not birth.cancelled() and isinstance(birth.exception(), Transient):

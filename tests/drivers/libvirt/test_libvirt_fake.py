@@ -19,7 +19,6 @@ from fleet.core.observed import Leftover
 from fleet.ports import Birth
 from tests.drivers import conformance
 from tests.drivers.libvirt_world import (
-    Count,
     Switch,
     World,
     remove_everything,
@@ -27,6 +26,7 @@ from tests.drivers.libvirt_world import (
     surroundings,
     user_pool,
 )
+from tests.drivers.real import Count
 
 URI = "test:///default"
 
