@@ -45,7 +45,7 @@ class Figure:
         return value >= self.goal if self.at_least else value <= self.goal
 
 
-PARTS: tuple[str, ...] = ("cli", "journal", "orchestration", "tui", "hypervisor", "facts", "push", "metal_scale")
+PARTS: tuple[str, ...] = ("cli", "journal", "orchestration", "tui", "hypervisor", "facts", "push", "metal_scale", "sim")
 FIGURES: tuple[Figure, ...] = (
     Figure("`anew --help`, CPU time", "cli", ("help_ratio",), "x `python -c pass`", 3.5),
     Figure("`anew status`, CPU time", "cli", ("status_ratio",), "x `python -c pass`", 3.5),
@@ -85,6 +85,9 @@ FIGURES: tuple[Figure, ...] = (
     Figure("a second look at them", "metal_scale", ("warm_seconds",), "s"),
     Figure("the controller's memory with 1,000 open sessions", "metal_scale", ("peak_mb",), "MB", 150.0),
     Figure("delta of an image with 5 % of its blocks changed, on the wire", "push", ("delta", "share"), "x the image", 0.032),
+    Figure("simulated cases of 12 servers on 2 cores, safety", "sim", ("safety", "seeds_per_minute"), "a minute", 2000.0, at_least=True),
+    Figure("simulated cases of 12 servers on 2 cores, liveness", "sim", ("liveness", "seeds_per_minute"), "a minute"),
+    Figure("the same journals under two hash seeds", "sim", ("same_trace_for_two_hash_seeds",), "(1: yes)", 1.0, at_least=True),
 )
 
 

@@ -4,6 +4,8 @@
     python -m tests.sim --seconds 60 --mode both              (as many seeds as fit)
     python -m tests.sim --replay 4711 --mode safety           (one seed, with its journal)
     python -m tests.sim --case 'Case(…)'                      (one written down)
+    python -m tests.sim --coverage 2000 [--write]             (the table of what is reached; --write: into docs/simulation.md)
+    python -m tests.sim --ablations 1000 [--write]            (the table of what each safeguard is worth)
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from tests.sim.case import Case, read
 from tests.sim.menu import draw
 from tests.sim.play import play
 from tests.sim.runner import MODES, cores, report, run_all
+from tests.sim.tables import coverage, put, worth
 from tests.sim.tell import told
 
 
@@ -24,6 +27,8 @@ def main(arguments: Sequence[str]) -> int:
     options = _options(arguments)
     if options.replay is not None or options.case:
         return _again(read(options.case) if options.case else draw(options.replay, options.mode if options.mode != "both" else "safety", options.servers))
+    if options.coverage or options.ablations:
+        return _tables(options)
     modes = MODES if options.mode == "both" else (options.mode,)
     found = run_all(modes, options.start, options.seeds, options.jobs, options.seconds, options.servers, options.hash)
     for line in report(found, keep=not options.servers):
@@ -46,7 +51,21 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--hash", action="store_true", help="print sha256 over all journals")
     parser.add_argument("--replay", type=int, metavar="SEED", help="play one seed, and print its journal")
     parser.add_argument("--case", help="play a case as it was printed")
+    parser.add_argument("--coverage", type=int, metavar="SEEDS", help="the table of actions, faults and outcomes that so many seeds reach")
+    parser.add_argument("--ablations", type=int, metavar="SEEDS", help="the table of safeguards, each switched off for so many seeds")
+    parser.add_argument("--write", action="store_true", help="put the table into docs/simulation.md")
     return parser.parse_args(arguments)
+
+
+def _tables(options: argparse.Namespace) -> int:
+    for name, seeds, make in (("coverage", options.coverage, coverage), ("ablations", options.ablations, worth)):
+        if seeds:
+            text = make(seeds, options.jobs)
+            if options.write:
+                put(name, text)
+            else:
+                print(text)
+    return 0
 
 
 def _again(case: Case) -> int:

@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 
+from tests.sim.ablations import without
 from tests.sim.case import Case, Mode, read
 from tests.sim.menu import draw
 from tests.sim.play import Triple, play
 from tests.sim.shrink import promise, shrink
+from tests.sim.world import past_of
 
 SEEDS = Path(__file__).with_name("seeds.txt")
 CHUNK = 25
@@ -60,35 +62,40 @@ class Chunk:
     count: int
     servers: int | None = None
     trace: bool = False
+    without: str = ""
 
 
 def play_chunk(chunk: Chunk) -> tuple[Chunk, Found]:
     """What one process does."""
     found, digest = Found(), hashlib.sha256()
-    for seed in range(chunk.start, chunk.start + chunk.count):
-        result = play(draw(seed, chunk.mode, chunk.servers), chunk.trace)
-        found.plays += 1
-        found.events += result.events
-        found.triples.update(result.triples)
-        digest.update(result.trace.encode())
-        if result.broken:
-            found.broken.append((chunk.mode, seed, result.broken))
+    cases = [draw(seed, chunk.mode, chunk.servers) for seed in range(chunk.start, chunk.start + chunk.count)]
+    for case in cases:
+        past_of(*case.shape)  # a past is made by the whole engine
+    with without(chunk.without):
+        for case in cases:
+            result = play(case, chunk.trace)
+            found.plays += 1
+            found.events += result.events
+            found.triples.update(result.triples)
+            digest.update(result.trace.encode())
+            if result.broken:
+                found.broken.append((chunk.mode, case.seed, result.broken))
     found.trace = digest.hexdigest() if chunk.trace else ""
     return chunk, found
 
 
-def chunks(modes: Sequence[Mode], start: int, seeds: int, servers: int | None = None, trace: bool = False) -> Iterator[Chunk]:
+def chunks(modes: Sequence[Mode], start: int, seeds: int, servers: int | None = None, trace: bool = False, off: str = "") -> Iterator[Chunk]:
     """All seeds of all modes, in turn."""
     for first in range(start, start + seeds, CHUNK):
         for mode in modes:
-            yield Chunk(mode, first, min(CHUNK, start + seeds - first), servers, trace)
+            yield Chunk(mode, first, min(CHUNK, start + seeds - first), servers, trace, off)
 
 
 def run_all(modes: Sequence[Mode], start: int, seeds: int, jobs: int, seconds: float | None = None, servers: int | None = None,
-            trace: bool = False) -> Found:
-    """Play `seeds` seeds of each mode, or as many as fit into `seconds`."""
+            trace: bool = False, off: str = "") -> Found:
+    """Play `seeds` seeds of each mode, or as many as fit into `seconds`. `off`: the safeguard that is switched off."""
     began, found = time.monotonic(), Found()
-    todo = chunks(modes, start, seeds if seconds is None else 10**9, servers, trace)
+    todo = chunks(modes, start, seeds if seconds is None else 10**9, servers, trace, off)
     traces: dict[tuple[int, Mode], str] = {}
     for chunk, part in _spread(todo, jobs, began + seconds if seconds is not None else None):
         found.plays += part.plays

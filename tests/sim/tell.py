@@ -25,7 +25,7 @@ def told(tell: Callable[[str], None]) -> Iterator[None]:
             for sentence in stage.oracle.broken[before:]:
                 tell(f"          BROKEN {sentence}")
 
-    Stage._heard = hear  # type: ignore[method-assign]
+    Stage._heard = hear  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:
