@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.scenarios.rules import PAGE, page
 from tests.scenarios.story import TRACES, Story, golden, stories
 
 
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str]) -> int:
         if words and update:
             golden(path).write_text(trace, encoding="utf-8")
     if update:
+        PAGE.write_text(page(), encoding="utf-8")
         for kept in TRACES.glob("*.txt"):
             if not any(golden(path) == kept for path in stories()):
                 kept.unlink()

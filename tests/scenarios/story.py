@@ -25,6 +25,7 @@ from typing import Any
 
 from drivers.sim import Faults
 from drivers.sim.faults import Outcome
+from fleet.cli.wait import EXIT_BY_STATE
 from fleet.core.automatic import AUTHOR
 from fleet.core.errors import AnewError
 from fleet.core.events import Event
@@ -56,6 +57,11 @@ class Story:
         self.script: list[str] = [line for line in data["script"].splitlines() if line.strip()]
         self.settle: float = data.get("settle", 0.0)
         self.fleet = _fleet(data)
+
+    def about(self) -> str:
+        """The rules that it shows."""
+        shown = [f"rules {', '.join(map(str, self.rules))}"] if self.rules else []
+        return ", ".join([*shown, *(f"counter-example to rule {rule}" for rule in self.counter)])
 
     def trace(self) -> str:
         """Play it. Raises Broken when a promise is."""
@@ -176,7 +182,7 @@ class Teller:
         rejected = ", ".join(item.version for item in state.rejected.values())
         limits = f"{oracle.limits.surge} extra and {oracle.limits.unavailable} missing allowed"
         return "\n".join([
-            f"# {self.story.title}", f"# rules {', '.join(map(str, self.story.rules))} · {pool.servers} servers, {limits}", "", *self.lines, "",
+            f"# {self.story.title}", f"# {self.story.about()} · {pool.servers} servers, {limits}", "", *self.lines, "",
             f"serving:  {now}", f"pointers: {pointers}" + (f", rejected {rejected}" if rejected else ""),
             f"oracle:   never fewer than {oracle.least} well, never more than {oracle.most_extra} extra", ""])
 
@@ -251,6 +257,10 @@ class Teller:
             return
         if verb == "plans":
             self._plan(who, rest)
+            return
+        if verb == "waits":
+            state = self.stage.last.state
+            self.tell(who, f"waits — it ends with {EXIT_BY_STATE[state]} ({state})" if state in EXIT_BY_STATE else f"waits — and goes on waiting ({state})")
             return
         command, request = self._request(who, verb, rest)
         try:
