@@ -53,9 +53,8 @@ def pending(state: State, pool: Pool, now: float) -> Proposal | None:
 
 
 def given(proposal: Proposal, pool: Pool, now: float) -> tuple[Approval, ...]:
-    """The approvals that count now: of other people than the author, each once, none too old."""
-    people = {one.uid: one for one in proposal.approvals if one.uid not in (proposal.uid, NOBODY)}
-    return tuple(one for one in people.values() if one.at <= now < one.at + pool.approval_expiry)
+    """The approvals that count now: none too old. The state holds only those of other people than the author, and of each the last."""
+    return tuple(one for one in proposal.approvals if one.at <= now < one.at + pool.approval_expiry)
 
 
 def approvals_left(state: State, pool: Pool, plan_hash: str, now: float, kind: str = "rollout") -> int:
