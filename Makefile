@@ -17,11 +17,11 @@ as_libvirt := vagrant/provision/as-libvirt
 ARGS ?=
 MARKS ?= not long
 
-.PHONY: help setup images images-bad image-debian lab-metal libvirt lab run demo test test-long check stories sim bench docs lock lab-down clean
+.PHONY: help setup images images-bad image-debian lab-metal libvirt lab run demo test test-long check stories sim crash bench docs lock lab-down clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
-	@echo 'also: setup, stories (accept the golden traces as they are now), sim (SEEDS=10000 random cases), lab (images and libvirt, no servers), lab-metal (images and disks for bare metal), lab-down (removes what was made), bench, docs, lock, clean'
+	@echo 'also: setup, stories (accept the golden traces as they are now), sim (SEEDS=10000 random cases), crash (kill -9 of a daemon at every failpoint), lab (images and libvirt, no servers), lab-metal (images and disks for bare metal), lab-down (removes what was made), bench, docs, lock, clean'
 
 setup:
 	@vagrant/provision/setup.sh
@@ -92,6 +92,10 @@ sim: setup
 # The golden stories as the engine tells them now; look at the difference before you commit it.
 stories: setup
 	@$(bin)/python -m tests.scenarios --update
+
+# A real daemon on simulated servers, killed at every failpoint, forward, in rollback and in recovery; prints what struck where.
+crash: setup
+	@$(bin)/python -m tests.engine.crashes
 
 # The pages and files that are made from tables in the code.
 docs: setup

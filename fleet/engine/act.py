@@ -61,7 +61,11 @@ class Actor:
         for action in named:
             if action.verb:
                 view.busy.add(action.server)
-        await self.record.write(*(self._intent(view, action) for action in named))
+        try:
+            await self.record.write(*(self._intent(view, action) for action in named))
+        except BaseException:
+            view.busy.difference_update(action.server for action in named)  # nothing was begun, so nobody is waited for
+            raise
         for action in named:
             if action.verb:
                 tasks.create_task(self._perform(view, action, images))
@@ -218,10 +222,10 @@ class Actor:
                 await self.pause_for(view, view.trouble)
                 await self.clock.sleep(5.0)
 
-    async def pause_for(self, view: PoolView, reason: str) -> None:
-        """Pause the pool's rollout, if one is moving, for a reason of the daemon's own."""
+    async def pause_for(self, view: PoolView, reason: str, states: tuple[str, ...] = ("canary", "rolling", "rolling-back")) -> None:
+        """Pause the pool's rollout, if it is in one of these states, for a reason of the daemon's own."""
         rollout = self.record.state.active(view.pool.name)
-        if rollout is not None and rollout.state in ("canary", "rolling", "rolling-back"):
+        if rollout is not None and rollout.state in states:
             await self.record.write(Draft("rollout-moved", pool=view.pool.name, rollout=rollout.id,
                                           data={"cause": "pause", "state": "paused", "reason": reason}))
 

@@ -88,6 +88,7 @@ _TELL: Mapping[str, Callable[[Data], str]] = {
     "rollout-started": _started,
     "rollout-moved": _moved,
     "rollout-set": _set,
+    "rollout-driven": lambda data: "drives it: it pauses if this terminal goes away",
     "rollout-ended": lambda data: f"{data['state']}: {data['reason']}" if data["reason"] else str(data["state"]),
     "step-begun": _begun,
     "step-done": _done,
