@@ -58,7 +58,7 @@ class Client:
         self.socket_path = socket_path
         self.terminal = terminal
 
-    def get(self, path: str, **query: int) -> Any:
+    def get(self, path: str, **query: int | str) -> Any:
         """The JSON answer of a GET."""
         return self._ask("GET", _with_query(path, query), b"")
 
@@ -77,7 +77,7 @@ class Client:
             raise _not_ours(self.socket_path)
         return answer
 
-    def stream(self, path: str, **query: int) -> Iterator[bytes]:
+    def stream(self, path: str, **query: int | str) -> Iterator[bytes]:
         """Bytes as they come, until the daemon ends; waits without limit for the next (a console may be silent)."""
         with self._open("GET", _with_query(path, query), b"", None) as (_, reply):
             try:
@@ -85,7 +85,7 @@ class Client:
             except (OSError, Garbled):
                 return
 
-    def lines(self, path: str, **query: int) -> Iterator[dict[str, Any]]:
+    def lines(self, path: str, **query: int | str) -> Iterator[dict[str, Any]]:
         """The frames of an event stream, until the daemon ends it. {} for a line of life.
 
         DaemonUnreachable if it breaks off, or is silent for SILENCE_SECONDS.
@@ -183,8 +183,9 @@ class _Exchange:
         self._sock.close()
 
 
-def _with_query(path: str, query: Mapping[str, int]) -> str:
-    return path + ("?" + "&".join(f"{key}={value:d}" for key, value in query.items()) if query else "")
+def _with_query(path: str, query: Mapping[str, int | str]) -> str:
+    """Values are numbers and ids; request_bytes refuses what no URL can hold."""
+    return path + ("?" + "&".join(f"{key}={value}" for key, value in query.items()) if query else "")
 
 
 def _frame(line: bytes) -> dict[str, Any]:

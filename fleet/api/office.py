@@ -102,8 +102,11 @@ class Office(Protocol):
     async def journal_verify(self) -> Mapping[str, Any]:
         """{"ok", "message", "rows", "tip"}."""
 
-    def subscribe(self, since: int) -> AbstractAsyncContextManager[AsyncIterator[Mapping[str, Any]]]:
-        """Frames from sequence number `since` on. The queue is bounded: the iterator of a slow client ends."""
+    def subscribe(self, since: int, caller: Caller, drives: str = "") -> AbstractAsyncContextManager[AsyncIterator[Mapping[str, Any]]]:
+        """Frames from sequence number `since` on. The queue is bounded: the iterator of a slow client ends.
+
+        `drives`: the id of a rollout that this terminal drives for as long as the stream lasts.
+        """
 
     def console(self, server: str) -> AsyncIterator[bytes]:
         """The serial console's past, then live bytes."""

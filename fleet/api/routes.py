@@ -117,8 +117,10 @@ async def _verify(ask: Ask) -> Answer:
 
 
 async def _events(ask: Ask) -> Answer:
-    since = schema.whole_query(ask.query, "since", 0)
-    async with ask.office.subscribe(since) as frames:
+    since, drives = schema.whole_query(ask.query, "since", 0), ask.query.get("drives", "")
+    if drives and ask.role != "operator":
+        raise Refused(f"{ask.caller.user} may watch, not drive a rollout; that needs an operator: see [access] in the fleet file", where="drives", code="role")
+    async with ask.office.subscribe(since, ask.caller, drives) as frames:
         return await Pump(ask.request, ask.connection, as_lines(frames)).run("application/x-ndjson", life=b"\n")
 
 
@@ -153,7 +155,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/machines", "observer", 0, _machines),
     Route("GET", "/v1/journal", "observer", 0, _journal, frozenset({"since", "limit"})),
     Route("GET", "/v1/journal/verify", "observer", 0, _verify),
-    Route("GET", "/v1/events", "observer", 0, _events, frozenset({"since"})),
+    Route("GET", "/v1/events", "observer", 0, _events, frozenset({"since", "drives"})),
     Route("GET", "/v1/info", "observer", 0, _info),
     Route("POST", "/v1/plan", "observer", MAX_REQUEST, _plan),
     Route("POST", "/v1/machines/check", "observer", MAX_REQUEST, _machine_check),

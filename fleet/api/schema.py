@@ -39,6 +39,11 @@ def _whole(value: Any, where: str) -> None:
         _bad(where, f"must be a whole number from 0, found {_name(value)}")
 
 
+def _flag(value: Any, where: str) -> None:
+    if not isinstance(value, bool):
+        _bad(where, f"must be true or false, found {_name(value)}")
+
+
 def _names(value: Any, where: str) -> None:
     if not isinstance(value, list) or len(value) > MAX_SERVERS:
         _bad(where, f"must be a list of at most {MAX_SERVERS} names")
@@ -76,6 +81,7 @@ PLAN_KEYS: Mapping[str, Check] = {
 }
 COMMAND_KEYS: Mapping[str, Check] = {
     "command": _one_of(*COMMANDS), "request": _request_id, "generation": _whole, "plan": _plan, "overrides": _texts_by_name,
+    "driven": _flag,
     **dict.fromkeys(("pool", "server", "rollout", "plan_hash", "why", "outside", "text", "mode", "version", "family", "path",
                      "domain", "place", "key", "kind", "terminal"), _text),
 }

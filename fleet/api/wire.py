@@ -17,7 +17,8 @@ Paths (method, path, least role):
   GET  /v1/machines                        observer   {"machines": [MachineRow, ...]} as last seen
   GET  /v1/journal?since=SEQ&limit=N       observer   {"events": [EventRow, ...], "tip": SEQ}
   GET  /v1/journal/verify                  observer   {"ok": bool, "message": str, "rows": int, "tip": str}
-  GET  /v1/events?since=SEQ                observer   NDJSON stream of Frame (below); a blank line every 10 s as a sign of life
+  GET  /v1/events?since=SEQ                observer   NDJSON stream of Frame (below); a blank line every 10 s as a sign of life.
+                                                      With &drives=ID, for operators: this terminal drives that rollout
   GET  /v1/info                            observer   {"paths", "settings", "versions", "pid", "started_at", "you"}
   POST /v1/plan                            observer   PlanRequest -> PlanFrame
   POST /v1/machines/check                  observer   MachineCheckRequest -> {"checks": [MachineCheck, ...]}; looks now
@@ -190,6 +191,8 @@ class RolloutRow(TypedDict):
     outside: NotRequired[str]
     outside_by: NotRequired[str]
     changed: NotRequired[str]
+    on_disconnect: NotRequired[str]
+    driven_by: NotRequired[str]
     servers: list[RunRow]
     approvals: list[str]
     # "from" is a keyword in class syntax: RolloutRow also carries "from": str | None
@@ -249,6 +252,7 @@ class CommandRequest(TypedDict, total=False):
 
     `generation`: the pool's generation the operator saw; a stale one is refused for starts, never for pause and abort.
     `outside`: why a start, a set or a resume does not keep the pool's windows. `overrides`: what rollout.set changes, as in PlanRequest.
+    `driven`: the client will open a stream of events that drives the rollout (on_disconnect).
     """
 
     command: str
@@ -261,6 +265,7 @@ class CommandRequest(TypedDict, total=False):
     plan: PlanRequest
     overrides: dict[str, str]
     outside: str
+    driven: bool
     why: str
     text: str
     mode: str

@@ -29,7 +29,7 @@ def start(context: Context) -> int:
     else:
         _confirm(context, frame, "Birth" if frame["kind"] == "birth" else "Replace")
     answer = context.client.command("rollout.start", pool=frame["pool"], plan=request, plan_hash=frame["hash"],
-                                    generation=frame["generation"], outside=_outside(context))
+                                    generation=frame["generation"], outside=_outside(context), driven=context.options.wait)
     return _started(context, answer)
 
 
@@ -116,7 +116,7 @@ def _started(context: Context, answer: dict[str, Any]) -> int:
         return 0
     if not context.as_json:
         context.answer(answer)
-    return wait_for(context, rollout)
+    return wait_for(context, rollout, drive=True)
 
 
 def find(context: Context, word: str, *, ended: bool = False) -> dict[str, Any]:
@@ -180,14 +180,15 @@ def show(context: Context) -> int:
 
 def wait(context: Context) -> int:
     """Wait for a rollout's end."""
-    return wait_for(context, find(context, context.options.rollout, ended=True)["id"])
+    return wait_for(context, find(context, context.options.rollout, ended=True)["id"], drive=context.options.drive)
 
 
 def _steer(context: Context, command: str, **fields: Any) -> int:
     rollout = find(context, context.options.rollout)["id"]
-    answer = context.client.command(command, rollout=rollout, **fields)
-    if getattr(context.options, "wait", False):
-        return wait_for(context, rollout)
+    wait = getattr(context.options, "wait", False)
+    answer = context.client.command(command, rollout=rollout, driven=wait or None, **fields)
+    if wait:
+        return wait_for(context, rollout, drive=True)
     context.answer(answer)
     return 0
 

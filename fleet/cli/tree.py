@@ -57,6 +57,7 @@ OVERRIDES = (
     ("order", "oldest, newest or name"),
     ("checkpoints", "stop to look after so many of the servers: 25%%,50%%"),
     ("checkpoint_pause", "how long to stop there: 30m, or manual"),
+    ("on_disconnect", "if the terminal that drives it goes away: continue or pause"),
 )
 """The settings of [pools.NAME.rollout] that a plan may override, with help."""
 
@@ -107,7 +108,8 @@ COMMANDS = (
              [_POOL, *_SELECT, Option("--plan", metavar="HASH", help="only if the plan still has this hash"), _OUTSIDE, _WAIT, _YES]),
         Word("list", "all rollouts, newest first", "rollout:list_all"),
         Word("show", "one rollout: servers, budget, reasons", "rollout:show", [_ROLLOUT]),
-        Word("wait", "wait for a rollout's end; the exit code says how it ended", "rollout:wait", [_ROLLOUT]),
+        Word("wait", "wait for a rollout's end; the exit code says how it ended", "rollout:wait", [
+            _ROLLOUT, Option("--drive", action="store_true", help='and drive it: with on_disconnect = "pause" it pauses if this terminal goes away')]),
         Word("pause", "no new step starts; a step in flight ends", "rollout:pause", [_ROLLOUT, _WHY]),
         Word("resume", "go on after a pause", "rollout:resume", [_ROLLOUT, _OUTSIDE, _WAIT]),
         Word("set", "change settings of a rollout under way; counts from the next decision on", "rollout:set_settings", [_ROLLOUT, *_SETTINGS, _OUTSIDE]),

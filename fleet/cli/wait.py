@@ -37,18 +37,25 @@ _NEXT = {
 }
 
 
-def wait_for(context: Context, rollout: str) -> int:
-    """Wait for the rollout's end or for its need of a person; the exit code. Ctrl-C ends the wait, not the rollout."""
+def wait_for(context: Context, rollout: str, *, drive: bool = False) -> int:
+    """Wait for the rollout's end or for its need of a person; the exit code. Ctrl-C ends the wait, not the rollout.
+
+    `drive`: this terminal drives it; with on_disconnect = "pause" it pauses some seconds after this terminal is gone, by Ctrl-C too.
+    """
     line = ProgressLine()
     row: dict[str, Any] = {}
     try:
-        for row in _changes(context, rollout):
+        for row in _changes(context, rollout, drive):
             line.show(row)
             if row["state"] in EXIT_BY_STATE:
                 break
     except KeyboardInterrupt:
         line.end()
-        context.note(f"the rollout {rollout} goes on; `anew rollout wait {rollout}` waits again, `anew rollout pause {rollout}` stops it")
+        if drive and row.get("on_disconnect") == "pause":
+            context.note(f"the rollout {rollout} pauses in some seconds, for on_disconnect is \"pause\"; `anew rollout wait {rollout} --drive` "
+                         f"before that, or `anew rollout resume {rollout}`, lets it go on")
+        else:
+            context.note(f"the rollout {rollout} goes on; `anew rollout wait {rollout}` waits again, `anew rollout pause {rollout}` stops it")
         return INTERRUPTED
     line.end()
     return _ended(context, row)
@@ -68,7 +75,7 @@ def _ended(context: Context, row: dict[str, Any]) -> int:
     return EXIT_BY_STATE[row["state"]]
 
 
-def _changes(context: Context, rollout: str) -> Iterator[dict[str, Any]]:
+def _changes(context: Context, rollout: str, drive: bool) -> Iterator[dict[str, Any]]:
     """The rollout's row now and whenever it changes, across restarts of the daemon that end within LOST_SECONDS."""
     lost_at: float | None = None
     row: dict[str, Any] = {}
@@ -77,7 +84,7 @@ def _changes(context: Context, rollout: str) -> Iterator[dict[str, Any]]:
             tip = int(context.client.get("/v1/status")["seq"])
             yield (row := context.client.get(f"/v1/rollouts/{rollout}"))
             lost_at = None
-            for frame in context.client.lines("/v1/events", since=tip):
+            for frame in context.client.lines("/v1/events", since=tip, **({"drives": rollout} if drive else {})):
                 if frame.get("frame") == "rollout" and frame["row"]["id"] == rollout:
                     yield (row := merged(row, frame["row"]))
                 elif frame.get("frame") == "hello" or not frame:

@@ -48,6 +48,7 @@ class RolloutSettings:
     order: Literal["oldest", "name", "newest"] = "oldest"
     checkpoints: tuple[int, ...] = ()
     checkpoint_pause: float | None = None
+    on_disconnect: Literal["continue", "pause"] = "continue"
 
 
 @dataclass(frozen=True, slots=True)

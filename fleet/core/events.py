@@ -27,6 +27,7 @@ EVENT_TYPES: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType({
     "rollout-moved": ("the rollout took a transition of its table", ("cause", "state", "reason")),
     "rollout-set": ("an operator changed settings of a rollout under way, or let it go on outside the windows; counts from the next decision on",
                     ("changed", "settings", "budget")),
+    "rollout-driven": ("a terminal drives the rollout; if it goes away, the rollout pauses (on_disconnect)", ()),
     "rollout-ended": ("the rollout reached its end; pointers move here", ("state", "reason")),
     "step-begun": ("intent: durable before the first byte of the action leaves",
                    ("op", "step", "verb", "number", "path", "reason")),

@@ -126,7 +126,7 @@ class Inbox:
                 return await consent.propose(engine, sight, plan, asked, actor, uid, str(request.get("request", "")))
             rollout = engine.rng.token()[:8]
             events = await engine.record.write(*started(plan, view.pool, rollout, actor, str(request.get("request", "")), approved,
-                                                         asked_of(view.pool, request, back=plan.kind == "rollback")))
+                                                         asked_of(view.pool, request, plan.settings, back=plan.kind == "rollback")))
         view.wake()
         count = f"{len(plan.acting)} server{'s' if len(plan.acting) > 1 else ''}"
         return {"ok": True, "seq": events[-1].seq, "rollout": rollout, "message": f"rollout {rollout} started: {count} to {plan.image_to.version}"}
@@ -207,7 +207,7 @@ class Inbox:
             rollout = self._still(engine, found.id, cause)
             note = Draft("rollout-moved", actor=actor, pool=rollout.pool, rollout=rollout.id, request=str(request.get("request", "")),
                          data={"cause": cause, "state": next_state(rollout.state, cause), "reason": reason,
-                               **asked_of(view.pool, request, back="rolling-back" in (rollout.state, rollout.resume_to))})
+                               **asked_of(view.pool, request, rollout.settings, back="rolling-back" in (rollout.state, rollout.resume_to))})
             events = await engine.record.write(note)
         view.wake()
         state = {"abort": "being aborted; what is in flight is made whole first", "resume-canary": "going on with its canaries"}.get(

@@ -25,6 +25,7 @@ from fleet.engine.hub import Hub
 from fleet.engine.observe import Watch
 from fleet.engine.pulse import BEAT, Pulse
 from fleet.engine.record import Record
+from fleet.engine.reins import LEFT_OFF, Reins
 from fleet.engine.view import PoolView
 from fleet.images.catalogue import FolderCatalogue
 from fleet.ports import Clock, Driver, Probe, Rng
@@ -52,6 +53,7 @@ class Engine:
         self._by_age: Mapping[str, tuple[Image, ...]] = {}
         self.hub = Hub(clock, self._rows, record.journal_page)
         self.pulse = Pulse(clock)
+        self.reins = Reins(clock)
         self.actor = Actor(record, drivers, clock, rng, epoch, folder, self.pulse)
         self.watch = Watch(record, drivers, probes, clock, lambda view, server: self.hub.changed(view.pool.name, server))
         self.actor.told = lambda view, server: self.hub.changed(view.pool.name, server)
@@ -109,6 +111,7 @@ class Engine:
 
         The lock goes with it, so that a pause acknowledged by the one is obeyed by the other.
         """
+        self.reins = before.reins
         for name, view in self.views.items():
             old = before.views.get(name)
             if old is not None and old.pool.driver == view.pool.driver:
@@ -132,6 +135,9 @@ class Engine:
             gaps = self.pulse.gaps
             if self.pulse.check() != gaps:
                 for view in self.views.values():
+                    view.wake()
+            for view in self.views.values():
+                if self.reins.lost(self.record.state.active(view.pool.name)):
                     view.wake()
             await self.clock.sleep(BEAT)
 
@@ -167,6 +173,8 @@ class Engine:
         if view.halt:
             halt, view.halt = view.halt, ""
             await self.actor.pause_for(view, halt)
+        if gone := self.reins.lost(self.record.state.active(view.pool.name)):
+            await self.actor.pause_for(view, gone, LEFT_OFF)
         for _ in range(ROUNDS):
             decision = plan(self.sight(view))
             notes = await self._enriched(view, decision.notes) or auto.review(self, view)

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, Literal, Protocol, cast
 
 from fleet.core.desired import Access
 from fleet.core.errors import Invalid, Refused
 from fleet.core.observed import Image
 from fleet.core.state import Rollout
-from fleet.engine import consent, machines, metal, present, roots
+from fleet.engine import consent, machines, metal, present, roots, steer
 from fleet.engine.inbox import Inbox
 from fleet.engine.loop import Engine
 from fleet.engine.plans import draw_plan, find_server, first_look, unknown
@@ -235,10 +235,13 @@ class EngineOffice:
         rows, tip = self._journal.tip()
         return {"ok": not message, "message": message or f"{rows} rows, every link holds", "rows": rows, "tip": tip}
 
-    def subscribe(self, since: int) -> AbstractAsyncContextManager[AsyncIterator[Mapping[str, Any]]]:
-        """Frames from `since` on."""
-        engine = self._engine()
-        return engine.hub.subscribe(since, {"frame": "hello", "seq": engine.record.state.seq, "fleet": engine.desired.fleet})
+    @asynccontextmanager
+    async def subscribe(self, since: int, caller: Caller, drives: str = "") -> AsyncIterator[AsyncIterator[Mapping[str, Any]]]:
+        """Frames from `since` on, while the caller's terminal drives the rollout named, if one is."""
+        async with steer.driving(self._engine(), drives, caller.actor):
+            engine = self._engine()
+            async with engine.hub.subscribe(since, {"frame": "hello", "seq": engine.record.state.seq, "fleet": engine.desired.fleet}) as frames:
+                yield frames
 
     async def console(self, server: str) -> AsyncIterator[bytes]:
         """The console of the newborn if there is one, else of the incarnation in service."""

@@ -171,6 +171,7 @@ def rollout_row(sight: Sight, rollout: Rollout, waits: Mapping[str, Wait], only:
         "typical_seconds": {step: round(estimate.typical(durations, step, settings), 1) for step in durations},
         "budget": _budget(sight, rollout), "counts": counts, "failures": rollout.failures, "max_failures": settings.max_failures,
         "outside": rollout.outside, "outside_by": rollout.outside_by, "changed": rollout.changed,
+        "on_disconnect": settings.on_disconnect, "driven_by": rollout.driven_by,
         "min_healthy_seconds": settings.min_healthy_time, "promotion": settings.promotion,
         "rollback_cost": rollback_cost(sight, rollout) if live else "", "approvals": [one.by for one in rollout.approvals],
         "servers": [run_row(sight, rollout, run, waits) for run in runs],

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
 from fleet import settings
 from fleet.core import budget, steering
 from fleet.core.codec import settings_out
-from fleet.core.desired import Pool
+from fleet.core.desired import Pool, RolloutSettings
 from fleet.core.errors import Invalid, Refused
 from fleet.core.events import Draft
 from fleet.core.printable import printable
 from fleet.core.state import Rollout
 from fleet.engine.loop import Engine
+from fleet.engine.plans import unknown
 
 Request = Mapping[str, Any]
 
@@ -70,10 +72,26 @@ def outside_of(pool: Pool, request: Request, *, back: bool = False) -> str:
     return why
 
 
-def asked_of(pool: Pool, request: Request, *, back: bool = False) -> dict[str, Any]:
-    """What a start or a resume carries besides: the reason to go outside the windows."""
+def asked_of(pool: Pool, request: Request, rules: RolloutSettings, *, back: bool = False) -> dict[str, Any]:
+    """What a command carries besides: the reason to go outside the windows; that a terminal will drive the rollout, where that counts."""
     outside = outside_of(pool, request, back=back)
-    return {"outside": outside} if outside else {}
+    driven = bool(request.get("driven")) and rules.on_disconnect == "pause"
+    return {**({"outside": outside} if outside else {}), **({"driven": True} if driven else {})}
 
 
-__all__ = ["asked_of", "outside_of", "set_note"]
+@asynccontextmanager
+async def driving(engine: Engine, rollout_id: str, actor: str) -> AsyncIterator[None]:
+    """A terminal drives a rollout while its stream lasts; "" drives none. The journal is told where that will count."""
+    if not rollout_id:
+        yield
+        return
+    rollout = engine.record.state.rollouts.get(rollout_id)
+    if rollout is None:
+        raise unknown("rollout", rollout_id, list(engine.record.state.rollouts))
+    with engine.reins.holding(rollout_id, actor):
+        if not rollout.ended and rollout.settings.on_disconnect == "pause" and rollout.driven_by != actor:
+            await engine.record.write(Draft("rollout-driven", actor=actor, pool=rollout.pool, rollout=rollout_id))
+        yield
+
+
+__all__ = ["asked_of", "driving", "outside_of", "set_note"]

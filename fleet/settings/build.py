@@ -147,6 +147,7 @@ def _rollout(table: m.PoolTable) -> d.RolloutSettings:
         order=rollout.order,
         checkpoints=tuple(rollout.checkpoints),
         checkpoint_pause=rollout.checkpoint_pause,
+        on_disconnect=rollout.on_disconnect,
     )
 
 

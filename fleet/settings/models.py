@@ -177,6 +177,8 @@ class RolloutTable(Table):
     checkpoints: list[v.Checkpoint] = Field(default=[], max_length=20, description="percents of the servers after which to stop and look, ascending")
     checkpoint_pause: v.PauseValue = Field(
         default=None, description='how long to stop there: a duration, or `"manual"` for a person', json_schema_extra={"default": "manual"})
+    on_disconnect: Literal["continue", "pause"] = Field(
+        default="continue", description="if the terminal that drives the rollout goes away: go on without it, or pause")
 
 
 class SimTable(Table):

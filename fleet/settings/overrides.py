@@ -109,4 +109,5 @@ READERS: Mapping[str, Callable[[str], Any]] = {
     "order": _choice("oldest", "name", "newest"),
     "checkpoints": grammar.parse_checkpoints,
     "checkpoint_pause": grammar.parse_pause,
+    "on_disconnect": _choice("continue", "pause"),
 }

@@ -17,12 +17,6 @@ from fleet.settings import models
 from fleet.settings.lines import Lines
 from fleet.settings.problems import MOST_TOLD, Key, Problem, did_you_mean, dotted, nearest
 
-LATER: Mapping[str, str] = {
-    "on_disconnect": "on_disconnect",
-}
-"""Keys of the contract that come with later releases: refused by name, so that nobody relies on what does nothing."""
-
-NOT_YET = "a setting of a later release"
 T = TypeVar("T", bound=BaseModel)
 
 
@@ -177,9 +171,6 @@ def _hint(error: Any) -> str:
 def _tell_unknown(model: type[BaseModel] | None, key: Key, loc: Key, report: Report) -> None:
     name, place = loc[-1], (*key, *loc)
     known = sorted(model.model_fields) if model is not None else []
-    if model in (models.PoolTable, models.RolloutTable) and name in LATER:
-        report.add(place, NOT_YET, "no such key yet", f"This release does not have {LATER[str(name)]}: take the key out")
-        return
     belongs, close = _belongs(model, name, key), nearest(name, known)
     report.add(place, "an unknown key", "one of " + ", ".join(known), belongs or did_you_mean(name, known))
     if close and not belongs:

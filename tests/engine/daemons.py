@@ -52,7 +52,8 @@ def until(true: Callable[[], Any], what: str, deadline: float = DEADLINE) -> Any
 class Home:
     """A fleet file, a state folder and a socket; daemons come and go in it."""
 
-    def __init__(self, folder: Path, fleet: str = FLEET) -> None:
+    def __init__(self, folder: Path, fleet: str = FLEET, program: tuple[str, ...] = ("-m", "fleet.daemon")) -> None:
+        self.program = program
         self.folder = folder
         self.fleet = folder / "fleet.toml"
         self.fleet.write_text(fleet, encoding="utf-8")
@@ -65,7 +66,7 @@ class Home:
         """Start a daemon, with more in its environment, and wait until it answers."""
         with open(self.folder / "log", "ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "fleet.daemon", "--fleet", str(self.fleet), "--socket", str(self.folder / "s"), "--state", str(self.folder / "state"), *self.more],
+                [sys.executable, *self.program, "--fleet", str(self.fleet), "--socket", str(self.folder / "s"), "--state", str(self.folder / "state"), *self.more],
                 cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **environment})
         until(self._answers, "the daemon answers")
 

@@ -11,6 +11,7 @@ left out: it is empty), `settle` (real seconds to wait for a hook before time ju
     after 5s                time passes
     world: kill web-2       what happens by itself (the words of `_happen`); `world: publish 2`: a new version is catalogued
     daemon: killed          and started again, on the same journal
+    ana: drives             her terminal drives the rollout (`start 2 driven` says that it will), until `ana: leaves`
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import re
 import tempfile
 import tomllib
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ from fleet.core.events import Event
 from fleet.core.grammar import parse_duration
 from fleet.core.lifecycle import ENDED, ROLLOUT_STATES
 from fleet.engine.plans import draw_plan
+from fleet.engine.steer import driving
 from fleet.engine.tell import words
 from fleet.engine.view import PoolView
 from tests.clocks import run_virtual
@@ -132,6 +135,7 @@ class Teller:
         self.waits: dict[str, str] = {}
         self.looked: dict[str, int] = {}
         self.planned: dict[str, str] = {}
+        self.driving: dict[str, AsyncExitStack] = {}
         self.people: dict[str, int] = {}
         self.auto: dict[str, str] = {}
         stage.on_event = self.hear
@@ -255,6 +259,9 @@ class Teller:
             self.looked[who] = self.stage.state.pool("web").generation
             self.tell(who, "looks at the pool")
             return
+        if verb in ("drives", "leaves"):
+            await self._drives(who, verb)
+            return
         if verb == "plans":
             self._plan(who, rest)
             return
@@ -275,6 +282,14 @@ class Teller:
     def _uid(self, who: str) -> int:
         """`ana@pts/2` is ana at another terminal: the same person to the kernel."""
         return self.people.setdefault(who.partition("@")[0], 1001 + len(self.people))
+
+    async def _drives(self, who: str, verb: str) -> None:
+        """A stream of events that declares to drive the rollout; it ends with the terminal, or with the daemon."""
+        await self.driving.pop(who, AsyncExitStack()).aclose()
+        if verb == "drives":
+            self.driving[who] = AsyncExitStack()
+            await self.driving[who].enter_async_context(driving(self.stage.engine, self.stage.last.id, who))
+        self.tell(who, "drives the rollout from a terminal" if verb == "drives" else "goes away with the terminal")
 
     def _plan(self, who: str, rest: list[str]) -> None:
         request = {"pool": "web", "kind": "rollback"} if rest == ["rollback"] else {"pool": "web", "to": rest[0]}
@@ -299,7 +314,9 @@ class Teller:
             request["outside"] = " ".join(why)
         for word in rest:
             key, equals, value = word.partition("=")
-            if word == "as-seen":
+            if word == "driven":
+                request["driven"] = True
+            elif word == "as-seen":
                 request["generation"] = self.looked[who]
             elif word == "as-planned":
                 request["plan_hash"] = self.planned[who]

@@ -130,6 +130,7 @@ class CannedOffice:
         self.journal_ok = True
         self.fleet_path = "/etc/anew/fleet.toml"
         self.queues: set[asyncio.Queue[dict[str, Any] | None]] = set()
+        self.driving: list[str] = []
         self.dropped = 0
 
     def role_of(self, caller: Caller) -> Role:
@@ -246,13 +247,14 @@ class CannedOffice:
                 "rows": len(self.events), "tip": "c" * 64}
 
     @asynccontextmanager
-    async def subscribe(self, since: int) -> AsyncIterator[AsyncIterator[Mapping[str, Any]]]:
+    async def subscribe(self, since: int, caller: Caller, drives: str = "") -> AsyncIterator[AsyncIterator[Mapping[str, Any]]]:
         queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
         queue.put_nowait({"frame": "hello", "seq": self.events[-1]["seq"], "fleet": "lab"})
         for row in self.events:
             if row["seq"] > since:
                 queue.put_nowait({"frame": "event", "seq": row["seq"], "row": row})
         self.queues.add(queue)
+        self.driving += [drives] * bool(drives)
 
         async def frames() -> AsyncIterator[Mapping[str, Any]]:
             while (frame := await queue.get()) is not None:
@@ -262,6 +264,8 @@ class CannedOffice:
             yield frames()
         finally:
             self.queues.discard(queue)
+            if drives:
+                self.driving.remove(drives)
 
     def publish(self, frame: dict[str, Any]) -> None:
         """A frame for everybody; who is QUEUE behind the last hundred is dropped."""
