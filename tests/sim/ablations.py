@@ -18,6 +18,7 @@ from fleet.core import checkpoints, fold, planner, runs, watchdog
 from fleet.core.errors import AnewError
 from fleet.core.slots import Slots
 from fleet.core.state import Run
+from fleet.engine import inbox
 from fleet.engine.act import Actor, Outcome
 from fleet.engine.inbox import Inbox
 from fleet.engine.observe import Watch
@@ -160,10 +161,14 @@ def _checkpoints_are_open(stack: ExitStack) -> None:
 
 
 def _request_ids_are_not_read(stack: ExitStack) -> None:
-    async def decide(self: Inbox, actor: str, request: Any, *more: Any) -> Any:
-        return await self._decide(actor, request, *more)
+    async def decide(self: Inbox, actor: str, request: Any, uid: int = -1) -> Any:
+        return await self._decide(actor, request, uid)
 
     _put(stack, Inbox, "command", decide)
+
+
+def _no_approval_is_asked(stack: ExitStack) -> None:
+    _put(stack, inbox, "clear", lambda *asked: ())
 
 
 def _the_new_one_is_not_asked_again(stack: ExitStack) -> None:
@@ -196,6 +201,7 @@ ABLATIONS: Mapping[str, Ablation] = {
     "max_failures": Ablation("failed servers stop nothing", ("I8",), 200, _failures_are_not_counted),
     "checkpoints": Ablation("nobody waits at a checkpoint", ("I9",), 100, _checkpoints_are_open),
     "request ids": Ablation("a request id seen before is not recognised", ("I18",), 500, _request_ids_are_not_read),
+    "approvals": Ablation("a plan starts without the approval of others", ("I33",), 100, _no_approval_is_asked),
     "asked once more": Ablation("the old incarnation goes though the new one stopped answering; the watchdog is off", ("I1", "I3"), 1000,
                                 _the_new_one_is_not_asked_again),
     "open intents are looked into": Ablation("what a dead daemon had begun counts as done; the watchdog is off", ("I1", "I2", "I10/I13", "I3"), 1000,

@@ -6,7 +6,7 @@ case is only that: it has no seed of its own.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -87,6 +87,8 @@ class Case:
     late_by: float = 5.0
     span: float = 25.0
     cure: Literal["rollback", "resume", "abort"] = "rollback"
+    approvals: int = 0
+    expiry: float = 60.0
     faults: tuple[VerbFault, ...] = ()
     blows: tuple[Blow, ...] = ()
     orders: tuple[Order, ...] = ()
@@ -119,7 +121,7 @@ class Case:
     def desired(self) -> Desired:
         """The fleet, as a fleet file would give it."""
         world = SimSettings(self.seed, self.boot, self.jitter, {"2": self.image} if self.image else {}, self.kind == "in-place")
-        return fleet(pool(self.shape, self.settings, world))
+        return fleet(replace(pool(self.shape, self.settings, world), approvals=self.approvals, approval_expiry=self.expiry))
 
 
 def pool(shape: tuple[int, Kind, int], settings: RolloutSettings, world: SimSettings) -> Pool:

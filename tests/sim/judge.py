@@ -18,12 +18,13 @@ Judged after every event (of the journal, of the world, of a driver's verb, of a
 | I17 | no verb before this daemon looked; no step on a server whose last step failed or was cut off, before it was looked at again |
 | I18, I31 | by the history of commands (history.py), at the end |
 | I19 | at every restart and at the end: the state is the fold of the journal |
-| I20 | a liveness case ends; without faults, with everybody in service |
+| I20 | a liveness case ends; where nothing is wrong nothing fails, nothing pauses, and everybody serves in the end |
 | I21 | at the end of a liveness case: what exists beside a server's incarnation in service is stopped, and retained by the journal |
 | I24 | daemons die at any append to the journal, before and after it, and the next one goes on under all of the above |
+| I33 | at every start: so many fresh approvals of this plan's hash, by other uids than its author's |
 
 Not to be judged here, and tested elsewhere: I11 (the port has no such verb: tests/drivers), I12 (tests/metal), I22 (simulated
-servers have no names but their own: tests/drivers), I33 (approvals are given at the API: tests/wire).
+servers have no names but their own: tests/drivers).
 """
 
 from __future__ import annotations
@@ -45,6 +46,10 @@ HAIR = 1e-3
 
 DECIDES = frozenset({"rollout-started", "rollout-moved", "rollout-ended", "server-held", "server-released", "image-rejected", "image-unrejected"})
 """Events after which a decision taken before them is stale (counted here, not read from the engine)."""
+
+
+NOTHING_WRONG = "nothing is wrong with anything"
+ONLY_DEAF = "only the probes are broken, and no server is"
 
 
 class SimWorld(WatchedWorld):
@@ -101,6 +106,9 @@ class Judge(Oracle):
         self.target = ""
         self.went_on_alone = False
         self.held: set[str] = set()
+        self.blameless = ""
+        self.proposed: tuple[str, int] = ("", -1)
+        self.approved: dict[int, float] = {}
 
     def recall(self, state: State) -> None:
         """The past of the case: all of its incarnations were proved and admitted."""
@@ -109,6 +117,10 @@ class Judge(Oracle):
         for life in self.world.lives.values():
             self.admitted.add(life.key)
             self.proved.add((*life.key, life.starts))
+
+    def blame(self, calm: bool, deaf: bool) -> None:
+        """What cannot fail in this case: any step, where nothing is wrong; any server, where only all probes fail at once."""
+        self.blameless = NOTHING_WRONG if calm else ONLY_DEAF if deaf else ""
 
     def meant(self, life: Life) -> bool:
         return life.key not in self.world.strays
@@ -187,6 +199,8 @@ class Judge(Oracle):
         self.homes = {run["server"]: run["home"]["digest"] for run in data["runs"] if run["action"] == "replace" and run["home"]}
         self.acting = {run["server"] for run in data["runs"] if run["action"] in ("replace", "birth")}
         self.target = data["to"]["digest"]
+        if data["kind"] != "rollback":
+            self._check_approvals(data["plan_hash"], now)
         self.passed, self.went_on_alone = set(), False
 
     def _on_rollout_moved(self, event: Event, data: dict[str, Any], now: float) -> None:
@@ -196,6 +210,8 @@ class Judge(Oracle):
         super()._on_rollout_moved(event, data, now)
         if before == "checkpoint" and self.state == "rolling":
             self._opened(event, data["cause"])
+        if self.blameless == NOTHING_WRONG and data["cause"] == "pause" and event.actor == "engine":
+            self._break(f"I20: the rollout paused by itself ({data['reason']}), but {self.blameless}")
         if data["cause"] == "promoted" and before in ("canary", "awaiting-promotion") and event.actor == "engine":
             self.went_on_alone = self.settings.promotion == "manual" and self.kind == "rollout"
 
@@ -271,7 +287,27 @@ class Judge(Oracle):
         super()._on_step_failed(event, data, now)
         self.open.pop(data["op"], None)
         self.fate[data["op"]] = "failed"
+        if self.blameless:
+            self._break(f"I20: {data['step']} of {event.server} failed ({data['error']}), but {self.blameless}")
         self.unsure[event.server] = event.at
+
+    # --- I33
+
+    def _on_plan_proposed(self, event: Event, data: dict[str, Any], now: float) -> None:
+        self.proposed, self.approved = (data["hash"], data["uid"]), {}
+
+    def _on_plan_withdrawn(self, event: Event, data: dict[str, Any], now: float) -> None:
+        self.proposed, self.approved = ("", -1), {}
+
+    def _on_plan_approved(self, event: Event, data: dict[str, Any], now: float) -> None:
+        if data["hash"] == self.proposed[0] and data["uid"] != self.proposed[1]:
+            self.approved[data["uid"]] = now
+
+    def _check_approvals(self, plan_hash: str, now: float) -> None:
+        fresh = [uid for uid, at in self.approved.items() if now < at + self.pool.approval_expiry] if plan_hash == self.proposed[0] else []
+        if len(fresh) < self.pool.approvals:
+            self._break(f"I33: plan {plan_hash} was started with {len(fresh)} of {self.pool.approvals} approvals of other people")
+        self.proposed, self.approved = ("", -1), {}
 
     # --- the end
 

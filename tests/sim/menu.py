@@ -88,7 +88,18 @@ def draw(seed: int, mode: Mode, servers: int | None = None) -> Case:
     faults = () if level < 0.25 else tuple(_fault(chance_of) for _ in range(chance_of.randint(1, 4)))
     blows = () if level < 0.15 else tuple(_blow(chance_of, case) for _ in range(chance_of.choice((0, 0, 1, 1, 2, 3))))
     case = replace(case, faults=faults, blows=tuple(sorted(blows, key=lambda blow: blow.at)))
-    return replace(case, orders=_orders(chance_of, case))
+    case = replace(case, orders=_orders(chance_of, case))
+    return _approved(chance_of, case) if chance_of.random() < 0.1 else case
+
+
+def _approved(chance_of: random.Random, case: Case) -> Case:
+    """A pool whose plans need other people's approval: what was a start proposes; some say yes, too early, too late, or to another plan."""
+    pick = chance_of.choice
+    more = [Order(round(0.6 + 2.0 * chance_of.random(), 2), chance_of.randrange(4), pick(("approve", "approve", "approve", "start 2", "start 3", "withdraw")),
+                  twice=chance_of.random() < 0.2) for _ in range(chance_of.randint(2, 6))]
+    more += [Order(round(2.6 + chance_of.random(), 2), chance_of.randrange(4), "start 2") for _ in range(2)]
+    orders = sorted((*case.orders, *more), key=lambda order: order.at)
+    return replace(case, approvals=pick((1, 1, 2)), expiry=pick((1.0, 60.0, 60.0)), orders=tuple(orders))
 
 
 def _size(chance_of: random.Random) -> int:

@@ -85,7 +85,7 @@ async def _script(stage: SimStage, case: Case, history: History) -> None:
     await stage.until(lambda: stage.view.observed is not None, 60.0, "a first look")
     _arm(stage, case)
     start = stage.clock.now()
-    people = [Person(stage, history, f"person{number}") for number in range(1 + max((order.who for order in case.orders), default=0))]
+    people = [Person(stage, history, number) for number in range(1 + max((order.who for order in case.orders), default=0))]
     pressed: list[asyncio.Task[None]] = []
     script: list[Order | Blow] = [*case.orders, *case.blows]
     for happens in sorted(script, key=lambda what: what.at):
@@ -102,7 +102,7 @@ async def _script(stage: SimStage, case: Case, history: History) -> None:
     await asyncio.gather(*pressed, return_exceptions=True)
     for press in pressed:
         if not press.cancelled() and (error := press.exception()) is not None:
-            raise error
+            stage.oracle.broken.append(f"a command ended with {error!r}")
 
 
 def _arm(stage: SimStage, case: Case) -> None:
@@ -171,10 +171,11 @@ def _for_a_while(stage: SimStage, blow: Blow) -> None:
 class Person:
     """Presses keys, and remembers the generation that was on the screen at the last look."""
 
-    def __init__(self, stage: SimStage, history: History, name: str) -> None:
+    def __init__(self, stage: SimStage, history: History, number: int) -> None:
         self._stage = stage
         self._history = history
-        self._name = name
+        self._name = f"person{number}"
+        self._uid = 1000 + number
         self._looked = stage.state.pool(stage.pool.name).generation
         self._pressed = 0
 
@@ -199,7 +200,7 @@ class Person:
             call = self._history.give(self._name, command, request, generation)
             inbox = self._stage.inbox
             try:
-                self._history.ack(call, await inbox.command(self._name, asked))
+                self._history.ack(call, await inbox.command(self._name, asked, self._uid))
             except AnewError as error:
                 self._history.refuse(call, str(error))
             except asyncio.CancelledError:
@@ -218,6 +219,8 @@ def _command(what: str) -> tuple[str, dict[str, Any]]:
         return "rollout.start", {"plan": {"to": rest}}
     if word == "rollback":
         return "rollback.start", {}
+    if word in ("approve", "withdraw"):
+        return f"plan.{word}", {}
     if word in ("hold", "release"):
         return f"server.{word}", {"server": f"web-{rest}", "why": "for a reason"}
     if word in ("reject", "unreject"):

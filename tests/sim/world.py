@@ -247,6 +247,8 @@ class SimStage(Stage):
         past.fill(self.earth)
         self.oracle = Judge(self.pool, self.earth)
         self.oracle.recall(past.state)
+        good = not case.image and not case.faults
+        self.oracle.blame(good and not case.blows, good and all(blow.what == "deaf" for blow in case.blows))
         self.folded = past.state
         self.pens: list[Pen] = []
         self.flapping: dict[str, float] = {}
