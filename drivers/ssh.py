@@ -40,7 +40,8 @@ HANDSHAKES = 48
 LENT = 1.0
 """Seconds for which a handshake counts among them."""
 WARM = 256
-CHANNELS = 8
+CHANNELS = 5
+"""Commands at a time on one connection: sshd's usual MaxSessions is 10, and it may hold as many closed ones still."""
 OUTPUT_CAP = 64 * 1024
 _NO_SSH = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError, RuntimeError)
 """What asyncssh's parsers raise of a packet that is not as it should be; whoever waits for the connection is given it as it is."""
