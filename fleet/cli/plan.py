@@ -74,21 +74,21 @@ def show(context: Context, frame: dict[str, Any]) -> None:
     back = {row["rollback"] for row in acting(frame) if row["rollback"]}
     if back:
         context.say(f"undo      {' and '.join(sorted(back))}")
-    if needs := approval_words(frame):
-        context.say(f"needs     {needs}")
+    for line in approval_lines(frame):
+        context.say(line)
 
 
-def approval_words(frame: dict[str, Any]) -> str:
-    """What a plan still needs of other people, and who has approved it; "" where nobody must."""
+def approval_lines(frame: dict[str, Any]) -> list[str]:
+    """What a plan still needs of other people, and who has approved it; nothing where nobody must."""
     needs = frame["needs"]
     wanted, left, given = needs.get("approvals", 0), needs.get("approvals_left", 0), needs.get("approved_by", [])
     if not wanted:
-        return ""
-    by = f" ({', '.join(given)})" if given else ""
+        return []
     if not needs.get("proposed_by"):
-        return f"{count(wanted, 'approval')} of other people: a start proposes it, and starts nothing yet"
-    have = f"{wanted - left} of {count(wanted, 'approval')}{by}, proposed by {needs['proposed_by']}"
-    return f"{have}; somebody else's `anew plan approve {frame['hash'][:12]}`" if left else f"{have}: it may be started"
+        return [f"needs     {count(wanted, 'approval')} of others: a start proposes it, and starts nothing"]
+    by = f" ({', '.join(given)})" if given else ""
+    have = f"approved  {wanted - left} of {wanted}{by}, proposed by {needs['proposed_by']}"
+    return [have, f"needs     `anew plan approve {frame['hash'][:12]}` by somebody else"] if left else [have]
 
 
 def _server(row: dict[str, Any]) -> list[Any]:

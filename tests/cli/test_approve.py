@@ -44,7 +44,7 @@ def test_a_proposal_is_asked_about_with_the_plan_before_it(served: Served) -> No
     served.office.plan_answer["needs"] = NEEDS
     code, shown = at_terminal(served, "n\n", "rollout", "start", "web")
     assert (code, served.office.commands) == (5, [])
-    assert "2 approvals of other people: a start proposes it, and starts nothing yet" in shown
+    assert "needs     2 approvals of others: a start proposes it, and starts nothing" in shown
     code, shown = at_terminal(served, "y\n", "rollout", "start", "web")
     assert (code, len(served.office.commands)) == (4, 1)
 
@@ -53,7 +53,26 @@ def test_an_approved_plan_has_its_number_typed_as_any(served: Served) -> None:
     served.office.plan_answer["needs"] = NEEDS | {"approvals_left": 0, "approved_by": ["eve@pts/2", "bob@pts/3"], "proposed_by": "ana@pts/1"}
     code, shown = at_terminal(served, "3\n", "rollout", "start", "web")
     assert code == 0
-    assert "2 of 2 approvals (eve@pts/2, bob@pts/3), proposed by ana@pts/1: it may be started" in shown.replace("\r\n", " ").replace("  ", " ")
+    assert "approved  2 of 2 (eve@pts/2, bob@pts/3), proposed by ana@pts/1" in shown
+
+
+def test_a_plan_that_waits_says_who_approved_it_and_what_is_to_be_typed(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    served.office.plan_answer["needs"] = NEEDS | {"approvals_left": 1, "approved_by": ["eve@pts/2"], "proposed_by": "ana@pts/1"}
+    assert call("plan", "web") == 0
+    said = capsys.readouterr().out
+    assert "approved  1 of 2 (eve@pts/2), proposed by ana@pts/1\nneeds     `anew plan approve 7f3a9c000000` by somebody else\n" in said
+    assert max(map(len, said.splitlines())) <= 80
+
+
+def test_the_status_shows_the_plan_that_waits_and_the_command(served: Served, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = served.office.status
+    monkeypatch.setattr(served.office, "status", lambda caller: {**(frame := dict(plain(caller))), "rollouts": [], "pools": [
+        {**frame["pools"][0], "rollout": None, "proposal": proposal_row()}]})
+    assert call("status") == 0
+    said = capsys.readouterr().out
+    assert "plan 7f3a9c00 approved 1/2" in said
+    assert "web: plan 7f3a9c000000 of ana@pts/1, 3 servers to 2, waits for 1 approval of other people until 2026-11-22 20:30:00: " \
+           "`anew plan approve 7f3a9c000000`" in said
 
 
 def test_plans_that_wait_are_listed_with_what_they_wait_for(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
