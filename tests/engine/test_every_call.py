@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
 
 from drivers.sim import Faults
 from drivers.sim.faults import Outcome
+from fleet.core.errors import Permanent, Transient
 from tests.clocks import run_virtual
-from tests.engine.chaos import Order, Play, VerbFault, perform
+from tests.engine.chaos import Order, Play, VerbFault, bring_to_an_end, obey, perform
 from tests.scenarios.stage import staged
 
 PLAYS = {
     "create-first": Play(servers=2, surge="1", unavailable="0", promotion="auto", cure="resume"),
+    "create-first, rolled back": Play(servers=2, surge="1", unavailable="0", canaries="0", cure="rollback", orders=(Order(8.0, "rollback"),)),
     "with data": Play(servers=2, surge="0", unavailable="1", promotion="auto", data=True, cure="resume"),
     "in place": Play(servers=2, surge="0", unavailable="1", promotion="auto", in_place=True, cure="resume"),
     "in place, rolled back": Play(servers=2, surge="0", unavailable="1", canaries="0", in_place=True, cure="rollback",
@@ -22,14 +25,15 @@ PLAYS = {
     "rolled back": Play(servers=2, surge="0", unavailable="1", canaries="0", cure="rollback", orders=(Order(8.0, "rollback"),)),
 }
 VERBS: dict[str, tuple[Outcome, ...]] = {
-    "stage": ("transient", "permanent", "lost"),
+    "stage": ("transient", "permanent", "hang", "lost", "done-then-hang", "late"),
     "birth": ("transient", "permanent", "hang", "lost", "done-then-hang"),
-    "commit": ("transient", "permanent", "hang", "lost", "done-then-hang"),
+    "commit": ("transient", "permanent", "hang", "lost", "done-then-hang", "late"),
     "retire": ("transient", "permanent", "hang", "lost", "done-then-hang", "late"),
     "revive": ("transient", "permanent", "hang", "lost", "done-then-hang"),
     "observe": ("transient", "permanent", "hang"),
     "probe": ("transient", "permanent", "hang"),
 }
+BURIALS: tuple[Outcome, ...] = ("transient", "permanent", "hang", "lost", "done-then-hang", "late")
 MOST_CALLS = 12
 """Far more than a play of two servers has of one verb; observing and probing go on for ever."""
 
@@ -43,6 +47,64 @@ def test_whichever_call_goes_wrong_it_ends_and_no_promise_is_broken(name: str, v
             if not run_virtual(perform(play), limit=400_000.0):
                 break
 
+
+@pytest.mark.parametrize("outcome", BURIALS)
+def test_whichever_burial_goes_wrong_what_is_retained_goes_once_its_time_is_over(outcome: Outcome) -> None:
+    """Nobody waits for a burial: it is tried again, by this daemon or the next, until the world and the journal say that it is gone."""
+
+    async def story(nth: int) -> bool:
+        faults = Faults()
+        with tempfile.TemporaryDirectory() as folder:
+            async with staged(replace(PLAYS["create-first"], retain="5s").fleet, folder, faults) as stage:
+                await stage.birth("1")
+                faults.fail("bury", outcome, nth=nth)
+                await stage.command("rollout.start", plan={"to": "2"})
+                await stage.until(lambda: stage.rollout is None, what="the rollout")
+                await stage.until(lambda: all(number == 2 for _, number in stage.world.lives), limit=1200.0, what="the old ones are gone")
+                await stage.until(lambda: not any(stage.state.pool("web").server(name).retained for name in stage.pool.server_names), what="the journal says so")
+                assert stage.serving() == {"web-1": "2", "web-2": "2"}
+        return bool(faults.used)
+
+    for nth in range(1, MOST_CALLS):
+        if not run_virtual(story(nth)):
+            assert nth == 3, "each of the two was buried once"
+            break
+
+
+@pytest.mark.parametrize("outcome", ["error", "timed out"])
+@pytest.mark.parametrize("which", ["drain", "admit"])
+@pytest.mark.parametrize("name", PLAYS)
+def test_whichever_hook_goes_wrong_it_ends_and_no_promise_is_broken(name: str, which: str, outcome: str) -> None:
+    for nth in range(1, MOST_CALLS):
+        if not run_virtual(hooked(PLAYS[name], which, outcome, nth), limit=400_000.0):
+            break
+
+
+async def hooked(play: Play, which: str, outcome: str, nth: int) -> bool:
+    """A play in which the nth run of a hook goes wrong; False if there was none. No process is started."""
+    calls = -1000
+
+    async def around(what: str, hook: Callable[[], Awaitable[None]]) -> None:
+        nonlocal calls
+        calls += what == which
+        if what == which and calls == nth:
+            if outcome == "error":
+                raise Permanent("the hook ended with 3")
+            raise Transient("the hook was not done", code="deadline")
+
+    fleet = play.fleet.replace("[pools.web.rollout]", '[pools.web.hooks]\ndrain = ["drain"]\nadmit = ["admit"]\n[pools.web.rollout]')
+    with tempfile.TemporaryDirectory() as folder:
+        async with staged(fleet, folder, Faults(), seed=play.seed) as stage:
+            stage.engine.actor.around_hook = around
+            await stage.birth("1")
+            calls = 0
+            await stage.command("rollout.start", plan={"to": "2"})
+            for order in play.orders:
+                await stage.clock.sleep(order.after)
+                await obey(stage, order.what)
+            await bring_to_an_end(stage, play)
+            assert sorted(stage.serving()) == ["web-1", "web-2"], stage.describe()
+    return calls >= nth
 
 
 def test_a_birth_that_takes_effect_when_nobody_waits_for_it_any_more_is_cleared_up() -> None:
