@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,7 +15,8 @@ from fleet.core.proposal import Plan
 from fleet.core.runs import deadline_of
 from fleet.core.sight import Sight, span
 from fleet.core.slots import Slots
-from fleet.core.state import PoolState, Rollout, Run
+from fleet.core.state import PoolState, Rollout, Run, Target
+from fleet.engine.stops import stops
 
 Row = dict[str, Any]
 LAST_MOMENT = 253_402_300_800.0
@@ -197,11 +198,28 @@ def rollback_cost(sight: Sight, rollout: Rollout) -> str:
     if not back:
         return "nothing to undo"
     retained = [run for run in back if run.active or home_retained(sight, run)]
-    seconds = [estimate.path_seconds(run.planned, None, sight.pool_state.durations, rollout.settings) for run in back]
+    seconds = [seconds_back(sight, rollout, run) for run in back]
     slots = rollout.budget.surge + rollout.budget.unavailable
     rebirths = len(back) - len(retained)
-    how = "from retained" if not rebirths else f"{len(retained)} from retained, {rebirths} by re-birth"
-    return f"{len(back)} server{'s' if len(back) > 1 else ''} {how}, about {span(estimate.schedule(seconds, slots))}"
+    how = " from retained" if not rebirths else f", {len(retained)} from retained, {rebirths} by re-birth"
+    return f"{len(back)} server{'s' if len(back) > 1 else ''}{how}, about {span(estimate.schedule(seconds, slots))}"
+
+
+def seconds_back(sight: Sight, rollout: Rollout, run: Run) -> float:
+    """How long it usually takes to bring one server back; nothing is brought to it for an incarnation that is retained."""
+    retained = Target("revive", 0, rollout.image_to) if run.active or home_retained(sight, run) else None
+    return estimate.path_seconds(run.planned or "birth", retained, sight.pool_state.durations, rollout.settings)
+
+
+def ways_back(ways: Sequence[tuple[str, str, float]]) -> list[str]:
+    """(server, revive or birth, seconds) of a rollback, a line for each way: who goes back by it, and how long each of them takes."""
+    said = []
+    for kind, words in (("revive", "from retained incarnations"), ("birth", "by re-birth")):
+        mine = [(name, seconds) for name, how, seconds in ways if how == kind]
+        if mine:
+            who = ", ".join(name for name, _ in mine) if len(mine) <= 3 else f"{mine[0][0]}, {mine[1][0]} and {len(mine) - 2} more"
+            said.append(f"{words}: {who}, about {span(max(seconds for _, seconds in mine))}{' each' if mine[1:] else ''}")
+    return said
 
 
 def home_retained(sight: Sight, run: Run) -> bool:
@@ -226,7 +244,7 @@ def plan_row(sight: Sight, plan: Plan, settings_note: list[str]) -> Row:
         "budget": {"max_surge": plan.budget.surge, "max_unavailable": plan.budget.unavailable}, "servers": servers,
         "blast": {"servers": len(plan.acting), "domains": plan.domains, "worst_loss": plan.worst_loss},
         "needs": _needs(sight, plan), "estimate_seconds": round(plan.estimate, 1),
-        "summary": [*_summary(sight, plan), *settings_note],
+        "summary": [*_summary(sight, plan), *stops(sight, plan), *settings_note],
     }
 
 
@@ -249,7 +267,9 @@ def _summary(sight: Sight, plan: Plan) -> list[str]:
         "it goes on by itself" if plan.settings.promotion == "auto" or plan.kind == "birth" else "you decide")
     first = f"{count} server{'s' if count > 1 else ''}" + (", " + " and ".join(at_once) if at_once else "") + f", {plan.settings.order} first{decide}"
     floor = max(0, size - max(plan.worst_loss, len(sight.missing)))
-    back = "" if plan.kind == "birth" else " · rollback at any time" if plan.kind == "rollout" else " · from retained incarnations where they exist"
+    back = "" if plan.kind == "birth" else " · rollback at any time" if plan.kind == "rollout" else ""
+    how = [(run.server, run.target.kind, seconds) for run, seconds in zip(plan.runs, plan.estimates, strict=True) if run.target]
+    ways = ways_back(how) if plan.kind == "rollback" else []
     ahead = ["the image is brought to the idle slots beforehand, while the servers serve on"] if any(
         run.planned == "in-place" and run.target and run.target.kind == "birth" for run in plan.acting) else []
-    return [first, *ahead, f"at no moment fewer than {floor} of {size} serve · about {_span_of(sight, plan)}{back}"]
+    return [first, *ways, *ahead, f"at no moment fewer than {floor} of {size} serve · about {_span_of(sight, plan)}{back}"]

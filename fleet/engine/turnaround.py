@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from fleet.core.estimate import path_seconds, schedule
+from fleet.core.estimate import schedule
 from fleet.core.sight import Sight, span
 from fleet.core.state import Rollout, Run
-from fleet.engine.present import home_retained, rollback_cost
+from fleet.engine.present import home_retained, rollback_cost, seconds_back, ways_back
 
 
 def turnaround_row(sight: Sight, rollout: Rollout) -> dict[str, Any]:
@@ -19,6 +19,7 @@ def turnaround_row(sight: Sight, rollout: Rollout) -> dict[str, Any]:
     rows = [_row(sight, rollout, run) for run in rollout.runs.values()]
     acting = [row for row in rows if row["action"] == "replace"]
     slots = rollout.budget.surge + rollout.budget.unavailable
+    ways = ways_back([(row["name"], row["how"], row["estimate_seconds"]) for row in acting])
     seconds = schedule([row["estimate_seconds"] for row in acting], slots)
     floor = max(0, sight.pool.servers - max(rollout.budget.unavailable, len(sight.missing)))
     home = rollout.image_from
@@ -30,6 +31,7 @@ def turnaround_row(sight: Sight, rollout: Rollout) -> dict[str, Any]:
                   "worst_loss": min(rollout.budget.unavailable, len(acting))},
         "needs": {"approvals": 0, "typed_number": False, "approved_by": [], "approvals_left": 0, "proposed_by": ""}, "estimate_seconds": round(seconds, 1),
         "summary": [f"turns rollout {rollout.id} around: {rollback_cost(sight, rollout)}; {rollout.image_to.version} is then rejected",
+                    *ways,
                     f"at no moment fewer than {floor} of {sight.pool.servers} serve · about {span(seconds)}"],
     }
 
@@ -40,7 +42,7 @@ def _row(sight: Sight, rollout: Rollout, run: Run) -> dict[str, Any]:
     retained = run.active or home_retained(sight, run)
     how = ("revive" if retained else "birth") if back else ""
     reason = "is put back" if run.active else "goes back, " + ("retained" if retained else "by re-birth") if back else "not touched"
-    seconds = path_seconds(run.planned or "birth", None, sight.pool_state.durations, rollout.settings) if back else 0.0
+    seconds = seconds_back(sight, rollout, run) if back else 0.0
     return {
         "name": run.server, "action": "replace" if back else "skip", "reason": reason, "from": rollout.image_to.version if back else None,
         "to": home.version if home and back else None, "order": run.planned, "canary": False, "how": how,
