@@ -235,6 +235,8 @@ def _work(sight: Sight, rollout: Rollout) -> Decision:
     actions, barred = watchdog.sift(sight, rollout, actions)
     if barred and rollout.state in watchdog.WATCHED:
         return Decision(notes=(_move(rollout, "pause", next(iter(barred.values()))),))
+    if barred and rollout.ending:
+        return Decision(notes=tuple(settle(rollout, rollout.runs[name], "quarantined", f"left as it is: {why}") for name, why in barred.items()))
     waits.update((name, Wait(why)) for name, why in barred.items())
     look_at = frozenset(name for name, wait in waits.items() if wait.reason == "looking at what is there")
     return Decision(notes=tuple(notes), actions=() if notes else tuple(actions), waits=waits, look=bool(look_at), look_at=look_at,

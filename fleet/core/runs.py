@@ -7,7 +7,7 @@ never changes health). Rule 4: the old incarnation is looked for before its way 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fleet.core import checkpoints, timing
 from fleet.core.codec import target_out
@@ -17,7 +17,7 @@ from fleet.core.hearing import fell_silent, heard_since
 from fleet.core.lifecycle import BACKWARD, ENDS, FORWARD, SETTLED, STEP_DEADLINES, TAKES_DOWN, VERBS, next_step
 from fleet.core.observed import Seen
 from fleet.core.sight import Sight, span
-from fleet.core.slots import Slots, ahead
+from fleet.core.slots import Slots, ahead, revives
 from fleet.core.state import Rollout, Run, Target
 
 GRACE = 10.0
@@ -93,7 +93,7 @@ def _turned(rollout: Rollout, run: Run) -> bool:
     if run.path not in FORWARD:
         return False
     if rollout.ending == "aborted":
-        return not _emptied(run) and not _past_admission(run)
+        return not (_emptied(run) or _carried(run))
     rolling_back = "rolling-back" in (rollout.state, rollout.resume_to if rollout.state == "paused" else "")
     return rolling_back and rollout.kind != "rollback" and not run.reverting
 
@@ -110,6 +110,11 @@ def _drained(run: Run) -> bool:
     return run.path in TAKES_DOWN and run.step == "draining"
 
 
+def _carried(run: Run) -> bool:
+    """True if an abort carries it to its end: past admission, or a server that was down and comes back by its retained incarnation."""
+    return _past_admission(run) or (run.path == "birth" and revives(run))
+
+
 def _past_admission(run: Run) -> bool:
     return (run.step in ("draining", "retiring") and run.path == "create-first") or run.step == "admitting"
 
@@ -121,7 +126,7 @@ def enter_next(bench: Bench, run: Run) -> Step:
         step = next_step(run.path, step)
     if step in SETTLED:
         return settle(bench.rollout, run, step, f"incarnation {run.target.number} stays in service" if run.target else run.reason)
-    if bench.rollout.state == "paused" and not _emptied(run) and not _drained(run) and not (bench.rollout.ending and _past_admission(run)):
+    if bench.rollout.state == "paused" and not _emptied(run) and not _drained(run) and not (bench.rollout.ending and _carried(run)):
         why = f": {bench.rollout.reason}" if bench.rollout.reason else ""
         return Wait(f"paused before {step}{why}")
     if run.step == "preparing" and run.path in FORWARD and run.server in bench.sight.held:
@@ -349,6 +354,9 @@ def _second_way(bench: Bench, run: Run, why: str) -> Draft:
     if run.path not in ("put-back", "fall-back") or run.target is None or run.step == "stopping":
         return settle(rollout, run, "quarantined", f"could not be put back: {why}")
     failed = run.target.number
+    if run.step == "booting" and run.attempts < MOST_ATTEMPTS and _runs(sight.seen(run.server, failed)):
+        return redirect(rollout, run, run.path, f"it runs after all: {why}", source=None, target=replace(run.target, kind="revive"),
+                        reverting=run.reverting)
     if run.target.kind == "revive" and run.attempts < MOST_ATTEMPTS and run.target.image.digest in sight.images:
         target = Target("birth", sight.highest(run.server) + 1, run.target.image)
         return redirect(rollout, run, run.path, f"the old incarnation did not come back ({why}), born anew", source=failed, target=target,

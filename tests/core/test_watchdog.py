@@ -120,6 +120,19 @@ def test_no_machine_is_booted_into_its_other_slot_beyond_the_minimum() -> None:
     assert paused_for(decision) == "watchdog I1: web-2 was to be taken out of service beside web-1, web-3, 2 may be missing"
 
 
+@pytest.mark.usefixtures("no_slots")
+def test_an_abort_does_not_wait_for_an_act_that_the_watchdog_bars() -> None:
+    """The run is left as it is, and the rollout ends."""
+    book = begun(*whole(), **BOTH)
+    book.walk("web-1", "preparing", "booting", "proving")
+    rollout = book.state.rollouts["r1"]
+    stopping = replace(rollout.runs["web-1"], path="put-back", step="waiting", phase="idle", source=1)
+    book.state = replace(book.state, rollouts={"r1": replace(rollout, state="paused", ending="aborted", runs={**rollout.runs, "web-1": stopping})})
+    decision = plan(sight(*whole(), state=book.state, sick=("web-2",)))
+    assert [(note.type, note.data["state"]) for note in decision.notes] == [("server-settled", "quarantined")]
+    assert decision.notes[0].data["reason"].startswith("left as it is: watchdog I1: web-1 was to be taken out of service beside web-2")
+
+
 # --- what is nobody's breach ------------------------------------------------------------------------------------------
 
 def test_servers_that_die_by_themselves_are_no_breach() -> None:
