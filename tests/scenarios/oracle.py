@@ -257,4 +257,4 @@ class Oracle:
             return data["step"] in ("preparing", "draining", "stopping")
         if data["path"] == "in-place":
             return data["step"] in ("preparing", "draining") or (data["step"] == "booting" and not self.pool.hooks.drain)
-        return not (self.aborting and data["step"] in ("draining", "retiring"))
+        return not (self.aborting and (data["step"] in ("draining", "retiring") or (data["path"], self.kind) == ("birth", "rollback")))
