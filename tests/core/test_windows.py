@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import UTC, datetime
 from math import inf
+from pathlib import Path
 
 import pytest
 
@@ -74,6 +77,12 @@ def test_windows_that_touch_or_overlap_are_one_stretch() -> None:
     windows = (Window((6,), clock("00:00"), 2 * HOUR, "UTC"), Window((6,), clock("02:00"), HOUR, "UTC"), Window((6,), clock("02:30"), HOUR, "UTC"))
     assert open_until(windows, at("2026-11-22 00:00")) == at("2026-11-22 03:30")
     assert next_opening(windows, at("2026-11-22 00:30")) == at("2026-11-29 00:00")
+
+
+def test_without_a_zone_database_of_the_machine_the_one_that_comes_with_anew_is_used() -> None:
+    program = "from fleet.core.windows import opening; from datetime import date; print(opening(date(2026, 10, 4), 8100, 'Australia/Lord_Howe'))"
+    said = subprocess.run([sys.executable, "-c", program], env={"PYTHONTZPATH": ""}, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=60, check=True)
+    assert float(said.stdout) == at("2026-10-03 15:30")
 
 
 def test_a_window_longer_than_a_day() -> None:
