@@ -106,7 +106,10 @@ class Hooks:
 
 @dataclass(frozen=True, slots=True)
 class SimSettings:
-    """The seeded world of a sim pool; `in_place`: its servers are machines with two slots; `places`: it has so many hypervisors. faults: version -> "never-healthy" | "never-boots" | "dies-after 3s" | "writable-root"."""
+    """The seeded world of a sim pool; `in_place`: its servers are machines with two slots; `places`: so many hypervisors.
+
+    faults: version -> "never-healthy" | "never-boots" | "dies-after 3s" | "writable-root".
+    """
 
     seed: int = 0
     boot: float = 2.0
