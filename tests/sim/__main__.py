@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     modes = MODES if options.mode == "both" else (options.mode,)
     found = run_all(modes, options.start, options.seeds, options.jobs, options.seconds, options.servers, options.hash)
     for line in report(found, keep=not options.servers):
-        print(line)
+        print(line, flush=True)
     print(f"{len(found.broken)} of {found.plays} cases broke a promise ({options.mode}, from seed {options.start}); "
           f"{found.events} events, {found.per_minute:.0f} cases a minute on {options.jobs} processes")
     if options.hash:

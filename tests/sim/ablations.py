@@ -171,11 +171,6 @@ def _no_approval_is_asked(stack: ExitStack) -> None:
     _put(stack, inbox, "clear", lambda *asked: ())
 
 
-def _the_new_one_is_not_asked_again(stack: ExitStack) -> None:
-    _put(stack, runs, "_still_healthy", lambda bench, run: None)
-    _no_watchdog(stack)
-
-
 def _open_intents_count_as_done(stack: ExitStack) -> None:
     waken = fold._waken
 
@@ -202,8 +197,6 @@ ABLATIONS: Mapping[str, Ablation] = {
     "checkpoints": Ablation("nobody waits at a checkpoint", ("I9",), 100, _checkpoints_are_open),
     "request ids": Ablation("a request id seen before is not recognised", ("I18",), 500, _request_ids_are_not_read),
     "approvals": Ablation("a plan starts without the approval of others", ("I33",), 100, _no_approval_is_asked),
-    "asked once more": Ablation("the old incarnation goes though the new one stopped answering; the watchdog is off", ("I1", "I3"), 1000,
-                                _the_new_one_is_not_asked_again),
     "open intents are looked into": Ablation("what a dead daemon had begun counts as done; the watchdog is off", ("I1", "I2", "I10/I13", "I3"), 1000,
                                              _open_intents_count_as_done),
 }

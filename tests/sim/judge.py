@@ -29,13 +29,13 @@ servers have no names but their own: tests/drivers).
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from drivers.sim import Life
 from fleet.core.desired import Pool
 from fleet.core.events import Event
 from fleet.core.lifecycle import BACKWARD
-from fleet.core.observed import Seen
 from fleet.core.sight import longest_gap
 from fleet.core.state import PoolState, State
 from fleet.ports import Operation
@@ -89,8 +89,9 @@ class Judge(Oracle):
 
     def __init__(self, pool: Pool, world: SimWorld) -> None:
         super().__init__(pool, world)
-        self.epoch = 0
+        self.epoch = self.heard = 0
         self.generation = 0
+        self.served: dict[tuple[str, int], int] = {}
         self.generations: dict[int, int] = {}
         self.asked: dict[str, tuple[str, int, str]] = {}
         self.open: dict[str, str] = {}
@@ -98,6 +99,8 @@ class Judge(Oracle):
         self.began = self.looked = 0.0
         self.unsure: dict[str, float] = {}
         self.answers: dict[tuple[str, int], list[float]] = {}
+        self.just_ended: dict[tuple[str, int], tuple[float, float]] = {}
+        self.will_not_boot: set[tuple[str, int]] = set()
         self.proved: set[tuple[str, int, int]] = set()
         self.made: dict[str, tuple[str, int]] = {}
         self.homes: dict[str, str] = {}
@@ -113,14 +116,25 @@ class Judge(Oracle):
     def recall(self, state: State) -> None:
         """The past of the case: all of its incarnations were proved and admitted."""
         pool: PoolState = state.pool(self.pool.name)
-        self.generation, self.epoch = pool.generation, state.epoch
+        self.generation, self.epoch, self.heard = pool.generation, state.epoch, state.seq
         for life in self.world.lives.values():
             self.admitted.add(life.key)
             self.proved.add((*life.key, life.starts))
+            self.served[life.key] = life.starts
 
     def blame(self, calm: bool, deaf: bool) -> None:
         """What cannot fail in this case: any step, where nothing is wrong; any server, where only all probes fail at once."""
         self.blameless = NOTHING_WRONG if calm else ONLY_DEAF if deaf else ""
+
+    def commits(self, server: str, number: int) -> None:
+        """A commit returned: from now on it serves, until it stops."""
+        life = self.world.lives.get((server, number))
+        if life is not None:
+            self.served[life.key] = life.starts
+
+    def _last_well(self, life: Life, now: float) -> float:
+        """One that was started again serves only when it was admitted again."""
+        return super()._last_well(life, now) if self.served.get(life.key) == life.starts else -math.inf
 
     def meant(self, life: Life) -> bool:
         return life.key not in self.world.strays
@@ -140,6 +154,8 @@ class Judge(Oracle):
         gap = longest_gap(self.pool, len(self.world.lives))
         before = self.answers.get(key)
         if not healthy:
+            if before is not None:
+                self.just_ended[key] = before[0], now
             self.answers.pop(key, None)
         elif before is None or now - before[1] > gap:
             self.answers[key] = [now, now]
@@ -166,12 +182,12 @@ class Judge(Oracle):
             self._break(f"I15: operation {op.id} made {self.made[op.id]} and {(server, number)}")
 
     def staging(self, place: str) -> None:
-        """On a machine the idle slot is overwritten."""
+        """On a machine the idle slot is overwritten: not if what it holds is the way back, unless that was tried and did not boot."""
         if not self.pool.in_place or place not in self.pool.server_names:
             return
         mine = self.lives(place)
         if any(life.state == "running" and not life.committed and life.key not in self.admitted for life in mine) and any(
-                life.state == "stopped" and life.committed for life in mine):
+                life.state == "stopped" and life.committed and life.key not in self.will_not_boot for life in mine):
             self._break(f"I4: the idle slot of {place} is overwritten, and what runs there was not proved")
 
     def committing(self, server: str, number: int, now: float) -> None:
@@ -182,6 +198,7 @@ class Judge(Oracle):
     # --- the journal
 
     def hear(self, event: Event, now: float) -> None:
+        self.heard = event.seq
         if event.type in DECIDES and event.pool:
             self.generations[event.seq] = self.generation
             self.generation += 1
@@ -268,8 +285,11 @@ class Judge(Oracle):
         life, answers = self.world.lives.get((server, number)), self.answers.get((server, number))
         if life is not None:
             self.proved.add((server, number, life.starts))
+        since, until = self.just_ended.get((server, number), (now, -1.0))
+        if answers is None and until >= now - HAIR:
+            answers = [since, until]  # an answer of this very instant, which nobody could have taken in
         healthy = 0.0 if answers is None else now - answers[0]
-        if answers is None or healthy < self.settings.min_healthy_time - HAIR:
+        if healthy < self.settings.min_healthy_time - HAIR:
             self._break(f"I3: {server}.{number} counts as proved, but answered without a gap for {healthy:.2f} s only")
 
     def _on_server_settled(self, event: Event, data: dict[str, Any], now: float) -> None:
@@ -290,6 +310,8 @@ class Judge(Oracle):
         if self.blameless:
             self._break(f"I20: {data['step']} of {event.server} failed ({data['error']}), but {self.blameless}")
         self.unsure[event.server] = event.at
+        if data["step"] == "booting":
+            self.will_not_boot.add((event.server, data.get("number", -1)))
 
     # --- I33
 
@@ -311,8 +333,9 @@ class Judge(Oracle):
 
     # --- the end
 
-    def orphans(self, state: PoolState, seen: tuple[Seen, ...]) -> None:
+    def orphans(self, state: PoolState) -> list[str]:
         """I21: beside what serves nothing runs, and what is kept is known to be kept."""
+        found = []
         for name in self.pool.server_names:
             known = state.server(name)
             serving = self.world.lives.get((name, known.admitted)) if known.admitted is not None else None
@@ -322,6 +345,7 @@ class Judge(Oracle):
                 if life.number == serving.number or (self.pool.in_place and life.state != "stopped"):
                     continue
                 if life.state == "running":
-                    self._break(f"I21: {life.name} runs beside {serving.name}, and nobody wants it")
+                    found.append(f"I21: {life.name} runs beside {serving.name}, and nobody wants it")
                 elif life.number not in known.retained:
-                    self._break(f"I21: {life.name} is {life.state}, and the journal does not retain it")
+                    found.append(f"I21: {life.name} is {life.state}, and the journal does not retain it")
+        return found

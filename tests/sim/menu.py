@@ -86,7 +86,7 @@ def draw(seed: int, mode: Mode, servers: int | None = None) -> Case:
     case = _settings(chance_of, seed, mode, servers or size)
     level = chance_of.random()
     faults = () if level < 0.25 else tuple(_fault(chance_of) for _ in range(chance_of.randint(1, 4)))
-    blows = () if level < 0.15 else tuple(_blow(chance_of, case) for _ in range(chance_of.choice((0, 0, 1, 1, 2, 3))))
+    blows = [] if level < 0.15 else [blow for _ in range(chance_of.choice((0, 0, 1, 1, 2, 3))) for blow in _blow(chance_of, case)]
     case = replace(case, faults=faults, blows=tuple(sorted(blows, key=lambda blow: blow.at)))
     case = replace(case, orders=_orders(chance_of, case))
     return _approved(chance_of, case) if chance_of.random() < 0.1 else case
@@ -135,17 +135,20 @@ def _fault(chance_of: random.Random) -> VerbFault:
     return VerbFault(verb, outcome, chance_of.randint(1, 8), chance_of.choice((1, 1, 2, 3)))
 
 
-def _blow(chance_of: random.Random, case: Case) -> Blow:
+def _blow(chance_of: random.Random, case: Case) -> list[Blow]:
+    """One, but daemons sometimes die twice in a row."""
     what = chance_of.choice(("dies", "dies", "flaps", "flaps", "deaf", "away", "kill", "crash", "crash", "crash", "stop"))
     at = round(chance_of.random() * 15.0, 2)
     server = chance_of.randint(1, case.servers)
     if what == "crash":
-        return Blow(at, what, chance_of.randint(1, 6), chance_of.choice((0.0, 1.0)))
+        first = Blow(round(0.4 + 0.5 * at, 2), what, chance_of.randint(1, 8), chance_of.choice((0.0, 1.0)))
+        again = [Blow(round(first.at + chance_of.choice((0.3, 1.0, 2.0)), 2), what, chance_of.randint(1, 3), chance_of.choice((0.0, 1.0)))]
+        return [first, *(again if chance_of.random() < 0.3 else ())]
     if what == "stop":
-        return Blow(at, what, 0, chance_of.choice((3.0, 8.0, 60.0, float(STRANGE))))
+        return [Blow(at, what, 0, chance_of.choice((3.0, 8.0, 60.0, float(STRANGE))))]
     if what == "away":
-        return Blow(at, what, chance_of.randint(1, case.servers if case.kind == "in-place" else case.places), chance_of.choice((2.0, 8.0, 20.0)))
-    return Blow(at, what, server, chance_of.choice((1.0, 4.0, 12.0)) if what in ("flaps", "deaf") else 0.0)
+        return [Blow(at, what, chance_of.randint(1, case.servers if case.kind == "in-place" else case.places), chance_of.choice((2.0, 8.0, 20.0)))]
+    return [Blow(at, what, server, chance_of.choice((1.0, 4.0, 12.0)) if what in ("flaps", "deaf") else 0.0)]
 
 
 def _orders(chance_of: random.Random, case: Case) -> tuple[Order, ...]:

@@ -26,7 +26,7 @@ PATIENCE = 14
 """So many times a person looks at a rollout that rests before the case says that it never ends."""
 
 TIDY = 140.0
-"""Seconds after the end in which strays are stopped: a house-keeping verb's deadline, and a margin."""
+"""Seconds after the end in which strays are stopped at the latest: a house-keeping verb's deadline, and a margin."""
 
 LIMIT = 9000.0
 """Virtual seconds in which a rollout comes to rest once faults have stopped: the longest verb's deadline is an hour."""
@@ -262,10 +262,14 @@ def _decision(rollout: Any, cure: str, turn: int) -> str:
 
 async def _tidy(stage: SimStage, case: Case) -> None:
     """I21, and for whom nothing went wrong, that everybody serves."""
-    late = any(rule.outcome in ("late", "hang", "done-then-hang") for rule in case.faults)
-    await stage.clock.sleep(TIDY if late else 12.0)
-    stage.check()
-    stage.oracle.orphans(stage.state.pool(stage.pool.name), stage.world.seen())
+    ends = stage.clock.now() + TIDY
+    await stage.clock.sleep(2.0 + case.late_by)  # the last request that takes effect too late
+    while found := stage.oracle.orphans(stage.state.pool(stage.pool.name)):
+        stage.check()
+        if stage.clock.now() >= ends:
+            stage.oracle.broken += found
+            break
+        await stage.clock.sleep(5.0)
     if case.calm and "dies" not in case.image:
         well = stage.oracle.count_well(stage.clock.now())
         assert well == case.servers, f"I20: {well} of {case.servers} serve in the end, and nothing went wrong; {stage.describe()}"

@@ -128,17 +128,14 @@ def _spread(todo: Iterator[Chunk], jobs: int, until: float | None) -> Iterator[t
         yield from (one.result() for one in wait(running).done)
 
 
-def report(found: Found, keep: bool = True) -> list[str]:
-    """What broke, one paragraph each, with the command that plays it again and the shrunk case; kept in seeds.txt."""
-    lines = []
-    for mode, seed, broken in found.broken[:TOLD]:
+def report(found: Found, keep: bool = True) -> Iterator[str]:
+    """What broke, each with the command that plays it again; then the first of them shrunk, and kept in seeds.txt."""
+    for mode, seed, broken in found.broken:
+        yield f"{mode} seed {seed}: {broken[:500]}\n  again: python -m tests.sim --replay {seed} --mode {mode}"
+    for mode, seed, broken in found.broken[:TOLD] if keep else ():
         case = shrink(draw(seed, mode), broken)
-        said = play(case).broken
-        lines += [f"{mode} seed {seed}: {broken}", f"  again: python -m tests.sim --replay {seed} --mode {mode}", f"  shrunk: {case!r}", f"  which says: {said}"]
-        if keep:
-            remember(Kept(mode, seed, promise(broken), case))
-    lines += [f"{mode} seed {seed}: {broken}" for mode, seed, broken in found.broken[TOLD:]]
-    return lines
+        remember(Kept(mode, seed, promise(broken), case))
+        yield f"{mode} seed {seed}, shrunk: {case!r}\n  which says: {play(case).broken}"
 
 
 def remember(kept: Kept) -> None:

@@ -26,7 +26,7 @@ def shrink(case: Case, broken: str, breaks: Callable[[Case], str] | None = None)
     left = PLAYS
     judged = breaks or (lambda other: play(other).broken)
     while True:
-        for smaller in _smaller(case):
+        for smaller in filter(_possible, _smaller(case)):
             left -= 1
             if left < 0:
                 return case
@@ -35,6 +35,11 @@ def shrink(case: Case, broken: str, breaks: Callable[[Case], str] | None = None)
                 break
         else:
             return case
+
+
+def _possible(case: Case) -> bool:
+    """A fleet file may say so."""
+    return any(text.rstrip("%") != "0" for text in (case.surge, case.unavailable)) and not (case.kind and case.unavailable == "0")
 
 
 def _smaller(case: Case) -> Iterator[Case]:

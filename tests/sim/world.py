@@ -189,6 +189,7 @@ class Rig(WatchedSim):
     async def commit(self, pool: Pool, server: str, number: int, op: Operation) -> None:
         self._calls("commit", server, number, op)
         await super().commit(pool, server, number, op)
+        self.oracle.commits(server, number)
 
     async def retire(self, pool: Pool, server: str, number: int, op: Operation) -> None:
         self._calls("retire", server, number, op)
@@ -298,6 +299,8 @@ class SimStage(Stage):
         before = self.engine.record.state
         await self.kill()
         self.check_fold(before)
+        for event in self.journal.events[self.oracle.heard:]:  # written, but its writer died of it
+            self._heard(event)
         await self.begin()
 
     def check_fold(self, state: State) -> None:
