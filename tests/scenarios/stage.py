@@ -242,7 +242,7 @@ class Stage:
         """No rollout is under way, or it stands still until a person decides."""
         if self.rollout is None:
             return True
-        stands = {name for name, wait in self.view.waits.items() if wait.reason.startswith("paused before")}
+        stands = {name for name, wait in self.view.waits.items() if wait.reason.startswith(("paused before", "prepared, waits"))}
         return self.rollout.state in CLOSED and not self.view.busy and all(
             run.server in stands for run in self.rollout.runs.values() if run.active)
 
