@@ -154,6 +154,13 @@ def test_waiting_ends_with_the_code_of_the_state(
     assert json.loads(capsys.readouterr().out)["state"] == state
 
 
+@pytest.mark.parametrize(("state", "code"), [("done", 0), ("failed", 1), ("aborted", 1), ("rolled-back", 3), ("paused", 4)])
+@pytest.mark.parametrize("command", [("rollback", "web", "--yes"), ("rollout", "promote", "web"), ("rollout", "resume", "web")])
+def test_every_waiting_command_ends_with_the_code_of_the_state(served: Served, command: tuple[str, ...], state: str, code: int) -> None:
+    served.office.rollout_states = [rollout_row(), rollout_row(state, reason="web-2 panicked at boot")]
+    assert call(*command, "--wait") == code
+
+
 def test_waiting_hears_of_changes_from_the_stream(served: Served) -> None:
     command = subprocess.Popen([sys.executable, "-c", PROGRAM, "rollout", "wait", "web"], env=environment(served),
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
