@@ -54,10 +54,14 @@ async def _send(desk: Desk, command: dict[str, Any]) -> None:
         request.setdefault("generation", desk.model.generation(pool))
     if terminal := desk.options.get("terminal"):
         request["terminal"] = terminal
+    if command["command"] in ("rollout.start", "rollout.resume"):
+        request["driven"] = True
     answer = await desk.calls.command(request)
     desk.difference = ()
     desk.say(fields.text(answer, "message") or "Done.", "good")
     started = fields.text(answer, "rollout")
+    if request.get("driven"):
+        desk.mine.add(started or str(command.get("rollout", "")))
     if started and command["command"] in ("rollout.start", "rollback.start"):
         desk.open("rollout", rollout=started)
 

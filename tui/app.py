@@ -25,6 +25,7 @@ from tui.clock import Clock
 from tui.desk import Desk
 from tui.ink import Line, Span
 from tui.link import Link
+from tui.phrases import farewell
 from tui.view_model import Trouble
 from tui.widgets.footer import TOO_SMALL, footer, tiny_keys
 from tui.widgets.header import header, tiny
@@ -33,8 +34,6 @@ from tui.widgets.tight import tight_screen
 
 FIRST_SECONDS = 0.1
 """After a quiet second news is drawn this soon; else at the pace of the view. A key is answered at once, always."""
-
-FAREWELL = "The daemon goes on; a rollout is not touched; `anew` shows it again.\n"
 
 
 class Main(Screen[None]):
@@ -73,6 +72,7 @@ class AnewApp(App[int]):
         self._soon: Timer | None = None
         self._work: set[asyncio.Task[None]] = set()
         self._minute, self._painted = (0, 0), 0.0
+        self.left_behind: tuple[str, ...] = ()
         for name in theme.THEMES:
             self.register_theme(_textual_theme(name))
         for paper in self.papers.values():
@@ -152,6 +152,7 @@ class AnewApp(App[int]):
             self.paint_soon()
 
     def leave(self) -> None:
+        self.left_behind = self.desk.driven
         self.exit(0)
 
     def wear(self, name: str) -> None:
@@ -192,8 +193,8 @@ def run(socket: str, options: Mapping[str, str]) -> int:
     os.environ.pop("NO_COLOR", None)  # taken care of by the theme; Textual would turn it into truecolor greys
     with suppress(OSError):
         chosen.setdefault("terminal", os.ttyname(sys.stdin.fileno()).removeprefix("/dev/"))
-    result = AnewApp(Link(socket), chosen).run(mouse=False)
+    result = (app := AnewApp(Link(socket), chosen)).run(mouse=False)
     with suppress(OSError):  # the terminal may be gone
-        sys.stderr.write(FAREWELL)
+        sys.stderr.write(farewell(app.left_behind))
         sys.stderr.flush()
     return result if isinstance(result, int) else 0

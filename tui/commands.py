@@ -24,7 +24,7 @@ SERVER_VERBS = ("hold", "release", "rollback", "root")
 PLACES = ("fleet", "servers", "images", "rollout", "plan", "events", "help")
 VERBS = ("plan", "approve", "rollback", "hold", "release", "pause", "resume", "abort", "promote", "set", "root", "remark", "quit")
 SETTINGS = ("max_unavailable", "max_surge", "promotion", "min_healthy_time", "healthy_deadline", "progress_deadline", "drain_deadline",
-            "max_failures", "on_failure", "retain", "checkpoints", "checkpoint_pause", "outside")
+            "max_failures", "on_failure", "retain", "checkpoints", "checkpoint_pause", "on_disconnect", "outside")
 """What `set` changes in mid-rollout; the last one, the reason to go on outside the windows, takes the rest of the line."""
 
 

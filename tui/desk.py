@@ -38,6 +38,7 @@ class Calls(Protocol):
     async def plan(self, request: Raw) -> Raw: ...
     async def command(self, request: Raw) -> Raw: ...
     async def get(self, path: str, **query: str) -> Raw: ...
+    async def drive(self, rollout: str, since: int, go_on: Any) -> None: ...
     async def console(self, server: str, sink: Any) -> None: ...
 
 
@@ -69,6 +70,8 @@ class Desk:
         self.size = (80, 24)
         self.views: list[View] = [make("fleet", self)]
         self._asked: set[str] = set()
+        self.mine: set[str] = set()
+        self._driving: set[str] = set()
         self._reading = False
         self._kept: dict[str, View] = {"fleet": self.views[0]}
 
@@ -174,7 +177,8 @@ class Desk:
         self.flash.clear()
         if key.action == "back" and name == "escape" and "q" in key.keys and len(self.views) == 1:
             if not self.view.act("back"):
-                self.say("This is the first view: q leaves. A rollout goes on without you.", "dim")
+                self.say("This is the first view: q leaves. " + (
+                    f"{', '.join(self.driven)} will pause then." if self.driven else "A rollout goes on without you."), "dim")
             self.stage.paint()
             return
         if why := why_not(key, situation):
@@ -241,9 +245,32 @@ class Desk:
     def came_frame(self, frame: Raw) -> None:
         self.model.frame(frame, self.now)
         self._alive()
+        for rollout in self.mine - self._driving:
+            if self._needs_me(rollout):
+                self._driving.add(rollout)
+                self.stage.spawn(self._drive(rollout))
         for rollout in self.model.incomplete - self._asked:
             self._asked.add(rollout)
             self.spawn(self._complete(rollout))
+
+    def _needs_me(self, rollout: str) -> bool:
+        """True for a rollout of this terminal's that would pause if it were gone."""
+        row = self.model.rollouts.get(rollout)
+        return row is not None and row.active and row.on_disconnect == "pause"
+
+    async def _drive(self, rollout: str) -> None:
+        """Hold the reins until the rollout ends; a line that broke is taken up with the next frame that comes."""
+        try:
+            await self.calls.drive(rollout, self.model.tip, lambda: self._needs_me(rollout))
+        except LinkError:
+            pass  # the header tells of the line
+        finally:
+            self._driving.discard(rollout)
+
+    @property
+    def driven(self) -> tuple[str, ...]:
+        """Pools whose rollout pauses when this terminal goes."""
+        return tuple(sorted(self.model.rollouts[rollout].pool for rollout in self._driving if self._needs_me(rollout)))
 
     async def _complete(self, rollout: str) -> None:
         """The stream told of a part of a rollout whose beginning was not seen here: ask for all of it."""

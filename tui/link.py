@@ -143,6 +143,21 @@ class Link:
                 "look at the events before you try again."
             ) from error
 
+    async def drive(self, rollout: str, since: int, go_on: Callable[[], bool]) -> None:
+        """Tell the daemon that this terminal drives a rollout, for as long as this stream lasts. What comes on it came already."""
+        import aiohttp
+
+        patience = aiohttp.ClientTimeout(total=None, sock_connect=5.0, sock_read=self.silence)
+        try:
+            async with self._open().get("/v1/events", params={"since": str(since), "drives": rollout}, timeout=patience) as answer:
+                if answer.status != 200:
+                    raise refusal(_body(await answer.content.read(65536)), answer.status)
+                async for _ in answer.content.iter_any():
+                    if not go_on():
+                        return
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise LinkError(f"The line by which {rollout} is driven was lost: {sentence(error, self.socket)}.") from error
+
     async def console(self, server: str, sink: Callable[[bytes], bool]) -> None:
         """Give console bytes to `sink` until it says False or the other side ends."""
         import aiohttp

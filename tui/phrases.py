@@ -40,6 +40,13 @@ ROOT_SHORT: Mapping[str, str] = {
     "read-only": "ro", "overlay": "ephem", "writable": "rw", "unknown": "?", "ephemeral": "ephem",
 }
 MINUTE, HOUR, DAY = 60, 3600, 86400
+FAREWELL = "The daemon goes on; a rollout is not touched; `anew` shows it again.\n"
+
+
+def farewell(driven: tuple[str, ...]) -> str:
+    """The last words; `driven`: pools whose rollout pauses because this terminal goes."""
+    return "".join(f"The rollout of {pool} pauses in some seconds (on_disconnect); `anew rollout wait {pool} --drive` before that lets it go on.\n"
+                   for pool in driven) or FAREWELL
 
 
 def age(seconds: float | None) -> str:

@@ -38,6 +38,7 @@ class CannedDaemon:
         self.proposals: list[Row] = []
         self.swallow = 0
         self.rollouts: dict[str, Row] = {}
+        self.driving: list[str] = []
         self._streams: set[asyncio.Queue[bytes | None]] = set()
         self._runner: web.AppRunner | None = None
 
@@ -166,6 +167,8 @@ class CannedDaemon:
         response = web.StreamResponse()
         await response.prepare(request)
         queue: asyncio.Queue[bytes | None] = asyncio.Queue()
+        drives = request.query.get("drives")
+        self.driving += [drives] if drives else []
         self._streams.add(queue)
         try:
             hello = {"frame": "hello", "seq": self.status["seq"], "fleet": self.status["fleet"]}
@@ -179,4 +182,6 @@ class CannedDaemon:
             pass
         finally:
             self._streams.discard(queue)
+            if drives:
+                self.driving.remove(drives)
         return response

@@ -33,6 +33,8 @@ class MadeUp:
     async def get(self, path: str, **query: str) -> Mapping[str, Any]:
         return self._answer({"images": story.images()} if path == "/v1/images" else {})
 
+    async def drive(self, rollout: str, since: int, go_on: Callable[[], bool]) -> None: ...
+
     async def console(self, server: str, sink: Callable[[bytes], bool]) -> None:
         sink(b"login: \x1b[31mred\x1b[0m\r\n")
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.tui import story
+from tests.tui.desktop import desk, picture
 from tests.tui.stage import session
+from tui import offers
 from tui.commands import SETTINGS, complete
 
 
@@ -51,3 +53,12 @@ async def test_the_view_of_a_rollout_shows_what_was_changed_and_why_the_windows_
         await user.press("5")
         await user.see("outside the windows: it burns (said eve@pts/1)")
         await user.see("set: max_unavailable 1 → 2, by bob")
+
+
+def test_a_plan_shows_where_it_would_stop() -> None:
+    made = desk()
+    lines = ["12 servers, 1 extra at a time", "at no moment fewer than 12 of 12 serve", "stops to be looked at after 25% (3 servers)",
+             "the window is closed: nobody is begun before Sat 22:00", "pauses if the terminal that drives it goes away"]
+    made.plan = offers.plan({**story.plan(), "summary": lines}, {})
+    made.open("plan", kept="yes")
+    assert all(any(line in row for row in picture(made, 80, 24)) for line in lines)

@@ -15,7 +15,7 @@ import pytest
 from tests.tui import live, story
 from tests.tui.canned import CannedDaemon
 from tests.tui.terminal import SEQUENCES, Terminal
-from tui.app import FAREWELL
+from tui.phrases import FAREWELL
 
 ATTACKS = ("\x1b]0;owned\x07", "\x9b2J", "\x1b[2J", "\x1b]52;c;b3duZWQ=\x07", "\x1bP+q\x1b\\", "\x85\x90\x9d0;x\x9c", "\u202e\u2066",
            "\u200b\u200d", "\x07\x08\x00", "\r\n\x0b\x0c", "[/]", "[0]", "[bold red]", "\ud800")

@@ -103,7 +103,7 @@ class PlanView(TableView[PlanRow]):
             Span(f" plan {plan.hash[:8]}", "title"), Span(f"  {kind}{plan.pool} {move}"),
             Span("  nothing has happened yet", "dim"),
         )]
-        for text in (plan.summary or self._summary(plan))[:3]:
+        for text in (plan.summary or self._summary(plan))[:6]:
             rows += [(Span(f" {row}"),) for row in wrap(text, width - 2, 2)]
         if self.desk.difference:
             rows.append((Span(" ! the fleet changed since; p plans anew:", "warn"),))
