@@ -262,7 +262,13 @@ class SimStage(Stage):
         self.stirred.set()
 
     async def begin(self) -> None:
-        """Start a daemon on what there is."""
+        """Start a daemon on what there is; another one if it dies at its first word."""
+        while not await self._begin():
+            self.dies.clear()
+
+    async def _begin(self) -> bool:
+        for event in self.journal.events[self.oracle.heard:]:  # written, but its writer died of it
+            self._heard(event)
         around = Surroundings(self.desired, "", self.clock, self.rng)
         self.driver = Rig(around, self.menu, self.pool, self.earth, self.oracle)
         self.driver.flapping = self.flapping
@@ -273,13 +279,20 @@ class SimStage(Stage):
         epoch = record.state.epoch + 1
         self.rng = SeededRng(DAEMONS * self.seed + epoch)
         record.listen(self._heard)
-        await record.write(Draft("daemon-started", data={"epoch": epoch, "version": "sim"}))
+        writing = asyncio.ensure_future(record.write(Draft("daemon-started", data={"epoch": epoch, "version": "sim"})))
+        while not writing.done():
+            if self.dies.is_set():
+                for task in (writing, *record._writing):
+                    task.cancel()
+                return False
+            await asyncio.sleep(0)
         around = Surroundings(self.desired, "", self.clock, self.rng, {"sim": self.driver})
         async with make_probe(around) as probe:
             self.engine = WatchedEngine(self.desired, record, catalogue(), {"sim": self.driver}, {"sim": probe}, self.clock, self.rng, epoch)
         self.engine.on_waits = self.on_waits
         self.inbox = Inbox(lambda: self.engine, self.journal.find_request, self._no_reload, lambda: "")
         self._running = asyncio.get_running_loop().create_task(self.engine.run())
+        return True
 
     async def kill(self) -> None:
         """As kill -9 would: commands in flight are never answered, and nothing more is written."""
@@ -299,8 +312,6 @@ class SimStage(Stage):
         before = self.engine.record.state
         await self.kill()
         self.check_fold(before)
-        for event in self.journal.events[self.oracle.heard:]:  # written, but its writer died of it
-            self._heard(event)
         await self.begin()
 
     def check_fold(self, state: State) -> None:
