@@ -34,7 +34,8 @@ async def test_a_rollout_resumed_here_is_driven_from_here_until_it_ends(tmp_path
         await user.press("1", "escape")
         assert "web will pause then" in user.text
         user.daemon.drop()
-        await user.until(lambda: user.daemon.driving == ["web-r1"] and user.daemon.listeners == 2, "the line broke, and it is driven again")
+        await user.until(lambda: len(user.daemon.since) >= 4 and user.daemon.driving == ["web-r1"] and user.daemon.listeners == 2,
+                         "both lines broke, and it is driven again")
         user.daemon.push(rolling("pause", "done"))
         await user.until(lambda: user.app.desk.driven == (), "it has ended")
 
