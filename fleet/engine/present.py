@@ -248,9 +248,9 @@ def plan_row(sight: Sight, plan: Plan, settings_note: list[str]) -> Row:
     }
 
 
-def _span_of(sight: Sight, plan: Plan) -> str:
+def _range_of(sight: Sight, plan: Plan) -> list[str]:
     low, high = (span(plan.estimate * share) for share in estimate.spread(sight.pool_state.durations))
-    return f"{span(plan.estimate)} ({low} to {high})" if low != high else span(plan.estimate)
+    return [f"most likely between {low} and {high}"] if low != high else []
 
 
 def _summary(sight: Sight, plan: Plan) -> list[str]:
@@ -272,4 +272,5 @@ def _summary(sight: Sight, plan: Plan) -> list[str]:
     ways = ways_back(how) if plan.kind == "rollback" else []
     ahead = ["the image is brought to the idle slots beforehand, while the servers serve on"] if any(
         run.planned == "in-place" and run.target and run.target.kind == "birth" for run in plan.acting) else []
-    return [first, *ways, *ahead, f"at no moment fewer than {floor} of {size} serve · about {_span_of(sight, plan)}{back}"]
+    return [first, *ways, *ahead, f"at no moment fewer than {floor} of {size} serve · about {span(plan.estimate)}{back}",
+            *_range_of(sight, plan)]
