@@ -86,7 +86,9 @@ class History:
         """Acknowledged before given means written before written, but for a repetition, whose answer is an old one."""
         found = []
         first: dict[str, Call] = {}
+        given: dict[str, int] = {}
         for call in self.calls:
+            given.setdefault(call.request, call.given)  # who asks again, having had no answer, asked then
             if call.seq:
                 known = first.setdefault(call.request, call)
                 if known.seq != call.seq and known.rollout != call.rollout:
@@ -94,6 +96,6 @@ class History:
         done = sorted(first.values(), key=lambda call: call.answered)
         for index, later in enumerate(done):
             for earlier in done[:index]:
-                if earlier.answered < later.given and (earlier.seq or 0) >= (later.seq or 0):
+                if earlier.answered < given[later.request] and (earlier.seq or 0) >= (later.seq or 0):
                     found.append(f"I31: {earlier.command} was acknowledged before {later.command} was given, but stands after it in the journal")
         return found

@@ -110,6 +110,8 @@ class Judge(Oracle):
         self.went_on_alone = False
         self.held: set[str] = set()
         self.blameless = ""
+        self.fell: set[str] = set()
+        self.flapping: dict[str, float] = {}
         self.proposed: tuple[str, int] = ("", -1)
         self.approved: dict[int, float] = {}
 
@@ -131,6 +133,11 @@ class Judge(Oracle):
         life = self.world.lives.get((server, number))
         if life is not None:
             self.served[life.key] = life.starts
+
+    def retiring(self, server: str, number: int, op: str, now: float) -> None:
+        """To take down a server whose health flaps takes nothing away for sure; it counts for the others all the same."""
+        if now > self.flapping.get(server, 0.0) + self.lag:
+            super().retiring(server, number, op, now)
 
     def _last_well(self, life: Life, now: float) -> float:
         """One that was started again serves only when it was admitted again."""
@@ -223,7 +230,8 @@ class Judge(Oracle):
     def _on_rollout_moved(self, event: Event, data: dict[str, Any], now: float) -> None:
         before = self.state
         if data["cause"].startswith("resume-"):
-            self.begun -= self.failed
+            self.begun -= self.fell
+            self.fell = set()
         super()._on_rollout_moved(event, data, now)
         if before == "checkpoint" and self.state == "rolling":
             self._opened(event, data["cause"])
@@ -307,9 +315,10 @@ class Judge(Oracle):
         super()._on_step_failed(event, data, now)
         self.open.pop(data["op"], None)
         self.fate[data["op"]] = "failed"
-        if self.blameless:
+        if self.blameless and "no such incarnation" not in data["error"]:  # its retention ended while a rollback to it was planned
             self._break(f"I20: {data['step']} of {event.server} failed ({data['error']}), but {self.blameless}")
         self.unsure[event.server] = event.at
+        self.fell.add(event.server)
         if data["step"] == "booting":
             self.will_not_boot.add((event.server, data.get("number", -1)))
 

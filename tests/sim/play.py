@@ -233,7 +233,8 @@ def _command(what: str) -> tuple[str, dict[str, Any]]:
 async def _to_an_end(stage: SimStage, case: Case) -> None:
     """Faults stop; a person looks at what rests, and decides."""
     stage.menu.calm()
-    stage.flapping.clear()
+    for server, until in stage.flapping.items():
+        stage.flapping[server] = min(until, stage.clock.now())
     stage.journal.crash_in = 0
     for turn in range(PATIENCE):
         await stage.settle(LIMIT)

@@ -253,6 +253,7 @@ class SimStage(Stage):
         self.folded = past.state
         self.pens: list[Pen] = []
         self.flapping: dict[str, float] = {}
+        self.oracle.flapping = self.flapping
         self.on_event = lambda event: self.stirred.set()
         self.on_waits = lambda view: self.stirred.set()
         FAULTS.said.clear()
