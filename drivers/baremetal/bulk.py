@@ -11,7 +11,7 @@ Rules
   what the error says, and nothing counts as brought.
 - Two more attempts after a broken connection, each from where the host is. A refused key is not tried again here: `drivers.refusals`.
 - At most `at_once` hosts are sent to at a time; the others say that they wait. A host that takes next to nothing for a while, or has
-  all and checks it, costs us nothing more and keeps nobody waiting: it goes on without its place.
+  all and checks it, costs us nothing more and keeps nobody waiting: it goes on without its place. So does one that stalls over the mirror.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ PULLS: Final = 4
 SLOW: Final = 256 * 1024
 SLOW_FOR: Final = 20.0
 """A host that takes fewer bytes a second than SLOW, for so many seconds, gives its place to the next."""
+FETCHED: Final = 1024 * 1024
+"""Bytes a second that a host must fetch by itself to keep its place: how far it is, it does not tell, so its time is counted."""
 
 
 class Call(Protocol):
@@ -75,18 +77,29 @@ class Bulk:
         if sha256 in have or (offset := await bringing.there()) == size:
             return
         if mirror:
-            if await self._pulled(bringing, mirror):
+            if await self._pulled(bringing, mirror, size):
                 return
             offset = await bringing.there()
         await bringing.send(have, offset)
 
-    async def _pulled(self, bringing: _Bringing, url: str) -> bool:
-        async with self._pulling:
+    async def _pulled(self, bringing: _Bringing, url: str, size: int) -> bool:
+        await self._pulling.acquire()
+        place = _Place(self._pulling, self._clock.now(), 0)
+        patience = asyncio.create_task(self._patience(place, size))
+        try:
             return await bringing.pull(url)
+        finally:
+            patience.cancel()
+            place.give_back()
+
+    async def _patience(self, place: _Place, size: int) -> None:
+        """A host that stalls over the mirror goes on without its place."""
+        await self._clock.sleep(max(SLOW_FOR, size / FETCHED))
+        place.give_back()
 
 
 class _Place:
-    """A place among the hosts that are sent to. Given back once, and early by a host that is slow or has all its bytes."""
+    """A place among the hosts that are sent to, or fetch. Given back once, and early by a host that is slow or has all its bytes."""
 
     def __init__(self, sending: asyncio.Semaphore, now: float, offset: int) -> None:
         self._sending, self._since, self._from = sending, now, offset

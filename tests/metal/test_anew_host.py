@@ -181,6 +181,20 @@ def test_a_slot_that_reads_back_otherwise_is_not_staged(host: Sandbox, bundle: B
     assert host.installs(bundle) == ""
 
 
+def test_a_bundle_that_rotted_on_the_data_disk_is_removed_and_brought_again(host: Sandbox, bundle: Bundle) -> None:
+    host.uploads(bundle)
+    path = host.bundle(bundle)
+    with path.open("r+b") as file:
+        file.seek(bundle.size // 2)
+        file.write(b"rot")
+    frame = host.ask("install", "7", OP, bundle.sha, bundle.digest, "1")
+    assert (frame.code, "removed" in frame.sentence) == ("bad-bytes", True)
+    assert host.record("B") == {}, "nothing was begun"
+    assert host.ask("have", bundle.sha).value("state") == "none", "else it would count as brought for ever"
+    host.uploads(bundle)
+    assert host.installs(bundle) == ""
+
+
 def test_arm_refuses(host: Sandbox, bundle: Bundle, second: Bundle) -> None:
     assert host.arms(bundle) == "wrong-state", "nothing is staged"
     host.uploads(bundle)
@@ -201,6 +215,35 @@ def test_bless_refuses_what_does_not_run(trial: Sandbox) -> None:
     assert (trial.root / "run/anew-trial").exists()
 
 
+def test_bless_refuses_another_image_than_the_record_names(trial: Sandbox) -> None:
+    """Between the controller's look and its word the slot's number stands still, and what runs in it need not."""
+    trial.write("usr/lib/anew/image-id", "web-9\n")
+    frame = trial.ask("bless", "7", OP, "1")
+    assert (frame.code, "web-9" in frame.sentence, "web-1" in frame.sentence) == ("wrong-state", True, True)
+    trial.write("usr/lib/anew/image-id", "../strange\n")
+    assert trial.does("bless", "1") == "wrong-state"
+    assert (trial.record("B")["state"], trial.record("B")["image_id"], trial.record("A")["state"]) == ("armed", "web-1", "blessed")
+    assert (trial.root / "run/anew-trial").exists()
+    assert not (trial.root / "dev/watchdog").exists(), "its dead-man goes on"
+    trial.write("usr/lib/anew/image-id", "web-1\n")
+    assert trial.does("bless", "1") == ""
+
+
+def test_what_ran_before_anew_is_blessed_whatever_it_bears(host: Sandbox) -> None:
+    """Incarnation 0 was written by nobody of ours; its owner may have written it anew since."""
+    assert host.does("bless", "0") == ""
+    host.write("usr/lib/anew/image-id", "web-0b\n")
+    assert host.does("bless", "0") == ""
+    assert host.record("A")["image_id"] == "web-0b"
+
+
+def test_an_image_without_an_id_is_blessed_where_its_record_has_none(trial: Sandbox) -> None:
+    record = trial.root / "data/anew/slots/B"
+    record.write_text(record.read_text().replace("image_id=web-1", "image_id=-"))
+    (trial.root / "usr/lib/anew/image-id").unlink()
+    assert trial.does("bless", "1") == ""
+
+
 def test_the_idle_slots_verbs_refuse_what_runs(trial: Sandbox) -> None:
     assert trial.does("reject", "1") == "wrong-state"
     assert trial.does("forget", "1") == "wrong-state"
@@ -219,7 +262,7 @@ def test_a_dead_man_that_does_not_stop_is_said(trial: Sandbox) -> None:
 
 def test_a_trial_without_a_dead_man_is_told_and_can_be_blessed(staged: Sandbox, bundle: Bundle) -> None:
     assert staged.arms(bundle) == ""
-    staged.reboots("B", trial="none")
+    staged.reboots("B", trial="none", image="1")
     assert read(staged.ask("observe"), "test").deadman == 0
     assert staged.does("bless", "1") == ""
     assert not (staged.root / "dev/watchdog").exists()

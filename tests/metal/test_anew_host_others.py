@@ -85,6 +85,7 @@ def test_sdboot_from_looking_to_the_way_back(sdboot: Sandbox, bundle: Bundle) ->
     assert (facts.backend, facts.booted, facts.reading.next, facts.reading.idle_good, facts.env) == ("sdboot", "A", "idle", False, "none")
     spends_its_try(sdboot)
     sdboot.words("B", trial="120")
+    sdboot.write("usr/lib/anew/image-id", "web-1\n")
     assert read(sdboot.ask("observe"), "test").reading.next == "idle", "on trial the next boot is the old one"
     for _ in range(2):
         assert sdboot.does("bless", "1") == ""
@@ -94,6 +95,7 @@ def test_sdboot_from_looking_to_the_way_back(sdboot: Sandbox, bundle: Bundle) ->
         assert sdboot.does("activate", "0") == ""
     assert read(sdboot.ask("observe"), "test").reading.next == "idle"
     sdboot.words("A")
+    sdboot.write("usr/lib/anew/image-id", "web-0\n")
     assert sdboot.does("bless", "0") == ""
     for _ in range(2):
         assert sdboot.does("reject", "1") == ""
@@ -116,6 +118,57 @@ def test_sdboot_refuses_a_bundle_of_somebody_else(sdboot: Sandbox, tmp_path: Pat
     sdboot.uploads(strange)
     assert sdboot.installs(strange) == "bad-bytes"
     assert entries(sdboot) == ["anew-A.conf"]
+
+
+def refused_disk(host: Sandbox, bundle: Bundle) -> str:
+    """The sentence of an install that is refused; nothing was changed for it."""
+    host.uploads(bundle)
+    host.write("efi/loader/entries/anew-B.conf", FIRST.replace("A", "B"))
+    before = host.slot("B").read_bytes()
+    frame = host.ask("install", "7", OP, bundle.sha, bundle.digest, "1")
+    assert (frame.code, host.record("B"), entries(host)) == ("wrong-disk", {}, ["anew-A.conf", "anew-B.conf"])
+    assert host.slot("B").read_bytes() == before
+    return frame.sentence
+
+
+def test_sdboot_does_not_choose_between_two_partitions_of_one_name(sdboot: Sandbox, bundle: Bundle) -> None:
+    """A second disk with the same layout: the name leads to either. What the initrd named is of the disk that booted."""
+    sdboot.wrap("blkid", 'case "$*" in *PARTLABEL=rootB*) echo /dev/sda4; echo /dev/sdb4 ;; *) exit 2 ;; esac')
+    assert "more than one partition is called rootB" in refused_disk(sdboot, bundle)
+    sdboot.write("run/anew/disk/x", "")
+    (sdboot.root / "run/anew/disk/rootB").symlink_to(sdboot.slot("B"))
+    assert sdboot.installs(bundle) == ""
+
+
+@pytest.mark.parametrize("known", ["name", "number"])
+def test_sdboot_does_not_write_to_what_is_mounted(sdboot: Sandbox, bundle: Bundle, known: str) -> None:
+    """Names that were exchanged would have the running system written over. Its root may be mounted as /dev/root, so its number counts too."""
+    source = str(sdboot.slot("B")) if known == "name" else "/dev/root"
+    sdboot.write("sys/class/block/rootB/dev", "8:4\n")
+    sdboot.write("proc/self/mountinfo", f"22 1 {'0:99' if known == 'name' else '8:4'} / / ro,relatime - squashfs {source} ro\n")
+    assert "is mounted" in refused_disk(sdboot, bundle)
+    sdboot.write("proc/self/mountinfo", "22 1 8:3 / / ro,relatime - squashfs /dev/root ro\n")
+    assert sdboot.installs(bundle) == ""
+
+
+def test_sdboot_without_a_second_partition_says_so(sdboot: Sandbox, bundle: Bundle) -> None:
+    sdboot.uploads(bundle)
+    sdboot.slot("B").unlink()
+    frame = sdboot.ask("install", "7", OP, bundle.sha, bundle.digest, "1")
+    assert (frame.code, "no partition rootB" in frame.sentence, sdboot.record("B")) == ("failed", True, {})
+
+
+def test_sdboot_lets_go_of_a_slot_that_a_killed_install_left_mounted(sdboot: Sandbox, bundle: Bundle) -> None:
+    sdboot.uploads(bundle)
+    assert sdboot.installs(bundle) == ""
+    at = sdboot.root / "run/anew/slot"
+    subprocess.run(["mount", "-o", "ro,loop", sdboot.slot("B"), at], check=True)
+    (sdboot.root / "data/anew/slots/B").unlink()
+    try:
+        assert sdboot.installs(bundle, op=OTHER_OP) == ""
+        assert not os.path.ismount(at)
+    finally:
+        subprocess.run(["umount", at], check=False, capture_output=True)
 
 
 @BUILT_IN

@@ -312,3 +312,24 @@ def test_a_cut_disk_that_somebody_formatted_since_is_theirs(system: Live, given:
 def test_the_mark_of_another_disk_counts_for_nothing(system: Live, given: Given) -> None:
     system.write(MARK, b"anew-layout 1 begun DISK-9999\n")
     refused(system, given, "not-blank")
+
+
+def test_our_mark_does_not_make_the_rest_of_a_disk_ours(tmp_path: Path, given: Given) -> None:
+    """Marked and cut before there was a table: the rest must still be blank, wherever it would be looked at on a blank disk."""
+    for mib in (1024, 20 * 1024):
+        folder = tmp_path / str(mib)
+        folder.mkdir()
+        with live(folder, mib) as system:
+            system.write(MARK, f"anew-layout 1 begun {SERIAL}\n".encode())
+            for offset in (MIB, 63 * MIB, mib // 2 * MIB, (mib - 2) * MIB):
+                system.write(offset, b"\x01")
+                assert "not blank" in refused(system, given, "not-blank"), offset
+                system.write(offset, b"\x00")
+
+
+def test_a_table_that_was_cut_while_it_was_written_is_ours(system: Live, given: Given) -> None:
+    """sfdisk writes the copy at the end of the disk first: power may go before there is one that anybody finds."""
+    system.write(MARK, f"anew-layout 1 begun {SERIAL}\n".encode())
+    system.write(1024 * MIB - 33 * 512, b"\x01" * 512)
+    status, frame = system.lay(given)
+    assert status == 0, frame

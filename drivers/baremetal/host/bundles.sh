@@ -72,16 +72,24 @@ do_patch() {
       [ -f "$BUNDLES/$OLD.bundle" ] || fail wrong-state "bundle $OLD, which the delta goes upon, is not here"
       set -- "--patch-from=$BUNDLES/$OLD.bundle"
     fi
-    command -v zstd >/dev/null || fail failed "zstd is not installed on this host"
+    command -v zstd >/dev/null || no_help failed "zstd is not installed on this host"
     lock_bundle
     part=$BUNDLES/$SHA.part
     rm -f "$part"
-    need_space $((SIZE + SIZE / 10))
+    free=$(data_free)
+    [ "$free" -ge $((SIZE + SIZE / 10)) ] ||
+      no_help no-space "$((SIZE + SIZE / 10)) bytes are needed beside the delta, and $free are free on the data partition"
     # --long=31: a delta's window is as long as the old bundle, and zstd must be allowed the memory for it.
     zstd -d -q -c --long=31 "$@" "$delta" 2>/dev/null | head -c "$SIZE" 2>/dev/null >"$part" || write_failed "$part"
     finish_bundle
   fi
   rm -f "$delta"
+}
+
+# no_help CODE SENTENCE : the delta goes, for the plain form that comes then needs its room.
+no_help() {
+  rm -f "$delta"
+  fail "$1" "$2; the delta was removed"
 }
 
 # do_pull : from a peer or a mirror, over plain HTTP: the SHA is what makes it right. Goes on where it was cut.

@@ -54,13 +54,25 @@ sd_remove() {
 sdboot_check_bundle() {
   rauc -c "$CONF" info "$bundle" >/dev/null 2>&1 ||
     fail bad-bytes "the bundle's signature does not hold against this host's keyring"
+  sd_device "$IDLE"
 }
 
+# sd_device SLOT : its partition, into $device. What the initrd named is of the disk that booted; a label alone must be the only one.
 sd_device() {
-  for device in "$R/run/anew/disk/root$1" "$R/dev/disk/by-partlabel/root$1"; do
-    if [ -e "$device" ]; then readlink -f "$device"; return; fi
-  done
-  fail failed "there is no partition root$1"
+  device=$R/run/anew/disk/root$1
+  if [ ! -e "$device" ]; then
+    device=$R/dev/disk/by-partlabel/root$1
+    [ -e "$device" ] || fail failed "there is no partition root$1"
+    [ "$(blkid -c /dev/null -t "PARTLABEL=root$1" -o device 2>/dev/null | wc -l)" -le 1 ] ||
+      fail wrong-disk "more than one partition is called root$1; rename those that are not of the disk that booted, or take their disk out"
+  fi
+  device=$(readlink -f "$device")
+  # A killed install may have left it mounted there.
+  umount "$RUN/slot" 2>/dev/null
+  number=$(first_line "$R/sys/class/block/${device##*/}/dev")
+  where=$(awk -v number="$number" -v device="$device" '
+    $3 == number || index($0, " " device " ") { print $5; exit }' "$R/proc/self/mountinfo" 2>/dev/null)
+  [ -z "$where" ] || fail wrong-disk "root$1 ($device) is mounted on $where, so it is no idle slot"
 }
 
 manifest() {
@@ -70,7 +82,6 @@ manifest() {
 }
 
 sdboot_install() {
-  device=$(sd_device "$IDLE") || fail failed "there is no partition root$IDLE"
   # First of all the slot stops being one that could boot: from here on it is half written.
   sd_remove "$IDLE"
   from=$BUNDLES/extract

@@ -25,6 +25,11 @@ do_install() {
   ! on_trial || fail wrong-state "the booted slot is on trial, and the other is what it falls back to"
   bundle=$BUNDLES/$SHA.bundle
   [ -f "$bundle" ] || fail wrong-state "bundle $SHA is not here whole"
+  # It may have lain there for months. One that rotted would count as brought for ever.
+  [ "$(sum_of <"$bundle")" = "$SHA" ] || {
+    rm -f "$bundle"
+    fail bad-bytes "the bundle is not what was brought any more, this host's disk changed it; it was removed, bring it again"
+  }
   "${BACKEND}_check_bundle"
   load_record "$IDLE"
   r_number=- r_digest=$DIGEST r_version=$VERSION r_image_id=- r_state=writing r_born=- r_op=$OP r_rollout=- r_armed_boot=-
@@ -88,6 +93,9 @@ do_bless() {
   need_record "$BOOTED"
   need_number "$BOOTED"
   case $r_state in armed | kept | blessed) ;; *) fail wrong-state "incarnation $NUMBER is $r_state" ;; esac
+  # Incarnation 0 was not written by anew: its owner may change it.
+  [ "$NUMBER" = 0 ] || [ "$r_image_id" = "$IMAGE_ID" ] ||
+    fail wrong-state "slot $BOOTED runs image id $IMAGE_ID, and incarnation $NUMBER was written with $r_image_id"
   "${BACKEND}_bless"
   if [ "$IMAGE_ID" != - ]; then store "$STATE/blessed/$IMAGE_ID" "$NUMBER $OP"; fi
   r_state=blessed
