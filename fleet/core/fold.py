@@ -14,7 +14,7 @@ from fleet.core.budget import Budget
 from fleet.core.codec import image_in, run_in, settings_in, target_in
 from fleet.core.events import Event
 from fleet.core.lifecycle import BACKWARD, ENDED, ENDS, FORWARD, SETTLED, TAKES_DOWN, move, next_step
-from fleet.core.state import Approval, PoolState, Proposal, Rejection, Rollout, Run, Server, State
+from fleet.core.state import Approval, PoolState, Proposal, Rejection, Rollout, Run, Server, State, Target
 from fleet.core.steering import told
 
 KEPT_ROLLOUTS = 50
@@ -234,7 +234,7 @@ def _retry(state: State, rollout: Rollout) -> dict[str, Run]:
             continue
         server = state.pool(rollout.pool).server(run.server)
         number = max([server.last_number, *server.failed]) + 1
-        target = run.target if run.target is None else replace(run.target, kind="birth", number=number, image=rollout.image_to)
+        target = Target("birth", number, rollout.image_to)  # one that was cleared has none left
         source = None if run.planned == "birth" else run.source if server.admitted is None else server.admitted
         runs[run.server] = replace(run, step="waiting", phase="idle", path=run.planned, source=source, target=target,
                                    flaps=0, error="", last_words="", reason="tried again after resume")

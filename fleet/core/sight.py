@@ -74,10 +74,12 @@ class Sight:
         return mine[max(running)] if running else None
 
     def _unproved(self, server: str, number: int) -> bool:
-        """A newborn that its rollout has not admitted: it runs, but it is not in service."""
+        """A newborn that its rollout has not admitted, or gives up since it could not: it runs, but it is not in service."""
         rollout = self.rollout
         run = rollout.runs.get(server) if rollout else None
-        return bool(run and run.active and run.target and run.target.number == number)
+        if run is None or not run.active:
+            return False
+        return run.source == number if run.path == "clear" else run.target is not None and run.target.number == number
 
     def image_of(self, seen: Seen) -> ImageRef:
         """The image an incarnation was born from, by the digest found on it."""

@@ -164,6 +164,28 @@ def test_a_place_that_does_not_answer_is_no_breach() -> None:
     assert not plan(sight(*fleet, state=book.state, unreachable={"sim": "no route"}, sick=("web-1", "web-2"))).notes
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_newborn_that_was_never_admitted_is_not_taken_out_of_service(turned: bool) -> None:
+    """It answers, but its admission failed, or was given up: it is stopped, though everybody is missing and nobody may be."""
+    book = begun(image=V1, kind="birth")
+    book.walk("web-1", "preparing", "booting", "proving")
+    op = book.begin("web-1", "admitting")
+    if turned:
+        rollout = book.state.rollouts["r1"]
+        waiting = replace(rollout.runs["web-1"], step="proving", phase="done")
+        book.state = replace(book.state, rollouts={"r1": replace(rollout, state="paused", ending="aborted", runs={**rollout.runs, "web-1": waiting})})
+    else:
+        book.fail("web-1", "admitting", op)
+    newborn = seen("web-1", 1, V1, born=BORN)
+    for _ in range(4):
+        decision = plan(sight(newborn, state=book.state))
+        assert "watchdog" not in paused_for(decision) and not any("watchdog" in str(note.data.get("reason")) for note in decision.notes)
+        if decision.actions:
+            break
+        book.write(*decision.notes)
+    assert [(action.server, action.step, action.number) for action in decision.actions] == [("web-1", "stopping", 1)]
+
+
 def test_a_budget_that_was_made_smaller_is_no_breach() -> None:
     """Who was begun before a person decided anew is carried to the end."""
     book = begun(*whole(4), of=pool(4), max_surge=Amount(2))

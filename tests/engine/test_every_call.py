@@ -80,8 +80,18 @@ def test_whichever_hook_goes_wrong_it_ends_and_no_promise_is_broken(name: str, w
             break
 
 
-async def hooked(play: Play, which: str, outcome: str, nth: int) -> bool:
-    """A play in which the nth run of a hook goes wrong; False if there was none. No process is started."""
+@pytest.mark.parametrize("outcome", ["error", "timed out"])
+@pytest.mark.parametrize("name", ["create-first", "with data", "in place"])
+def test_a_newborn_whose_admit_hook_goes_wrong_is_cleared_and_born_anew_by_a_resume(name: str, outcome: str) -> None:
+    """It never was in service, so that nothing is taken away by stopping it, though nobody may be missing."""
+    for nth in range(1, MOST_CALLS):
+        if not run_virtual(hooked(PLAYS[name], "admit", outcome, nth, past=""), limit=400_000.0):
+            assert nth > 2, "each of the two was admitted"
+            break
+
+
+async def hooked(play: Play, which: str, outcome: str, nth: int, past: str = "1") -> bool:
+    """A play in which the nth run of a hook goes wrong; False if there was none. No process is started. `past`: "" for an empty pool."""
     calls = -1000
 
     async def around(what: str, hook: Callable[[], Awaitable[None]]) -> None:
@@ -96,7 +106,7 @@ async def hooked(play: Play, which: str, outcome: str, nth: int) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         async with staged(fleet, folder, Faults(), seed=play.seed) as stage:
             stage.engine.actor.around_hook = around
-            await stage.birth("1")
+            await (stage.birth(past) if past else stage.observed())
             calls = 0
             await stage.command("rollout.start", plan={"to": "2"})
             for order in play.orders:

@@ -231,6 +231,8 @@ class Oracle:
     def _on_step_failed(self, event: Event, data: dict[str, Any], now: float) -> None:
         if event.rollout and self.state in ("canary", "rolling"):
             self.failed.add(event.server)
+        if data["step"] == "admitting" and self.flying.get(event.server) == "birth":
+            self.admitted.discard((event.server, data["number"]))  # the hook after `commit` failed: nobody was ever sent there
 
     def _on_step_begun(self, event: Event, data: dict[str, Any], now: float) -> None:
         if not event.rollout or data["op"] in self.intents:
