@@ -23,14 +23,13 @@ from fleet.api.server import serve
 from fleet.core.desired import Desired, definition
 from fleet.core.errors import AnewError, Invalid, Refused
 from fleet.core.events import Draft
-from fleet.core.fold import fold
 from fleet.core.state import State
 from fleet.engine.clock import SystemClock, SystemRng
 from fleet.engine.failpoints import VARIABLE, Failpoints, parse
 from fleet.engine.loop import Engine
 from fleet.engine.office import EngineOffice
 from fleet.engine.present import moment
-from fleet.engine.record import Record
+from fleet.engine.record import Record, Unfoldable, take_in
 from fleet.engine.refusals import Refusals
 from fleet.images.catalogue import FolderCatalogue
 from fleet.ports import Driver, Probe, Surroundings
@@ -86,6 +85,7 @@ class Daemon:
             record = self.failpoints.record(journal, self._replay(journal))
             self.clock.not_before(journal.last_at())
             record.read_only = bool(self.read_only)
+            record.on_fatal = self._broken
             epoch = record.state.epoch + 1
             await record.write(*self._began(epoch, self.clock.now() - journal.last_at() if journal.last_at() else 0.0))
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -98,12 +98,12 @@ class Daemon:
         return self.exit_code
 
     def _replay(self, journal: SqliteJournal) -> State:
-        """state = fold(journal), verified as it is read; a journal that fails makes a daemon that only looks."""
+        """state = fold(journal), verified as it is read; a journal that fails, or that cannot be folded, makes a daemon that only looks."""
         state = State()
         try:
             for event in journal.replay():
-                state = fold(state, event)
-        except JournalCorrupt as error:
+                state = take_in(state, event)
+        except (JournalCorrupt, Unfoldable) as error:
             self.read_only = str(error)
             log.error("%s", self.read_only)
         return state
@@ -222,7 +222,7 @@ class Daemon:
         os._exit(1)
 
     def _broken(self, words: str) -> None:
-        """The journal cannot be written any more: end at once, nothing may be done that cannot be recorded."""
+        """The journal cannot be written, or not be folded, any more: end at once, nothing may be done that cannot be recorded."""
         log.critical("%s", words)
         self.exit_code = 1
         self._stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import signal
 import time
@@ -11,6 +12,9 @@ from pathlib import Path
 import pytest
 
 from fleet.core.errors import AnewError, Invalid, Refused
+from fleet.core.events import Draft
+from fleet.engine.clock import SystemClock
+from fleet.store.journal import open_journal
 from tests.engine.daemons import DEADLINE, FLEET, Home, until
 
 
@@ -80,6 +84,23 @@ def test_a_daemon_whose_journal_was_taken_away_ends(home: Home) -> None:
     assert home.process is not None
     assert home.process.wait(DEADLINE) == 1
     assert "removed or replaced while the daemon ran" in home.log()
+
+
+def test_a_daemon_that_cannot_take_in_a_row_of_its_journal_shows_what_was_before_it_and_does_nothing(home: Home) -> None:
+    """A row of another release, say: no traceback, and no server is touched by half a memory."""
+
+    async def foreign() -> None:
+        async with open_journal(str(home.journal), SystemClock(), log_tip=lambda seq, chain: None) as journal:
+            await journal.append([Draft("rollout-moved", pool="web", rollout="r-unknown", data={"cause": "pause", "state": "paused", "reason": ""})])
+
+    assert home.stop() == 0
+    asyncio.run(foreign())
+    home.start()
+    assert "(rollout-moved: KeyError('r-unknown'))" in home.client.get("/v1/status")["read_only"]
+    with pytest.raises(Refused) as caught:
+        home.client.command("rollout.start", pool="web", plan={"to": "1"})
+    assert caught.value.code == "read-only" and "no server is touched" in str(caught.value)
+    assert "Traceback" not in home.log()
 
 
 def test_a_socket_path_that_is_too_long_is_a_sentence(tmp_path: Path) -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 
+import pytest
+
+from fleet.core.errors import Permanent
 from fleet.core.events import Draft, Event
 from fleet.core.state import State
 from fleet.engine.record import Record
@@ -88,3 +92,53 @@ def test_a_writer_that_is_cancelled_leaves_no_hole_for_the_others() -> None:
         assert record.state.seq == 2
 
     run_virtual(story())
+
+
+def test_a_listener_that_fails_is_logged_and_keeps_nobody_from_hearing_or_writing(caplog: pytest.LogCaptureFixture) -> None:
+    heard: list[int] = []
+
+    def deaf(event: Event) -> None:
+        raise RuntimeError("cannot hear")
+
+    async def story() -> None:
+        record = Record(MemoryJournal(VirtualClock()), State())
+        for ear in (deaf, lambda event: heard.append(event.seq)):
+            record.listen(ear)
+        async with asyncio.timeout(60.0):
+            await record.write(remark("a"), remark("b"))
+            await record.write(remark("c"))
+        assert record.state.seq == 3
+
+    run_virtual(story())
+    assert heard == [1, 2, 3]
+    logged = [entry for entry in caplog.records if entry.levelno >= logging.ERROR]
+    assert ["event-1" in entry.getMessage() and "remark" in entry.getMessage() for entry in logged] == [True, False, False]
+    assert all(entry.exc_info for entry in logged), "with where it failed"
+
+
+def test_a_row_that_cannot_be_taken_in_is_the_end_and_no_row_is_written_after_it() -> None:
+    """It is durable, so a state without it would not be the journal's: everybody who waits is told, and so is the daemon."""
+    told: list[str] = []
+
+    async def story() -> None:
+        journal = SlowJournal(VirtualClock())
+        record = Record(journal, State())
+        record.on_fatal = told.append
+        outcomes: list[object] = []
+
+        async def write(draft: Draft) -> None:
+            try:
+                outcomes.append(await record.write(draft))
+            except Permanent as error:
+                outcomes.append(str(error))
+
+        async with asyncio.timeout(60.0), asyncio.TaskGroup() as tasks:
+            for draft in (remark("slow"), Draft("rollout-moved", pool="web", rollout="none", data={"cause": "pause", "state": "", "reason": ""}), remark("c")):
+                tasks.create_task(write(draft))
+        assert record.state.seq == 1, "the row before it was taken in"
+        await write(remark("later"))
+        assert journal.tip()[0] == 3, "nothing was written on top of it"
+        assert sorted(type(outcome) is str for outcome in outcomes) == [False, True, True, True]
+
+    run_virtual(story())
+    assert len(told) == 1 and "row 2" in told[0] and "rollout-moved" in told[0] and "the daemon ends" in told[0]
