@@ -227,7 +227,7 @@ def _prove(bench: Bench, run: Run) -> Step:
     since = max(health.since, run.since) if health and run.path == "fall-back" else health.since if health else 0.0
     if health is None or not health.healthy or since < run.booted_at:
         words = health.words if health else "not probed yet"
-        waits, limit = _time_left(bench, run.booted_at, settings.healthy_deadline)
+        waits, limit = _time_left(bench, boots_since(sight, run), settings.healthy_deadline)
         if not waits:
             flaps = f"; it had answered {run.flaps} times and stopped again" if run.flaps else ""
             return _fail(run, bench, f"not healthy within {span(settings.healthy_deadline)}: {words}{flaps}")
@@ -239,6 +239,12 @@ def _prove(bench: Bench, run: Run) -> Step:
         return Wait(f"healthy for {span(passed)} of {span(settings.min_healthy_time)}, {health.words}",
                     since + settings.min_healthy_time, "it is admitted")
     return _look_inside(bench, run, health.words)
+
+
+def boots_since(sight: Sight, run: Run) -> float:
+    """From when healthy_deadline counts: a birth that was tried for long, since its place did not answer, boots from when it was made."""
+    seen = sight.seen(run.server, run.target.number) if run.target and run.target.kind == "birth" and not sight.pool.in_place else None
+    return max(run.booted_at, min(seen.born_at, run.since)) if seen else run.booted_at
 
 
 def _time_left(bench: Bench, since: float, allowed: float) -> tuple[bool, float | None]:

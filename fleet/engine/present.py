@@ -12,7 +12,7 @@ from fleet.core.decision import Wait
 from fleet.core.lifecycle import CELLS
 from fleet.core.observed import Image
 from fleet.core.proposal import Plan
-from fleet.core.runs import deadline_of
+from fleet.core.runs import boots_since, deadline_of
 from fleet.core.sight import Sight, span
 from fleet.core.slots import Slots
 from fleet.core.state import PoolState, Rollout, Run, Target
@@ -133,7 +133,7 @@ def run_row(sight: Sight, rollout: Rollout, run: Run, waits: Mapping[str, Wait])
     wait = waits.get(run.server)
     deadline = None
     if run.active and not rollout.ended and not (wait and rollout.state == "paused"):
-        limit = run.booted_at + rollout.settings.healthy_deadline if run.step == "proving" else run.since + deadline_of(run.step, run.path, rollout)
+        limit = boots_since(sight, run) + rollout.settings.healthy_deadline if run.step == "proving" else run.since + deadline_of(run.step, run.path, rollout)
         deadline = moment(limit)
     step = "skipped" if run.action == "skip" else "held" if run.action == "hold" else run.step
     return {

@@ -451,3 +451,24 @@ def test_a_stray_that_runs_beside_the_one_in_service_is_stopped() -> None:
     decision = settled(replace(OLD, state="running"), NEW)
     assert actions(decision) == [("web-1", "retire", 1)]
     assert isinstance(decision.actions[0], Action) and decision.actions[0].reason == "a stray incarnation, not in service"
+
+
+@pytest.mark.parametrize(("made_after", "fails"), [(0.0, True), (290.0, False), (500.0, False)])
+def test_healthy_deadline_counts_from_the_birth_that_was_made_not_from_the_first_try(made_after: float, fails: bool) -> None:
+    """301 seconds after the intent; a clock that is ahead where it was born grants nothing beyond its proving."""
+    book = begun(*whole())
+    book.walk("web-1", "preparing")
+    op, began = book.begin("web-1", "booting"), book.now
+    book.now = began + 295.0
+    book.done("web-1", "booting", op)
+    book.begin("web-1", "proving")
+
+    def gate(after: float) -> list[str]:
+        now = began + after
+        health = {(name, 1): Health(True, began - 50.0, now) for name in ("web-1", "web-2", "web-3")}
+        health["web-1", 2] = Health(False, began, now, "tcp 22: refused")
+        decision = plan(sight(*whole(), seen("web-1", 2, V2, born=began + made_after), state=book.state, health=health, now=now))
+        return [note.type for note in decision.notes]
+
+    assert ("step-failed" in gate(301.0)) is fails
+    assert "step-failed" in gate(min(made_after, 295.0) + 301.0)
