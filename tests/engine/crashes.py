@@ -128,7 +128,9 @@ class Play(Mortal):
                 self.arm("blindness", (f"{when}-daemon-blind",), 1)
                 self.drive(lambda: self.client.get("/v1/info"), "it answers")
                 self.send(signal.SIGSTOP)
-                time.sleep(BLIND + 1.0)
+                until = time.monotonic() + BLIND + 1.0  # what passes is the stopped daemon's own time
+                while time.monotonic() < until:
+                    time.sleep(0.1)
                 self.send(signal.SIGCONT)
                 self.next_death()
 

@@ -31,7 +31,6 @@ from tests.engine.worlds import Judge
 
 WARM = (drivers.sim, fleet.api.server)
 STRIKES = 2
-LOOK = 0.02
 QUIET = 0.5
 """Seconds without a death after which a phase whose goal is reached has ended."""
 PATIENCE = 120.0
@@ -214,7 +213,7 @@ class Mortal(Home):
                     return value
             except (DaemonUnreachable, Transient):
                 pass
-            time.sleep(LOOK)
+            time.sleep(0.02)
 
     def rollout_words(self) -> str:
         try:
