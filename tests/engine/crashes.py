@@ -18,7 +18,7 @@ from typing import Any
 from fleet.engine.failpoints import NAMES
 from fleet.engine.pulse import BLIND
 from tests.engine.daemons import ROOT
-from tests.engine.mortal import LOOK, SHAPES, Mortal, around
+from tests.engine.mortal import SHAPES, Mortal, around
 
 MEMORY = "/dev/shm"
 """What a killed process wrote is there for the next one on any file system, and this one is quick to sync."""
@@ -163,7 +163,7 @@ class Play(Mortal):
             self.client.get("/v1/info")
             self.fleet.write_text("servers =", encoding="utf-8")
             self.send(signal.SIGHUP)
-            time.sleep(LOOK)
+            time.sleep(0.02)
             return False
 
         while any(self.left[name] for name in warned):
