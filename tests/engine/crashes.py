@@ -163,7 +163,6 @@ class Play(Mortal):
             self.client.get("/v1/info")
             self.fleet.write_text("servers =", encoding="utf-8")
             self.send(signal.SIGHUP)
-            time.sleep(0.02)
             return False
 
         while any(self.left[name] for name in warned):
