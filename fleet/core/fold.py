@@ -280,7 +280,15 @@ def _step_begun(state: State, event: Event) -> State:
         changes["booted_at"] = event.at
     if run.path in FORWARD and (run.step == "waiting" or (run.step == "preparing" and run.path in TAKES_DOWN)):
         changes["begun_at"] = event.at
-    return _run(state, event, run, **changes)
+    after = _run(state, event, run, **changes)
+    return _restarted(after, event, run.target.number) if step == "booting" and run.target is not None and run.target.kind == "revive" else after
+
+
+def _restarted(state: State, event: Event, number: int) -> State:
+    """A retained incarnation is started: how long it is kept counts from when it stops again, and the one in service must be admitted anew."""
+    server = state.pool(event.pool).server(event.server)
+    return _server(state, event, restarted=server.restarted or number == server.admitted,
+                   retained={other: until for other, until in server.retained.items() if other != number})
 
 
 def _step_done(state: State, event: Event) -> State:
@@ -293,7 +301,7 @@ def _step_done(state: State, event: Event) -> State:
     after = _run(state, event, run, **changes)
     if run.step == "admitting" and run.target is not None:
         kept = after.pool(event.pool).server(event.server).retained
-        after = _server(after, event, admitted=run.target.number, tainted=(), admitted_at=event.at if run.target.kind == "birth" else 0.0,
+        after = _server(after, event, admitted=run.target.number, tainted=(), restarted=False, admitted_at=event.at if run.target.kind == "birth" else 0.0,
                         retained={number: until for number, until in kept.items() if number != run.target.number})
     if run.step == "proving":
         after = _rollout(after, after.rollouts[event.rollout], progress_at=event.at)
@@ -379,7 +387,7 @@ def _released(state: State, event: Event) -> State:
 
 
 def _adopted(state: State, event: Event) -> State:
-    return _decided(_server(state, event, admitted=int(event.data["number"])), event.pool)
+    return _decided(_server(state, event, admitted=int(event.data["number"]), restarted=False), event.pool)
 
 
 def _tainted(state: State, event: Event) -> State:

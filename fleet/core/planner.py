@@ -377,7 +377,7 @@ def _keep_or_bury(sight: Sight, seen: Seen, notes: list[Draft], actions: list[Ac
             "number": seen.number, "digest": seen.digest, "version": seen.version, "until": sight.now + sight.pool.rollout.retain}))
     elif until > sight.now:
         wake.append(until)
-    elif available and not sight.clock_in_doubt:
+    elif available and not (known.restarted or sight.clock_in_doubt):
         actions.append(_house_action(seen, "burying", "bury", "its retention ended"))
 
 

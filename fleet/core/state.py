@@ -162,7 +162,8 @@ class Server:
     """What the journal knows of a server. `admitted`: the incarnation in service; `retained`: number -> until.
 
     `failed`: incarnations that failed their proof (never offered for rollback). `last_number`: the highest number ever given.
-    `admitted_at`: when the one in service was, 0.0 if it was not born for that.
+    `admitted_at`: when the one in service was, 0.0 if it was not born for that. `restarted`: a rollout started the one in service again,
+    and it was not admitted since: nothing beside it is removed.
     """
 
     held: str | None = None
@@ -172,6 +173,7 @@ class Server:
     retained: Mapping[int, float] = field(default_factory=dict)
     failed: frozenset[int] = frozenset()
     admitted_at: float = 0.0
+    restarted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

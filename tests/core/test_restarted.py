@@ -1,0 +1,62 @@
+"""A retained incarnation that is started again: its retention is over, and nothing beside it is removed until it is admitted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from fleet.core.desired import Amount
+from fleet.core.events import Draft
+from fleet.core.observed import Seen
+from fleet.core.planner import plan
+from fleet.core.state import Server
+from tests.core.picture import NOW, V1, V2, Book, begun, pool, seen, sight
+
+OLD, NEW = seen("web-1", 1, V1), seen("web-1", 2, V2)
+STOPPED = replace(OLD, state="stopped")
+
+
+def rolled_back_to_the_retained(*incarnations: Seen, admitted: int, keep: float) -> Book:
+    """web-1 serves 2 and is on its way back to the retained 1, which is being started."""
+    book = begun(*incarnations, of=pool(1), image=V1, kind="rollback", surge=False, max_surge=Amount(0), max_unavailable=Amount(1))
+    book.write(Draft("server-adopted", pool="web", server="web-1", data={"number": admitted, "digest": "", "place": "", "name": ""}))
+    book.write(Draft("incarnation-retained", pool="web", server="web-1", data={"number": 1, "digest": "", "version": "", "until": NOW + keep}))
+    book.walk("web-1", "preparing", "stopping")
+    return book
+
+
+def known(book: Book) -> Server:
+    return book.state.pool("web").server("web-1")
+
+
+def ended(book: Book) -> Book:
+    book.write(Draft("rollout-moved", pool="web", rollout="r1", data={"cause": "abort", "state": "paused", "reason": ""}))
+    book.write(Draft("rollout-ended", pool="web", rollout="r1", data={"state": "aborted", "reason": ""}))
+    return book
+
+
+def test_retention_counts_from_when_it_stops_again_not_from_when_it_was_first_replaced() -> None:
+    book = rolled_back_to_the_retained(STOPPED, NEW, admitted=2, keep=60.0)
+    assert known(book).retained == {1: NOW + 60.0}
+    book.done("web-1", "booting", book.begin("web-1", "booting"))
+    later = NOW + 61.0
+    decision = plan(sight(STOPPED, NEW, of=pool(1), state=ended(book).state, now=later))
+    assert [(note.type, note.data["until"]) for note in decision.notes] == [("incarnation-retained", later + pool(1).rollout.retain)]
+
+
+def test_nothing_is_removed_beside_one_in_service_that_was_started_again_and_not_admitted_since() -> None:
+    book = rolled_back_to_the_retained(STOPPED, NEW, admitted=1, keep=60.0)
+    book.walk("web-1", "booting", "proving")
+    op = book.begin("web-1", "admitting")
+    book.write(Draft("incarnation-retained", pool="web", server="web-1", data={"number": 2, "digest": "", "version": "", "until": NOW}))
+    fleet = OLD, replace(NEW, state="stopped")
+
+    def removed(book: Book) -> bool:
+        book.write(Draft("rollout-ended", pool="web", rollout="r1", data={"state": "failed", "reason": ""}))
+        return bool(plan(sight(*fleet, of=pool(1), state=book.state, now=NOW + 1.0)).actions)
+
+    admitted = Book(book.now)
+    admitted.write(*(Draft(event.type, event.actor, event.pool, event.server, event.rollout, event.data) for event in book.events))
+    admitted.done("web-1", "admitting", op)
+    book.fail("web-1", "admitting", op)
+    assert not removed(book)
+    assert removed(admitted)
