@@ -15,7 +15,7 @@ from fleet.core.decision import Action, Wait
 from fleet.core.events import Draft
 from fleet.core.hearing import fell_silent, heard_since
 from fleet.core.lifecycle import BACKWARD, ENDS, FORWARD, SETTLED, STEP_DEADLINES, TAKES_DOWN, VERBS, next_step
-from fleet.core.observed import Seen
+from fleet.core.observed import Health, Seen
 from fleet.core.sight import Sight, span
 from fleet.core.slots import Slots, ahead, revives
 from fleet.core.state import Rollout, Run, Target
@@ -223,9 +223,8 @@ def _prove(bench: Bench, run: Run) -> Step:
         state = "is gone" if seen is None else f"{seen.state}{': ' + seen.note if seen.note else ''}"
         return _fail(run, bench, f"incarnation {number} stopped by itself ({state})")
     health = sight.health.get((run.server, number))
-    # A machine that went back by itself may have been well for long; what counts is what was seen since it was found there.
-    since = max(health.since, run.since) if health and run.path == "fall-back" else health.since if health else 0.0
-    if health is None or not health.healthy or since < run.booted_at:
+    since = _well_since(run, health) if health else 0.0
+    if health is None or not health.healthy:
         words = health.words if health else "not probed yet"
         waits, limit = _time_left(bench, boots_since(sight, run), settings.healthy_deadline)
         if not waits:
@@ -234,11 +233,20 @@ def _prove(bench: Bench, run: Run) -> Step:
         return Wait(f"proving: {words}", limit, "the server is put back" if limit else "")
     if sight.now - health.last > sight.gap:
         return Wait("proving: was not asked for too long")
+    if health.last < since:
+        return Wait("proving: was not asked since", max(since + settings.min_healthy_time, sight.now + 1.0), "it is looked at again")
     passed = sight.now - since
     if passed < settings.min_healthy_time:
         return Wait(f"healthy for {span(passed)} of {span(settings.min_healthy_time)}, {health.words}",
                     since + settings.min_healthy_time, "it is admitted")
     return _look_inside(bench, run, health.words)
+
+
+def _well_since(run: Run, health: Health) -> float:
+    """From when a healthy answer counts. Who was well before its boot was asked for (a machine that went back by itself, one that ran after
+    all), or before the daemon was away for a while, is judged by what was seen since its proof began, and loses nothing else by it.
+    """
+    return max(health.since, run.since) if run.path == "fall-back" or health.since < run.booted_at else health.since
 
 
 def boots_since(sight: Sight, run: Run) -> float:
@@ -308,6 +316,8 @@ def way_back(bench: Bench, run: Run, why: str) -> Draft:
         return redirect(rollout, run, "create-first", why, source=new, target=target, reverting=True)
     if back and run.step == "admitting" and sight.healthy(run.server, new):
         return settle(rollout, run, "quarantined", f"it answers, but could not be admitted: {why}")
+    if back and run.step == "booting" and run.target is not None and _runs(sight.seen(run.server, new)):
+        return _runs_after_all(rollout, run, run.source, why)
     if back and run.target is not None and run.attempts < 2 and run.target.image.digest in sight.images:
         target = Target("birth", sight.highest(run.server) + 1, run.target.image)
         return redirect(rollout, run, "put-back", f"born anew, since the retained one failed: {why}", source=new, target=target, reverting=True)
@@ -361,8 +371,7 @@ def _second_way(bench: Bench, run: Run, why: str) -> Draft:
         return settle(rollout, run, "quarantined", f"could not be put back: {why}")
     failed = run.target.number
     if run.step == "booting" and run.attempts < MOST_ATTEMPTS and _runs(sight.seen(run.server, failed)):
-        return redirect(rollout, run, run.path, f"it runs after all: {why}", source=None, target=replace(run.target, kind="revive"),
-                        reverting=run.reverting)
+        return _runs_after_all(rollout, run, None, why)
     if run.target.kind == "revive" and run.attempts < MOST_ATTEMPTS and run.target.image.digest in sight.images:
         target = Target("birth", sight.highest(run.server) + 1, run.target.image)
         return redirect(rollout, run, run.path, f"the old incarnation did not come back ({why}), born anew", source=failed, target=target,
@@ -373,6 +382,14 @@ def _second_way(bench: Bench, run: Run, why: str) -> Draft:
         return redirect(rollout, run, run.path, f"not born anew ({why}), back to the last one in service", source=failed, target=target,
                         reverting=run.reverting)
     return settle(rollout, run, "quarantined", f"could not be put back: {why}")
+
+
+def _runs_after_all(rollout: Rollout, run: Run, source: int | None, why: str) -> Draft:
+    """Its start was not confirmed in time, and yet it runs: it is proved and admitted, never stopped for that."""
+    assert run.target is not None
+    path = run.path if run.path in BACKWARD else "put-back"
+    back = run.reverting or rollout.kind == "rollback"
+    return redirect(rollout, run, path, f"it runs after all: {why}", source=source, target=replace(run.target, kind="revive"), reverting=back)
 
 
 def again(sight: Sight, rollout: Rollout, run: Run) -> Draft | None:

@@ -88,7 +88,7 @@ def test_a_newborn_is_proved_by_time_without_a_gap() -> None:
     assert waits(look(None))["web-1"] == "proving: not probed yet"
     assert waits(look(Health(False, NOW - 5, NOW, "tcp 22: refused")))["web-1"] == "proving: tcp 22: refused"
     assert waits(look(Health(True, NOW - 3, NOW, "tcp 22: up")))["web-1"] == "healthy for 3s of 5s, tcp 22: up"
-    assert waits(look(Health(True, NOW - 90, NOW - 40, "tcp 22: up")))["web-1"] == "proving: tcp 22: up", "healthy since before it was booted"
+    assert waits(look(Health(True, NOW - 90, NOW - 40, "tcp 22: up")))["web-1"] == "proving: was not asked for too long"
     assert waits(look(Health(True, NOW - 50, NOW - 40, "tcp 22: up")))["web-1"] == "proving: was not asked for too long"
     assert look(Health(True, NOW - 3, NOW, "")).waits["web-1"].deadline == NOW + 2
     assert note(look(Health(True, NOW - 6, NOW, "")))[0] == "step-done"
@@ -195,22 +195,6 @@ def test_a_way_back_that_fails_is_answered_once_more_and_then_by_a_person() -> N
     book.write(*plan(sight(*stopped, state=book.state)).notes)
     book.fail("web-1", "booting", book.begin("web-1", "booting"))
     assert way(book, *stopped)[0] == "quarantined"
-
-
-def test_what_runs_though_its_start_was_not_confirmed_is_proved_and_not_stopped() -> None:
-    book = begun(*whole(), **HALF)
-    book.walk("web-1", "preparing", "stopping")
-    book.fail("web-1", "booting", book.begin("web-1", "booting"))
-    away = (seen("web-1", 1, state="stopped"), *whole()[1:])
-    for _ in range(2):  # the pause, and the way back
-        book.write(*plan(sight(*away, state=book.state)).notes)
-    assert book.state.rollouts["r1"].runs["web-1"].path == "put-back"
-    book.fail("web-1", "booting", book.begin("web-1", "booting"), "no answer in time")
-    book.write(*plan(sight(*whole(), state=book.state)).notes)
-    run = book.state.rollouts["r1"].runs["web-1"]
-    assert (run.path, run.source, run.target and (run.target.kind, run.target.number), run.reason) == (
-        "put-back", None, ("revive", 1), "it runs after all: no answer in time")
-    assert actions(plan(sight(*whole(), state=book.state))) == [("web-1", "revive", 1)]
 
 
 def test_while_a_place_does_not_answer_nothing_is_done_there() -> None:

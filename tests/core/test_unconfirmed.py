@@ -1,0 +1,66 @@
+"""What runs and answers although nobody was told: it is proved by what is heard of it, and not stopped for that."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fleet.core.decision import Decision
+from fleet.core.desired import Amount
+from fleet.core.events import Draft
+from fleet.core.observed import Health
+from fleet.core.planner import plan
+from tests.core.picture import NOW, V1, V2, begun, seen, sight, whole
+
+HALF: dict[str, Any] = {"max_surge": Amount(0), "max_unavailable": Amount(1)}
+
+
+def acts(decision: Decision) -> tuple[str, str, int]:
+    first = decision.actions[0]
+    return first.server, first.verb, first.number
+
+
+def test_what_runs_though_its_start_was_not_confirmed_is_proved_and_not_stopped() -> None:
+    book = begun(*whole(), **HALF)
+    book.walk("web-1", "preparing", "stopping")
+    book.fail("web-1", "booting", book.begin("web-1", "booting"))
+    away = (seen("web-1", 1, state="stopped"), *whole()[1:])
+    for _ in range(2):  # the pause, and the way back
+        book.write(*plan(sight(*away, state=book.state)).notes)
+    assert book.state.rollouts["r1"].runs["web-1"].path == "put-back"
+    book.fail("web-1", "booting", book.begin("web-1", "booting"), "no answer in time")
+    book.write(*plan(sight(*whole(), state=book.state)).notes)
+    run = book.state.rollouts["r1"].runs["web-1"]
+    assert (run.path, run.source, run.target and (run.target.kind, run.target.number), run.reason) == (
+        "put-back", None, ("revive", 1), "it runs after all: no answer in time")
+    assert acts(plan(sight(*whole(), state=book.state))) == ("web-1", "revive", 1)
+
+
+def test_a_rollback_does_not_stop_what_it_started_since_the_start_was_not_confirmed() -> None:
+    for settings, walked in (({}, ()), (HALF, ("stopping",))):
+        book = begun(*whole(image=V2), kind="rollback", image=V1, **settings)
+        book.walk("web-1", *walked)
+        book.fail("web-1", "booting", book.begin("web-1", "booting"), "no answer in time")
+        home, left = seen("web-1", 2, V1), seen("web-1", 1, V2, "stopped" if walked else "crashed")
+        fleet = (home, left, *whole(image=V2)[1:])
+        book.write(*plan(sight(*fleet, state=book.state)).notes)
+        run = book.state.rollouts["r1"].runs["web-1"]
+        assert (run.path, run.target and (run.target.kind, run.target.number), run.reason) == (
+            "put-back", ("revive", 2), "it runs after all: no answer in time")
+        assert acts(plan(sight(*fleet, state=book.state))) == (("web-1", "revive", 2) if walked else ("web-1", "retire", 1))
+
+
+def test_who_answered_all_along_is_proved_by_what_was_heard_since_its_proof_began_anew() -> None:
+    """The daemon was away for less than a gap, or the server ran after all when it was started again: no answer is lost by it."""
+    book = begun(*whole())
+    book.now = NOW - 60
+    book.walk("web-1", "preparing", "booting")
+    book.begin("web-1", "proving")
+    book.now = NOW - 3
+    book.write(Draft("daemon-blind", data={"seconds": 8.0}))
+
+    def look(last: float, now: float) -> Decision:
+        return plan(sight(*whole(), seen("web-1", 2, V2), state=book.state, now=now, health={("web-1", 2): Health(True, NOW - 40, last, "up")}))
+
+    assert look(NOW - 4, NOW + 4).waits["web-1"].reason == "proving: was not asked since"
+    assert look(NOW, NOW).waits["web-1"].reason == "healthy for 3s of 5s, up"
+    assert look(NOW + 2, NOW + 2).notes[0].type == "step-done"
