@@ -335,8 +335,8 @@ class SimStage(Stage):
         if rollout is None:
             return True
         waits = rollout.state == "checkpoint" and rollout.settings.checkpoint_pause is None
-        if self.view.busy or not (waits or rollout.state in CLOSED):
-            return False
+        if self.view.observed is None or self.view.busy or not (waits or rollout.state in CLOSED):
+            return False  # a daemon that has not looked yet cannot end anything: nobody tells it to fourteen times
         stands = {name for name, wait in self.view.waits.items() if wait.reason.startswith(("paused before", "prepared, waits"))}
         return all(run.server in stands for run in rollout.runs.values() if run.active)
 
