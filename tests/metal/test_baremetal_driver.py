@@ -204,7 +204,7 @@ async def test_a_machine_that_is_lost_is_said_to_be_and_is_found_later(tmp_path:
         await h.staged()
         h.host.pace = Pace(boot=3600.0)
         with pytest.raises(Permanent, match=r"rack1: it was told to boot image 2 and has not come back in \d s .*console"):
-            await h.driver.birth(h.pool, Birth(h.place, 1, h.image, h.place, h.born_at()), h.op(deadline=1.5))
+            await h.driver.birth(h.pool, Birth(h.place, 1, h.image, h.place, h.born_at()), h.op(deadline=6.0))
         assert "rack1" in (await h.driver.observe(h.pool)).unreachable
         h.host.pace = Pace(boot=0.05)
         h.host.restart()
