@@ -36,4 +36,13 @@ def heard_since(sight: Sight, rollout: Rollout) -> float:
     return min((health.since for health in well), default=rollout.told_at)
 
 
-__all__ = ["fell_silent", "heard_since"]
+def not_asked_since(sight: Sight, server: str, heard: float) -> bool:
+    """True if all that is known of the server is a silence from before `heard` (as above): who fell silent with everybody else is asked once
+    more before he is taken for a sick one.
+    """
+    seen = sight.serving(server)
+    health = sight.health.get((server, seen.number)) if seen else None
+    return health is not None and not health.healthy and health.last < heard
+
+
+__all__ = ["fell_silent", "heard_since", "not_asked_since"]

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from functools import cached_property
 from heapq import nsmallest
 
+from fleet.core.hearing import heard_since, not_asked_since
 from fleet.core.lifecycle import TAKES_DOWN
 from fleet.core.sight import Sight
 from fleet.core.state import Rollout, Run
@@ -24,8 +25,7 @@ class Slots:
     def __init__(self, sight: Sight, rollout: Rollout) -> None:
         self._sight = sight
         self._budget = rollout.budget
-        self._whole = rollout.whole
-        self._runs = rollout.runs.keys()
+        self._rollout = rollout
         active = {run.server: run for run in rollout.runs.values() if run.active}
         self._ahead = {name: run for name, run in active.items() if ahead(run)}
         self._active = {name: run for name, run in active.items() if name not in self._ahead}
@@ -48,7 +48,7 @@ class Slots:
         Servers that the fleet file gained after a whole-pool rollout began were never there to be missed.
         """
         taken_down = {name for name, run in self._active.items() if run.path in TAKES_DOWN or run.path in ("put-back", "fall-back")}
-        known = self._sight.missing & self._runs if self._whole else self._sight.missing
+        known = self._sight.missing & self._rollout.runs.keys() if self._rollout.whole else self._sight.missing
         return set(known) | taken_down
 
     @cached_property
@@ -58,6 +58,16 @@ class Slots:
         if sight.observed is None or not sight.observed.unreachable or sight.pool.in_place or len(sight.pool.places) < 2:
             return frozenset()
         return frozenset(name for name in sight.pool.server_names if sight.unreachable(name)) - self.missing
+
+    @cached_property
+    def _heard(self) -> float:
+        return heard_since(self._sight, self._rollout)
+
+    def _unknown(self, server: str) -> str:
+        """"" or the reason why what is known of its health is not enough to act on."""
+        if self._sight.unknown(server):
+            return "waits: its health is not known yet"
+        return "waits: it was silent when nobody was heard, and is asked once more" if not_asked_since(self._sight, server, self._heard) else ""
 
     @property
     def in_flight(self) -> int:
@@ -105,8 +115,8 @@ class Slots:
     def refusal(self, run: Run) -> str:
         """"" if the run may start now, else the reason why it waits."""
         limits = self._budget
-        if self._sight.unknown(run.server):
-            return "waits: its health is not known yet"
+        if unknown := self._unknown(run.server):
+            return unknown
         if run.path == "in-place" and not revives(run):
             return f"waits: {AHEAD} others are being prepared" if self.shut(run) else ""
         if self._full_for(run):
@@ -121,8 +131,8 @@ class Slots:
 
     def may_go_on(self, run: Run) -> str:
         """"" if a machine that was prepared ahead may be taken down now, else the reason why not."""
-        if self._sight.unknown(run.server):
-            return "waits: its health is not known yet"
+        if unknown := self._unknown(run.server):
+            return unknown
         if self._full_for(run):
             return f"waits: {self._full()} used by {self._names()}"
         return self.may_take_down(run.server)
@@ -130,8 +140,8 @@ class Slots:
     def may_take_down(self, server: str) -> str:
         """"" if the server may be stopped now without breaking the promise, else the reason why not."""
         limits = self._budget
-        if self._sight.unknown(server):
-            return "waits: its health is not known yet"
+        if unknown := self._unknown(server):
+            return unknown
         if server in self._sight.missing:
             begun = [run for run in self._active.values() if not _standing(run)]
             mine = [run for run in (*begun, *self._taken.values()) if run.path in TAKES_DOWN and run.server != server]
