@@ -61,6 +61,7 @@ class Daemon:
         self._hung_up = asyncio.Event()
         self._swap = asyncio.Event()
         self._swapped = asyncio.Event()
+        self._reloading = asyncio.Lock()
         self._engine: Engine | None = None
 
     def engine(self) -> Engine:
@@ -173,31 +174,42 @@ class Daemon:
             yield engine
 
     async def reload(self, actor: str) -> str:
-        """Read the fleet file again: valid, it is swapped in; broken, Invalid is raised and nothing changes."""
-        fresh = await asyncio.to_thread(settings.load, self.fleet)
+        """Read the fleet file again: valid, it is swapped in; broken, Invalid is raised and nothing changes.
+
+        From the last look at what rolls until it is in force nobody begins anything: all pools' locks are held.
+        """
+        async with self._reloading, AsyncExitStack() as locks:
+            fresh = await asyncio.to_thread(settings.load, self.fleet)
+            if fresh.digest == self.desired.digest:
+                return "the fleet file has not changed"
+            self._check(fresh)
+            await asyncio.to_thread(self._try, fresh)
+            for view in self.engine().views.values():
+                await locks.enter_async_context(view.lock)
+            self._check(fresh)
+            self.desired = fresh
+            await self.engine().record.write(self._loaded(actor))
+            self._swapped.clear()
+            self._swap.set()
+            await self._swapped.wait()
+        return f"settings loaded: {len(fresh.pools)} pools"
+
+    def _check(self, fresh: Desired) -> None:
+        """Refused if a rollout under way could not go on, or not as it was planned."""
         state = self.engine().record.state
         lost = [rollout for name, pool in state.pools.items() if name not in fresh.pools and (rollout := state.active(name))]
         if lost:
             raise Refused(f"the file has no pool {lost[0].pool} any more, and its rollout {lost[0].id} is {lost[0].state}; "
                           "put the pool back, or abort the rollout first", where=self.fleet)
-        if fresh.digest == self.desired.digest:
-            return "the fleet file has not changed"
-        await asyncio.to_thread(self._try, fresh)
-        self.desired = fresh
-        await self.engine().record.write(self._loaded(actor))
-        self._swapped.clear()
-        self._swap.set()
-        await self._swapped.wait()
-        return f"settings loaded: {len(fresh.pools)} pools"
-
-    def _try(self, fresh: Desired) -> None:
-        """Everything that the new file needs and that can be tried beforehand; raises what would have stopped the daemon."""
-        state = self.engine().record.state
         for name, pool in fresh.pools.items():
             rollout = state.active(name)
             if rollout is not None and rollout.definition and rollout.definition != definition(pool):
                 raise Refused(f"rollout {rollout.id} of pool {name} is {rollout.state} and makes servers as the file was when it began; "
                               f"let it end, or abort it, before pool {name} is changed", where=self.fleet)
+
+    def _try(self, fresh: Desired) -> None:
+        """Everything that the new file needs and that can be tried beforehand; raises what would have stopped the daemon."""
+        for pool in fresh.pools.values():
             registry.load_driver(pool.driver)
         FolderCatalogue(fresh.images, self.state_dir).refresh()
 

@@ -59,7 +59,7 @@ async def approve(engine: Engine, actor: str, request: Request, uid: int) -> Ans
     """A person's yes to the plan that waits. It starts nothing."""
     view = find_view(engine, named(engine, request).pool)
     await first_look(engine, view.pool.name)
-    async with view.lock:
+    async with engine.holding(view):
         proposal, pool = named(engine, request), view.pool
         approvals.check_person(proposal, pool, uid, engine.clock.now())
         approvals.same(proposal, pool, draw_plan(engine, proposal.request)[1])
@@ -75,7 +75,7 @@ async def approve(engine: Engine, actor: str, request: Request, uid: int) -> Ans
 async def withdraw(engine: Engine, actor: str, request: Request) -> Answer:
     """The plan that waits is taken back, with its approvals."""
     view = find_view(engine, named(engine, request).pool)
-    async with view.lock:
+    async with engine.holding(view):
         proposal = named(engine, request)
         why = printable(str(request.get("why", "")))
         events = await engine.record.write(Draft("plan-withdrawn", actor=actor, pool=view.pool.name, request=str(request.get("request", "")), data={

@@ -22,7 +22,7 @@ from fleet.core.printable import printable
 from fleet.core.proposal import Plan, differences
 from fleet.core.state import Rollout
 from fleet.engine import consent, machines, roots
-from fleet.engine.loop import Engine
+from fleet.engine.loop import Engine, Swapped
 from fleet.engine.metal import Orders
 from fleet.engine.plans import draw_plan, find_server, find_view, first_look, unknown
 from fleet.engine.starts import started
@@ -89,11 +89,21 @@ class Inbox:
         if self._read_only():
             raise Refused(self._read_only(), code="read-only")
         try:
-            return await do(actor, request)
+            return await self._by_one_file(partial(do, actor, request))
         except AnewError as error:
             await self._engine().record.write(Draft("command-refused", actor=actor, pool=printable(str(request.get("pool", "")), 64), data={
                 "command": name, "reason": printable(str(error), 300)}))
             raise
+
+    async def _by_one_file(self, do: Callable[[], Awaitable[Answer]]) -> Answer:
+        """Nothing is begun by a fleet file that was left while the command waited for its turn."""
+        while True:
+            engine = self._engine()
+            try:
+                return await do()
+            except Swapped:
+                if self._engine() is engine:
+                    raise Refused("the daemon is ending; nothing was done, ask again when it runs", code="ending") from None
 
     def _verbs(self, uid: int) -> Mapping[str, Callable[[str, Request], Awaitable[Answer]]]:
         return {
@@ -117,7 +127,7 @@ class Inbox:
             raise Refused(f'pool {view.pool.name} is in mode "observe", which touches nothing; set mode = "manual" in '
                           f"{engine.desired.path} and `anew reload`", where=f"pools.{view.pool.name}.mode", code="observe-mode")
         await first_look(engine, view.pool.name)
-        async with view.lock:
+        async with engine.holding(view):
             self._check_generation(engine, view, request)
             sight, plan = draw_plan(engine, asked)
             self._check_hash(plan, str(request.get("plan_hash", "")))
@@ -167,7 +177,7 @@ class Inbox:
                 **request.get("plan", {}), "kind": "rollback", **({"servers": servers} if servers else {})}})
         if rollout.kind == "birth":
             raise Refused("a birth has nothing to go back to; abort it instead", where=rollout.id)
-        async with view.lock:
+        async with engine.holding(view):
             rollout = self._still(engine, rollout.id, "rollback")
             why = printable(str(request.get("why", ""))) or f"rolled back by {actor}"
             events = await engine.record.write(*_asked(rollback_notes(rollout, why, actor), request))
@@ -189,7 +199,7 @@ class Inbox:
     async def _set(self, actor: str, request: Request) -> Answer:
         engine = self._engine()
         view, found = self._named(engine, request)
-        async with view.lock:
+        async with engine.holding(view):
             self._check_generation(engine, view, request)
             note, message = set_note(engine, view.pool, engine.record.state.rollouts[found.id], actor, request)
             events = await engine.record.write(note)
@@ -199,7 +209,7 @@ class Inbox:
     async def _move(self, actor: str, request: Request, cause: str, reason: str, *, check: bool = True) -> Answer:
         engine = self._engine()
         view, found = self._named(engine, request)
-        async with view.lock:
+        async with engine.holding(view):
             if check:
                 self._check_generation(engine, view, request)
             if cause == "resume":  # to what, and whether at all, only the lock's holder can say
@@ -247,7 +257,7 @@ class Inbox:
         if view is None:
             events = await engine.record.write(signed)
         else:
-            async with view.lock:
+            async with engine.holding(view):
                 events = await engine.record.write(signed)
             view.wake()
         return {"ok": True, "seq": events[-1].seq, "message": message}

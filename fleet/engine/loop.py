@@ -7,7 +7,8 @@ acknowledged no step begins. Rule 2: nothing is kept here that the journal or th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -37,6 +38,10 @@ ROUNDS = 200
 """So many times in a row a plan may answer with notes; more is a fault of the planner, not of the fleet."""
 
 
+class Swapped(Exception):
+    """What a command waited for was decided by a fleet file that is in force no more: it is decided again, by the new one."""
+
+
 class Engine:
     """Everything that runs for one valid fleet file. `run` ends only when it is cancelled."""
 
@@ -57,6 +62,7 @@ class Engine:
         self.actor = Actor(record, drivers, clock, rng, epoch, folder, self.pulse)
         self.watch = Watch(record, drivers, probes, clock, lambda view, server: self.hub.changed(view.pool.name, server))
         self.actor.told = lambda view, server: self.hub.changed(view.pool.name, server)
+        self.over = False
         self.refresh_images()
         record.listen(self._heard)
 
@@ -87,7 +93,16 @@ class Engine:
 
     def stop(self) -> None:
         """Take the engine out of the record's ears; its tasks end with the group that runs them."""
+        self.over = True
         self.record.unlisten(self._heard)
+
+    @asynccontextmanager
+    async def holding(self, view: PoolView) -> AsyncIterator[None]:
+        """The pool's lock, for a command; Swapped if this engine ended while it was waited for."""
+        async with view.lock:
+            if self.over:
+                raise Swapped
+            yield
 
     async def run(self, plan: bool = True) -> None:
         """Look, plan and act for every pool, for ever; without `plan` only look."""

@@ -54,7 +54,7 @@ async def adopt(engine: Engine, actor: str, request: Request) -> dict[str, Any]:
     server = str(request.get("server", "")) or _free_name(engine, view)
     if server not in view.pool.server_names:
         raise Invalid(f"pool {view.pool.name} has no server {server!r}", code="unknown-server")
-    async with view.lock:
+    async with engine.holding(view):
         if engine.record.state.active(view.pool.name) is not None:
             raise Refused(f"a rollout of pool {view.pool.name} is under way; adopt after it", where=view.pool.name)
         if engine.sight(view).by_server.get(server):
@@ -114,7 +114,7 @@ async def _remove_surplus(engine: Engine, actor: str, view: PoolView, key: str) 
     seen = sight.seen(server, int(number)) if server in sight.surplus and number.isdigit() else None
     if seen is None:
         raise Refused(f"{key} is not on doctor's list; run `anew doctor` again", where=view.pool.name, code="not-listed")
-    async with view.lock:
+    async with engine.holding(view):
         if seen.state != "stopped":
             await driver.retire(view.pool, server, seen.number, _operation(engine))
         await driver.bury(view.pool, server, seen.number, _operation(engine))
@@ -154,7 +154,7 @@ async def fix(engine: Engine, actor: str, request: Request) -> dict[str, Any]:
     match = next((item for item in listed if (item.kind, item.key, item.place) == (kind, key, place)), None)
     if match is None:
         raise Refused(f"{kind} {key} is not on doctor's list; run `anew doctor` again", where=place, code="not-listed")
-    async with view.lock:
+    async with engine.holding(view):
         await _sweep(engine, view, match)
     events = await engine.record.write(Draft("warning", actor=actor, pool=view.pool.name, data={"text": f"doctor removed {kind} {key} on {place}"}))
     view.look.set()
@@ -176,7 +176,7 @@ async def take_down(engine: Engine, actor: str, request: Request) -> dict[str, A
     removed, seq = 0, engine.record.state.seq
     for view in engine.views.values():
         await _at_rest(engine, view)
-        async with view.lock:
+        async with engine.holding(view):
             removed += await _empty_pool(engine, actor, view)
         view.look.set()
     data = sorted({f"{disk.name} of {view.pool.name}" for view in engine.views.values() for disk in view.pool.data})

@@ -231,7 +231,7 @@ class Orders:
             self.doing[name] = f"{what}: {printable(words)}"
 
         op = Operation(engine.rng.token(), engine.actor.epoch, "", seconds, tell)
-        async with view.lock:
+        async with engine.holding(view):
             rollout = engine.record.state.active(view.pool.name)
             if done == "machine-installed" and rollout is not None and name in rollout.runs and rollout.runs[name].active:
                 raise Refused(f"rollout {rollout.id} is at work on it; pause or abort the rollout first", where=name)

@@ -123,7 +123,7 @@ async def set_root(engine: Engine, actor: str, request: Request) -> Row:
         raise Refused(f'pool {view.pool.name} is in mode "observe", which touches nothing; set mode = "manual" and `anew reload`',
                       where=f"pools.{view.pool.name}.mode", code="observe-mode")
     names = (server,) if server else view.pool.server_names
-    async with view.lock:
+    async with engine.holding(view):
         if engine.record.state.active(view.pool.name) is not None:
             raise Refused(f"a rollout of pool {view.pool.name} is under way; change roots after it", where=view.pool.name)
         return await _change(engine, view, locker, actor, request, names, "writable" if mode == "writable" else "read-only", why)
@@ -213,7 +213,7 @@ async def _promise(engine: Engine, view: PoolView, actor: str, request: Request)
             wrong.append(name)
     drafts = [Draft("server-tainted", actor=actor, pool=pool.name, server=name, data={"why": "its root is writable"}) for name in wrong]
     drafts.append(Draft("root-set", actor=actor, pool=pool.name, server=server, request=str(request.get("request", "")), data={"mode": mode, "why": f"{len(wrong)} to replace"}))
-    async with view.lock:
+    async with engine.holding(view):
         events = await engine.record.write(*drafts)
     message = f"{', '.join(wrong)}: root is writable inside; the next rollout replaces it" if wrong else f"nothing to do: {len(names)} servers are {mode} as promised or not yet looked into"
     return {"ok": True, "seq": events[-1].seq, "message": message}

@@ -36,7 +36,7 @@ def office(power: Power) -> tuple[Engine, PoolView, list[Event]]:
     record = Record(MemoryJournal(clock, ()), State())
     record.listen(heard.append)
     engine: Any = SimpleNamespace(desired=SimpleNamespace(machines={"rack1": machine}), views={"web": view}, drivers={"baremetal": power}, record=record,
-                                  rng=SeededRng(1), actor=SimpleNamespace(epoch=1), sight=lambda seen: seen.sight(record.state, clock.now(), {}))
+                                  rng=SeededRng(1), actor=SimpleNamespace(epoch=1), holding=lambda seen: seen.lock, sight=lambda seen: seen.sight(record.state, clock.now(), {}))
     return cast(Engine, engine), view, heard
 
 
