@@ -141,7 +141,9 @@ def _judge(sight: Sight, ask: Ask, name: str) -> Run:
     strays = [seen for seen in sight.by_server.get(name, {}).values() if seen.state == "running"]
     if serving is None and strays:
         stray = max(strays, key=lambda seen: seen.number)
-        return replace(run, target=target, source=stray.number, home=sight.image_of(stray), planned="in-place" if sight.pool.in_place else "delete-first",
+        last = sight.seen(name, known.admitted)  # a stray was not proved since it was started: nobody goes back to its image
+        home = sight.image_of(last) if last else sight.pool_state.stable or sight.image_of(stray)
+        return replace(run, target=target, source=stray.number, home=home, planned="in-place" if sight.pool.in_place else "delete-first",
                        reason=f"incarnation {stray.number} runs, but is not in service")
     if serving is None:
         why = "absent" if not sight.by_server.get(name) else "not running"

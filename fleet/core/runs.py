@@ -303,6 +303,8 @@ def way_back(bench: Bench, run: Run, why: str) -> Draft:
     back = run.reverting or rollout.kind == "rollback"
     new = run.target.number if run.target else None
     old = sight.seen(run.server, run.source)
+    if _left_a_stray(sight, run):
+        return _past_a_stray(bench, run, old, why, back)
     if run.phase == "failed" and run.step in ("draining", "retiring") and sight.known(run.server).admitted == new and sight.healthy(run.server, new):
         return _not_cleared(bench, run, old, why)
     if run.path == "create-first" and sight.known(run.server).admitted == new and sight.healthy(run.server, new) and not _runs(old):
@@ -328,6 +330,28 @@ def way_back(bench: Bench, run: Run, why: str) -> Draft:
     return redirect(rollout, run, "clear", why, source=new)
 
 
+def _left_a_stray(sight: Sight, run: Run) -> bool:
+    """True if what gives up its place runs, or ran, without being in service: not proved since it was started, it is no way back."""
+    admitted, new = sight.known(run.server).admitted, run.target.number if run.target else None
+    return admitted is not None and run.source is not None and admitted not in (run.source, new)
+
+
+def _past_a_stray(bench: Bench, run: Run, stray: Seen | None, why: str, back: bool) -> Draft:
+    """To the last one that was in service, else to one that is retained, else born anew of the image it had; the stray is stopped on the way."""
+    sight = bench.sight
+    kept = sight.retained(run.server)
+    last = sight.seen(run.server, sight.known(run.server).admitted) or (kept[max(kept)] if kept else None)
+    if run.path == "in-place":
+        return _own_way_back(bench, run, last, why, back)
+    source = run.source if _runs(stray) or run.target is None else run.target.number
+    if last is not None:
+        return redirect(bench.rollout, run, "put-back", why, source=source, target=Target("revive", last.number, sight.image_of(last)), reverting=back)
+    if run.home is not None and run.home.digest in sight.images:
+        target = Target("birth", sight.highest(run.server) + 1, run.home)
+        return redirect(bench.rollout, run, "put-back", why, source=source, target=target, reverting=back)
+    return redirect(bench.rollout, run, "clear", why, source=source)
+
+
 def _runs(seen: Seen | None) -> bool:
     return seen is not None and seen.state == "running"
 
@@ -341,7 +365,7 @@ def _own_way_back(bench: Bench, run: Run, old: Seen | None, why: str, back: bool
         return settle(bench.rollout, run, "quarantined", f"it answers, but could not be admitted: {why}")
     if old is not None and old.state in ("running", "stopped"):
         target = Target("revive", old.number, bench.sight.image_of(old))
-        path = "keep-old" if run.step == "draining" else "fall-back"
+        path = "keep-old" if run.step == "draining" and _runs(old) else "fall-back"
         return redirect(bench.rollout, run, path, why, source=new, target=target, reverting=back)
     if run.home is not None and run.home.digest in bench.sight.images:
         target = Target("birth", bench.sight.highest(run.server) + 1, run.home)

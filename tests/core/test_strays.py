@@ -1,0 +1,50 @@
+"""What runs without being in service was not proved since it was started: no way leads back to it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from fleet.core.desired import Amount
+from fleet.core.events import Draft
+from fleet.core.observed import Seen
+from fleet.core.planner import plan
+from fleet.core.proposal import draw
+from tests.core.picture import V1, V2, V3, Book, ask, pool, seen, sight
+
+SERVED, STRAY, NEW = seen("web-1", 1, V1, "stopped"), seen("web-1", 2, V2), seen("web-1", 3, V3)
+GONE = replace(STRAY, state="stopped")
+
+
+def way_back(*there: Seen, walked: tuple[str, ...], fails: str, kept: bool = True) -> dict[str, Any]:
+    """web-1 served 1 and was left with 2, which failed; it is rolled on to 3, and step `fails` fails. Where it is sent, and from where it came."""
+    book, of = Book(), pool(1)
+    book.write(Draft("server-adopted", pool="web", server="web-1", data={"number": 1, "digest": "", "place": "", "name": ""}))
+    book.state = replace(book.state, pools={"web": replace(book.state.pool("web"), stable=V1)})
+    before = (SERVED, STRAY) if kept else (STRAY,)
+    drawn = draw(sight(*before, of=of, state=book.state, now=book.now), ask(V3, surge=False, max_surge=Amount(0), max_unavailable=Amount(1)))
+    book.start(drawn, of)
+    book.move("begin")
+    book.walk("web-1", *walked)
+    book.fail("web-1", fails, book.begin("web-1", fails))
+    book.move("pause")
+    notes = plan(sight(*there, of=of, state=book.state)).notes
+    assert [note.type for note in notes] == ["server-redirected"]
+    return dict(notes[0].data)
+
+
+@pytest.mark.parametrize(("walked", "fails", "there", "stops"), [
+    (("preparing",), "stopping", (SERVED, STRAY), 2),
+    (("preparing", "stopping"), "booting", (SERVED, GONE), 3),
+    (("preparing", "stopping", "booting"), "proving", (SERVED, GONE, NEW), 3),
+])
+def test_it_goes_back_to_the_last_one_in_service_never_to_the_stray(walked: tuple[str, ...], fails: str, there: tuple[Seen, ...], stops: int) -> None:
+    back = way_back(*there, walked=walked, fails=fails)
+    assert (back["path"], back["source"], back["target"]["kind"], back["target"]["number"]) == ("put-back", stops, "revive", 1)
+
+
+def test_without_one_that_was_in_service_it_is_born_anew_but_not_of_the_image_of_the_stray() -> None:
+    back = way_back(STRAY, walked=("preparing",), fails="stopping", kept=False)
+    assert (back["path"], back["source"], back["target"]["kind"], back["target"]["image"]["version"]) == ("put-back", 2, "birth", "1")
