@@ -20,7 +20,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from fleet import registry, settings
 from fleet.api.server import serve
-from fleet.core.desired import Desired, definition
+from fleet.core.desired import Desired, redefined
 from fleet.core.errors import AnewError, Invalid, Refused
 from fleet.core.events import Draft
 from fleet.core.state import State
@@ -203,7 +203,7 @@ class Daemon:
                           "put the pool back, or abort the rollout first", where=self.fleet)
         for name, pool in fresh.pools.items():
             rollout = state.active(name)
-            if rollout is not None and rollout.definition and rollout.definition != definition(pool):
+            if rollout is not None and redefined(rollout.definition, pool):
                 raise Refused(f"rollout {rollout.id} of pool {name} is {rollout.state} and makes servers as the file was when it began; "
                               f"let it end, or abort it, before pool {name} is changed", where=self.fleet)
 

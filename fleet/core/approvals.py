@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fleet.core.codec import image_out, run_out, settings_out
-from fleet.core.desired import Access, Pool, definition
+from fleet.core.desired import Access, Pool, definition, redefined
 from fleet.core.errors import Refused, Stale
 from fleet.core.events import Draft
 from fleet.core.proposal import Plan, differences
@@ -87,7 +87,7 @@ def clear(state: State, pool: Pool, plan: Plan, request: Mapping[str, Any], acce
 def same(proposal: Proposal, pool: Pool, plan: Plan) -> None:
     """Stale if the plan as it is drawn now is not what was proposed. Its hash is short: what it stands for is compared, too."""
     changed = differences(proposal, plan)
-    if not changed and proposal.definition != definition(pool):
+    if not changed and redefined(proposal.definition, pool):
         changed = (f"the settings of pool {pool.name} were changed in the fleet file",)
     if not changed and proposal.hash == plan.hash:
         return

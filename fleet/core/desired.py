@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -179,7 +179,29 @@ def _names(pool: str, servers: int) -> tuple[str, ...]:
 def definition(pool: Pool) -> str:
     """A word for what a pool's servers are made from; it changes with every setting but the mode and what only shows."""
     essence = replace(pool, mode="manual", max_age=None, rollout=RolloutSettings(), windows=(), approvals=0, approval_expiry=0.0, breaker=None, after=())
-    return hashlib.sha256(repr(essence).encode()).hexdigest()[:16]
+    return KIND + hashlib.sha256(repr(_named(essence)).encode()).hexdigest()[:16]
+
+
+KIND = "set:"
+"""How definitions begin that name only what is set: those of another kind, in older journals, cannot be compared with them."""
+
+
+def redefined(before: str, pool: Pool) -> bool:
+    """True if the pool's servers are made from something else than when the journal had `before`."""
+    return before.startswith(KIND) and before != definition(pool)
+
+
+def _named(value: Any) -> Any:
+    """A value in which no setting at its default is named: one that a later anew brings redefines no pool of today."""
+    if isinstance(value, tuple):
+        return [_named(item) for item in value]
+    if not is_dataclass(value):
+        return sorted(value.items()) if isinstance(value, Mapping) else value
+    return [(item.name, _named(here)) for item in fields(value) if (here := getattr(value, item.name)) != _usual(item)]
+
+
+def _usual(item: Field[Any]) -> Any:
+    return item.default_factory() if item.default_factory is not MISSING else item.default
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from math import inf
 
 from fleet.core import approvals, breaker, checkpoints, timing, watchdog
 from fleet.core.decision import Action, Decision, Wait
-from fleet.core.desired import definition
+from fleet.core.desired import redefined
 from fleet.core.events import Draft
 from fleet.core.hearing import fell_silent
 from fleet.core.lifecycle import FORWARD, move
@@ -134,7 +134,7 @@ def _revert(sight: Sight, rollout: Rollout, run: Run) -> Draft:
 
 def _edited(sight: Sight, rollout: Rollout) -> str:
     """A rollout makes servers of the definition it was planned with, or none; the way back is not barred by it."""
-    if rollout.state not in ("canary", "rolling") or not rollout.definition or rollout.definition == definition(sight.pool):
+    if rollout.state not in ("canary", "rolling") or not redefined(rollout.definition, sight.pool):
         return ""
     return f"the fleet file now defines pool {rollout.pool} differently than when this rollout began; put it back and resume, or abort and start anew"
 
