@@ -49,7 +49,8 @@ def named(engine: Engine, request: Request) -> Proposal:
     if pool:
         find_view(engine, pool)
     proposal = approvals.find(pools, state, now, pool or word)
-    if word and not (len(word) >= 6 and proposal.hash.startswith(word)):
+    # Fewer digits than people are shown could be searched for: a second plan that begins as the one a colleague looked at.
+    if word and not (len(word) >= SHOWN and proposal.hash.startswith(word)):
         raise Refused(f"pool {pool} waits for the approval of plan {proposal.hash[:SHOWN]}, not of {word[:SHOWN]}: an approval counts for one plan only",
                       where=pool, code="unknown-plan")
     return proposal
