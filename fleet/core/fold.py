@@ -211,8 +211,8 @@ def _rollout_driven(state: State, event: Event) -> State:
 
 
 def _outside(event: Event) -> dict[str, Any]:
-    """What a person decided about the windows, if this event tells of it."""
-    return {"outside": str(event.data["outside"]), "outside_by": event.actor} if event.data.get("outside") else {}
+    """What a person decided about the windows, if this event tells of it. The time before them is no lack of progress."""
+    return {"outside": str(event.data["outside"]), "outside_by": event.actor, "progress_at": event.at} if event.data.get("outside") else {}
 
 
 def _rollout_set(state: State, event: Event) -> State:

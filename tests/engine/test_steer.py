@@ -86,6 +86,22 @@ def test_a_start_outside_the_windows_keeps_the_reason_and_the_person() -> None:
     play(story, windows=NEVER)
 
 
+@pytest.mark.parametrize("command", ["rollout.set", "rollout.resume"])
+def test_the_time_before_a_closed_window_is_no_lack_of_progress_once_a_person_goes_on(command: str) -> None:
+    async def story(stage: Stage) -> None:
+        await stage.command("rollout.start", plan={"to": "1"}, outside="first birth")
+        await stage.until(lambda: stage.rollout is None, what="the birth")
+        await stage.command("rollout.start", plan={"to": "2"})
+        await stage.clock.sleep(3600.0)
+        if command == "rollout.resume":
+            await stage.command("rollout.pause")
+        await stage.command(command, outside="CVE")
+        await stage.until(lambda: stage.last.ended or stage.last.state == "paused", what="it goes on")
+        assert (stage.last.state, stage.last.reason) == ("done", "4 of 4 on 2")
+
+    play(story, windows=NEVER)
+
+
 def test_extra_servers_are_refused_where_old_and_new_never_run_side_by_side() -> None:
     async def story(stage: Stage) -> None:
         await rolling(stage)
