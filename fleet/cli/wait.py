@@ -31,9 +31,9 @@ EXIT_BY_STATE = {
 """States that end a wait. `aborted` counts as failed: what was asked for did not happen."""
 
 _NEXT = {
-    "paused": "a person is needed: `anew rollout resume {id}`, `anew rollback {pool}` or `anew rollout abort {id}`",
+    "paused": "a person is needed: `anew rollout resume {id} --wait`, `anew rollback {pool}` or `anew rollout abort {id}`",
     "awaiting-promotion": "the canaries are healthy: `anew rollout promote {id} --wait`, or `anew rollback {pool}`",
-    "checkpoint": "a checkpoint: `anew rollout promote {id}`",
+    "checkpoint": "a checkpoint: `anew rollout promote {id} --wait`, or `anew rollback {pool}`",
 }
 
 

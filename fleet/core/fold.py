@@ -199,6 +199,8 @@ def _rollout_moved(state: State, event: Event) -> State:
         changes["progress_at"] = event.at
     if cause.startswith("resume-"):
         changes |= {"failures": 0, "resume_to": "", "runs": _retry(state, rollout), "driven_by": "", "driven_at": event.at}
+    if event.data.get("driven") is False:
+        changes |= {"driven_by": "", "driven_at": event.at}
     if event.data.get("driven"):
         changes |= {"driven_by": event.actor, "driven_at": event.at}
     state = _rollout(state, rollout, **changes)

@@ -216,7 +216,7 @@ class Inbox:
                 cause = self._resumption(engine.record.state.rollouts[found.id])
             rollout = self._still(engine, found.id, cause)
             note = Draft("rollout-moved", actor=actor, pool=rollout.pool, rollout=rollout.id, request=str(request.get("request", "")),
-                         data={"cause": cause, "state": next_state(rollout.state, cause), "reason": reason,
+                         data={"cause": cause, "state": next_state(rollout.state, cause), "reason": reason, **engine.reins.let_go(rollout, cause),
                                **asked_of(view.pool, request, rollout.settings, back="rolling-back" in (rollout.state, rollout.resume_to))})
             events = await engine.record.write(note)
         view.wake()

@@ -2,7 +2,9 @@
 
 Rules: only a rollout with `on_disconnect = "pause"` is ever left off, and only one that a terminal drove: if nobody ever did, nobody can go
 away. When the last stream has ended, however it did (closed, killed, dropped as too slow), a driver may come back within GRACE. A daemon
-that was just started has seen no stream end: it waits RETURN for the drivers that its journal knows. The way back is never left off.
+that was just started has seen no stream end: it waits RETURN for the drivers that its journal knows. The way back is never left off; nor is a
+rollout that stands before a person's decision, for it begins nothing by itself, and its `--wait` has ended for that. Who then lets it go on
+from no terminal decided to go on without one.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ GRACE = 10.0
 """Seconds for a terminal that lost its line (a reload of the fleet file ends every stream, too)."""
 RETURN = 60.0
 """Seconds after a daemon's start: as long as `anew rollout wait` looks for it."""
-LEFT_OFF = ("canary", "awaiting-promotion", "rolling", "checkpoint")
+LEFT_OFF = ("canary", "rolling", "checkpoint")
 KEPT = 64
 
 
@@ -50,9 +52,15 @@ class Reins:
         """True while a terminal drives it."""
         return rollout in self._held
 
+    def let_go(self, rollout: Rollout, cause: str) -> dict[str, bool]:
+        """What a person's promotion carries: that nobody drives it any more, if no terminal does. (A resume says so by itself.)"""
+        return {"driven": False} if cause == "promoted" and rollout.settings.on_disconnect == "pause" and not self.held(rollout.id) else {}
+
     def lost(self, rollout: Rollout | None) -> str:
         """"" or the sentence for a rollout whose terminal has gone away for good."""
         if rollout is None or rollout.settings.on_disconnect != "pause" or rollout.state not in LEFT_OFF or rollout.id in self._held:
+            return ""
+        if rollout.state == "checkpoint" and rollout.settings.checkpoint_pause is None:
             return ""
         at, who = self._let_go.get(rollout.id, (-1.0, ""))
         if at >= rollout.driven_at:

@@ -55,6 +55,10 @@ async def start(stage: Stage, driven: bool = True, **plan: Any) -> str:
     return str(answer["rollout"])
 
 
+async def reaches(stage: Stage, state: str) -> None:
+    await stage.until(lambda: stage.last.state == state, what=state)
+
+
 async def rolls_on(stage: Stage, seconds: float) -> bool:
     """True if it does not pause meanwhile."""
     await stage.clock.sleep(seconds)
@@ -114,17 +118,42 @@ def test_the_way_back_is_never_left_off() -> None:
     play(story)
 
 
-def test_who_waits_for_a_promotion_is_paused_too_and_waits_for_it_again_afterwards() -> None:
+def test_who_waits_for_a_person_is_not_paused_and_goes_on_without_a_terminal_where_that_was_said() -> None:
+    async def story(stage: Stage) -> None:
+        rollout = await start(stage, overrides={"checkpoints": "50"})
+        for state in ("awaiting-promotion", "checkpoint"):
+            async with driving(stage.engine, rollout, "ana"):
+                await reaches(stage, state)
+            await stage.clock.sleep(GRACE + 60.0)
+            assert stage.last.state == state, "it begins nothing by itself, and `--wait` has ended for it"
+            await stage.command("rollout.promote")
+            assert await rolls_on(stage, 2.0)
+        await stage.until(lambda: stage.last.ended or stage.last.state == "paused", what="it goes on")
+        assert stage.last.state == "done"
+
+    play(story, canaries=1)
+
+
+def test_a_terminal_that_is_there_while_another_person_promotes_is_missed_when_it_goes() -> None:
     async def story(stage: Stage) -> None:
         rollout = await start(stage)
         async with driving(stage.engine, rollout, "ana"):
             await stage.until(lambda: stage.last.state == "awaiting-promotion", what="the canary is done")
+            await stage.command("rollout.promote", actor="bob")
+            await stage.clock.sleep(1.0)
         await stage.until(lambda: stage.last.state == "paused", limit=GRACE + 2.0, what="it pauses")
-        await stage.command("rollout.resume")
-        assert stage.last.state == "awaiting-promotion"
-        assert await rolls_on(stage, 90.0), "whoever resumed it without a terminal drives it from none"
 
     play(story, canaries=1)
+
+
+def test_a_checkpoint_that_opens_by_itself_is_left_off() -> None:
+    async def story(stage: Stage) -> None:
+        rollout = await start(stage, overrides={"checkpoints": "50", "checkpoint_pause": "10m"})
+        async with driving(stage.engine, rollout, "ana"):
+            await stage.until(lambda: stage.last.state == "checkpoint", what="the checkpoint")
+        await stage.until(lambda: stage.last.state == "paused", limit=GRACE + 2.0, what="it pauses")
+
+    play(story)
 
 
 def test_a_stream_of_an_ended_rollout_is_nothing_and_of_an_unknown_one_an_error() -> None:
