@@ -54,7 +54,7 @@ async def _send(desk: Desk, command: dict[str, Any]) -> None:
         request.setdefault("generation", desk.model.generation(pool))
     if terminal := desk.options.get("terminal"):
         request["terminal"] = terminal
-    if command["command"] in ("rollout.start", "rollout.resume"):
+    if command["command"] in ("rollout.start", "rollout.resume", "rollout.promote"):
         request["driven"] = True
     answer = await desk.calls.command(request)
     desk.difference = ()
