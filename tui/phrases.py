@@ -168,7 +168,7 @@ def rollout_phrase(rollout: Rollout, zone: tzinfo | None) -> Line:
     tone = ROLLOUT_TONES.get(rollout.state, "accent")
     spans = [Span(f"{rollout.pool} {movement(rollout)} "), Span(rollout_state(rollout), tone)]
     if rollout.active:
-        forecast = eta(rollout, zone) if rollout.state not in ("paused", "awaiting-promotion") else ""
+        forecast = rollout.waits or eta(rollout, zone) if rollout.state not in ("paused", "awaiting-promotion") else ""
         spans.append(Span(f" {done}/{total}" + (f", {forecast}" if forecast else "")))
     return tuple(spans)
 

@@ -172,6 +172,7 @@ class Rollout:
     failures: int
     max_failures: int
     rollback_cost: str
+    waits: str
     outside: str
     changed: str
     on_disconnect: str
@@ -223,7 +224,7 @@ def rollout(row: Raw, at: float, before: Rollout | None = None) -> Rollout:
         max_surge=whole(budget, "max_surge"), max_unavailable=whole(budget, "max_unavailable"),
         surge_used=whole(budget, "surge_used"), missing=whole(budget, "missing"), in_flight=whole(budget, "in_flight"),
         failures=whole(row, "failures"), max_failures=whole(row, "max_failures"),
-        rollback_cost=text(row, "rollback_cost"), outside=said_by(text(row, "outside"), text(row, "outside_by")),
+        rollback_cost=text(row, "rollback_cost"), waits=text(row, "waits"), outside=said_by(text(row, "outside"), text(row, "outside_by")),
         changed=text(row, "changed"), on_disconnect=text(row, "on_disconnect", "continue"), runs=runs, approvals=words(row, "approvals"), at=at, cells=counted(runs),
         whole=not part or len(runs) == sum(counts),
     )

@@ -188,6 +188,7 @@ class RolloutRow(TypedDict):
     failures: int
     max_failures: int
     rollback_cost: str
+    waits: NotRequired[str]
     outside: NotRequired[str]
     outside_by: NotRequired[str]
     changed: NotRequired[str]

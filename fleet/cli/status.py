@@ -103,11 +103,12 @@ def _rollout(row: dict[str, Any], frame: dict[str, Any]) -> str:
 
 
 def phrase(row: dict[str, Any]) -> str:
-    """A rollout in one phrase: `rolling 5/12, eta 1m 15s`."""
+    """A rollout in one phrase: `rolling 5/12, eta 1m 15s`, or why the whole of it waits."""
     counts = row["counts"]
     done = sum(counts.get(step, 0) for step in SETTLED)
     eta = f", eta {age(row['eta_seconds'])}" if row.get("eta_seconds") is not None and not row.get("ended_at") else ""
-    return f"{row['state']} {done}/{sum(counts.values())}{eta}"
+    waits = f", {row['waits']}" if row.get("waits") else ""
+    return f"{row['state']} {done}/{sum(counts.values())}{waits or eta}"
 
 
 def _well(row: dict[str, Any]) -> bool:

@@ -13,7 +13,7 @@ from fleet.core import estimate
 from fleet.core.sight import Sight, span
 from fleet.core.slots import ahead
 from fleet.core.state import Rollout, Run
-from fleet.core.windows import last_opening, next_opening, open_until
+from fleet.core.windows import Window, last_opening, next_opening, open_until, spoken
 
 
 def barred(sight: Sight, rollout: Rollout, run: Run) -> tuple[str, float | None]:
@@ -29,10 +29,22 @@ def shut(sight: Sight, takes: float) -> tuple[str, float | None]:
     windows = sight.pool.windows
     until = open_until(windows, sight.now)
     if until is None:
-        return "waits: the window is closed", next_opening(windows, sight.now)
+        return _until("waits: the window is closed", windows, next_opening(windows, sight.now))
     if sight.now + takes > until:
-        return f"waits: too little is left of the window, it takes about {span(takes)}", next_opening(windows, until)
+        return _until(f"waits: too little is left of the window, it takes about {span(takes)}", windows, next_opening(windows, until))
     return "", None
+
+
+def _until(why: str, windows: tuple[Window, ...], opens: float | None) -> tuple[str, float | None]:
+    return why if opens is None else f"{why}, opens {spoken(windows, opens, zoned=True)}", opens
+
+
+def standing(sight: Sight, rollout: Rollout) -> str:
+    """"" or why the whole rollout stands before its window, for people: nothing of it is in flight, and who comes next may not be begun."""
+    if rollout.state not in ("canary", "rolling") or not sight.pool.windows or any(run.active and not ahead(run) for run in rollout.runs.values()):
+        return ""
+    first = next((run for run in rollout.runs.values() if not run.settled), None)
+    return "" if first is None else barred(sight, rollout, first)[0]
 
 
 def counts_from(sight: Sight, rollout: Rollout) -> float:
@@ -45,4 +57,4 @@ def counts_from(sight: Sight, rollout: Rollout) -> float:
     return max(last_opening(windows, sight.now), rollout.progress_at)
 
 
-__all__ = ["barred", "counts_from", "shut"]
+__all__ = ["barred", "counts_from", "shut", "standing"]

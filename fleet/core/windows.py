@@ -62,11 +62,11 @@ def next_opening(windows: Sequence[Window], now: float) -> float | None:
     return None
 
 
-def spoken(windows: Sequence[Window], at: float) -> str:
-    """An opening for people, "Sat 02:00", by the wall clock of the window that opens then."""
+def spoken(windows: Sequence[Window], at: float, *, zoned: bool = False) -> str:
+    """An opening for people, "Sat 02:00", by the wall clock of the window that opens then; with its zone, "Sat 02:00 Europe/Berlin"."""
     zone = next((window.zone for window in windows if any(opens == at for opens, _ in _week(window, at))), windows[0].zone)
     wall = datetime.fromtimestamp(at, _zone(zone))
-    return f"{WEEKDAYS[wall.weekday()]} {wall:%H:%M}"
+    return f"{WEEKDAYS[wall.weekday()]} {wall:%H:%M}" + (f" {zone}" if zoned else "")
 
 
 def _stretches(windows: Sequence[Window], now: float) -> list[tuple[float, float]]:

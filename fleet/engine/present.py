@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from fleet.core import approvals, estimate
+from fleet.core import approvals, estimate, timing
 from fleet.core.auto import Verdict
 from fleet.core.decision import Wait
 from fleet.core.lifecycle import CELLS
@@ -157,7 +157,8 @@ def rollout_row(sight: Sight, rollout: Rollout, waits: Mapping[str, Wait], only:
     durations, settings = sight.pool_state.durations, rollout.settings
     live = not rollout.ended
     moving = rollout.state in ("canary", "rolling", "rolling-back")
-    eta, low, high = estimate.remaining(rollout, durations, sight.now) if moving else (None, None, None)
+    stands = timing.standing(sight, rollout)
+    eta, low, high = estimate.remaining(rollout, durations, sight.now) if moving and not stands else (None, None, None)
     runs = [run for run in rollout.runs.values() if only is None or run.server in only]
     counts: dict[str, int] = {}
     for run in rollout.runs.values():
@@ -166,7 +167,7 @@ def rollout_row(sight: Sight, rollout: Rollout, waits: Mapping[str, Wait], only:
     row = {
         "id": rollout.id, "pool": rollout.pool, "kind": rollout.kind, "image": rollout.image_to.family,
         "from": rollout.image_from.version if rollout.image_from else None, "to": rollout.image_to.version,
-        "state": rollout.state, "reason": rollout.reason, "ending": rollout.ending, "author": rollout.author, "plan_hash": rollout.plan_hash,
+        "state": rollout.state, "reason": rollout.reason, "waits": stands, "ending": rollout.ending, "author": rollout.author, "plan_hash": rollout.plan_hash,
         "started_at": moment(rollout.started_at), "ended_at": moment(rollout.ended_at),
         "eta_seconds": eta, "eta_low_seconds": low, "eta_high_seconds": high,
         "typical_seconds": {step: round(estimate.typical(durations, step, settings), 1) for step in durations},

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from fleet.cli.status import phrase
 from fleet.core.errors import AnewError, Invalid, Refused
+from fleet.engine.present import rollout_row
 from tests.clocks import run_virtual
 from tests.scenarios.stage import Stage, staged
 
@@ -81,7 +83,14 @@ def test_a_start_outside_the_windows_keeps_the_reason_and_the_person() -> None:
         await stage.until(lambda: stage.last.state == "done", what="the birth, though the window is closed")
         await stage.command("rollout.start", plan={"to": "2"})
         await stage.clock.sleep(5.0)
-        assert {wait.reason for wait in stage.view.waits.values()} >= {"waits: the window is closed"}, "the reason was for the other rollout"
+        assert {wait.reason for wait in stage.view.waits.values()} >= {"waits: the window is closed, opens Mon 03:00 UTC"}, "the reason was for the other rollout"
+        row = rollout_row(stage.engine.sight(stage.view), stage.last, stage.view.waits)
+        assert (row["waits"], row["eta_seconds"]) == ("waits: the window is closed, opens Mon 03:00 UTC", None)
+        assert phrase(row) == "rolling 0/4, waits: the window is closed, opens Mon 03:00 UTC"
+        await stage.command("rollout.set", outside="it cannot wait")
+        await stage.clock.sleep(5.0)
+        row = rollout_row(stage.engine.sight(stage.view), stage.last, stage.view.waits)
+        assert row["waits"] == "" and row["eta_seconds"] > 0
 
     play(story, windows=NEVER)
 

@@ -68,7 +68,7 @@ class FleetView(TableView[Pool]):
             tone = phrases.ROLLOUT_TONES.get(rollout.state, "accent")
             done, total = phrases.progress(rollout)
             if rollout.state == "rolling":
-                return (Span(f"{done}/{total} ", "accent"), Span(phrases.eta(rollout, zone)))
+                return (Span(f"{done}/{total} ", "accent"), Span(rollout.waits or phrases.eta(rollout, zone)))
             return (Span(phrases.rollout_state(rollout), tone), Span(f" {done}/{total}"))
         if pool.proposal is not None:
             return (Span(f"approved {pool.proposal.needed - pool.proposal.left}/{pool.proposal.needed}", "warn"),)

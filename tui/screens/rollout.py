@@ -225,6 +225,8 @@ class RolloutView(View):
             said = f"{phrases.about(rollout.eta)} after you promote" if rollout.eta else "when you promote"
         elif rollout.state == "paused":
             said = "none while it is paused"
+        elif rollout.waits:
+            said = f"-, it {rollout.waits}"
         said = said or "not known yet"
         if not cost or len(said) + len(cost) + 16 <= width:
             return [fact("eta", said, Span(f"     {cost}" if cost else "", "dim"))]
