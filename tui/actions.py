@@ -6,14 +6,19 @@ Each command carries the pool's generation as it was seen, and a start the plan'
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tui import fields, offers, phrases, roots
+from tui.errors import LinkError
 from tui.fields import Raw
 from tui.shapes import Pool, Rollout, Server
 
 if TYPE_CHECKING:
     from tui.desk import Desk
+
+
+LEFT_BEHIND = "The pool has changed since this plan was drawn: p plans anew."
 
 
 def act(desk: Desk, action: str) -> None:
@@ -72,6 +77,9 @@ async def _send(desk: Desk, command: dict[str, Any]) -> None:
 def plan_here(desk: Desk) -> None:
     """Plan for the marked servers; without marks for the server looked at, or for the pool under the cursor."""
     view = desk.view
+    if view.name == "plan" and desk.plan is not None:
+        desk.spawn(make_plan(desk, dict(desk.plan.request)))
+        return
     marks = sorted(view.marks())
     if marks:
         pools = sorted({desk.model.servers[name].pool for name in marks if name in desk.model.servers})
@@ -97,9 +105,21 @@ async def make_plan(desk: Desk, request: Raw) -> None:
     desk.say(f"Planning for {request['pool']}.", "dim")
     answer = await desk.calls.plan(request)
     desk.plan = offers.plan(answer, request)
-    desk.difference = ()
+    desk.difference, desk.left_behind = (), False
     desk.flash.clear()
     desk.open("plan", kept="yes")
+
+
+async def look_again(desk: Desk, plan: offers.Plan) -> None:
+    """Is the plan still what would be drawn? If not it stays on the screen and says so: it never changes under a finger."""
+    try:
+        now = offers.plan(await desk.calls.plan(plan.request), plan.request)
+    except LinkError:
+        now = None  # refused now, or nobody answers: the header says the latter
+    if desk.plan is plan:
+        desk.left_behind = now is None or now.hash != plan.hash
+        desk.plan = plan if now is None or desk.left_behind else replace(plan, generation=now.generation)
+        desk.stage.paint_soon()
 
 
 def start_plan(desk: Desk) -> None:
@@ -112,6 +132,9 @@ def start_plan(desk: Desk) -> None:
             desk.say(why.replace("then again.", "then enter again."), "warn")
             return
     assert plan is not None
+    if desk.left_behind:
+        desk.say(LEFT_BEHIND, "warn")
+        return
     waits, left = at.pool.proposal if at.pool is not None else None, unapproved(plan, at.pool)
     if left and waits is not None and waits.hash == plan.hash:
         desk.say(f"It waits for {phrases.plural(left, 'approval')} of other people: a in their own client, or `anew plan approve {plan.hash[:12]}`.", "warn")
@@ -148,6 +171,9 @@ def approve(desk: Desk, pool: Pool) -> None:
         return
     if desk.view.name != "plan" or plan is None or plan.hash != waits.hash:
         desk.spawn(_show_waiting(desk, pool.name))
+        return
+    if desk.left_behind:
+        desk.say(LEFT_BEHIND, "warn")
         return
     confirm(desk, f"Approve {phrases.who(waits.author)}'s plan, {phrases.plural(plan.acting, 'server')} of {plan.pool} to {plan.to}?", plan.acting,
             lambda _: send(desk, command="plan.approve", pool=plan.pool, plan_hash=plan.hash))

@@ -6,7 +6,7 @@ same questions. `set` is the one that has no key, for it needs values: `:set web
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
@@ -99,7 +99,7 @@ def _set(desk: Desk, rest: str) -> None:
     rollout = desk.model.rollout_of(name) if pool is not None else None
     about = Situation("rollout", at.live, at.stale_words, at.role, at.daemon_read_only, at.armed, pool, None, rollout)
     given = {key: value for key, equals, value in (pair.partition("=") for pair in pairs) if equals}
-    refused = next((words for need in (*CHANGES, under_way, armed) if (words := need(about))), "")
+    refused = next((words for need in (*CHANGES, under_way, armed) if (words := need(about))), "") or _unsettable(given, rollout)
     if pool is None or len(given) < len(pairs) or not (given or why.strip()):
         desk.say("set POOL NAME=VALUE …, as in `set web max_unavailable=2`: tab completes the names.", "warn")
     elif refused or rollout is None:
@@ -109,6 +109,18 @@ def _set(desk: Desk, rest: str) -> None:
         said = [f"{key} = {value}" for key, value in given.items()] + ["go on outside the windows"] * bool(outside)
         desk.ask(f"{pool.name} {movement(rollout)}: {', '.join(said)}? y:", lambda _: actions.send(
             desk, command="rollout.set", rollout=rollout.id, pool=rollout.pool, overrides=given, **outside), "yes")
+
+
+def _unsettable(given: Mapping[str, str], rollout: Rollout | None) -> str:
+    """"" or why the daemon would surely refuse this, before a question is asked about it."""
+    if unknown := next((name for name in given if name not in SETTINGS), ""):
+        near = get_close_matches(unknown, SETTINGS, 1)
+        return f"{unknown} cannot be set in mid-rollout." + (f" Is it {near[0]}?" if near else f" There are {', '.join(SETTINGS[:4])} and others: tab completes them.")
+    extra, missing = (given.get(name, "" if rollout is None else str(was)) for name, was in (
+        ("max_surge", rollout and rollout.max_surge), ("max_unavailable", rollout and rollout.max_unavailable)))
+    if given.keys() & {"max_surge", "max_unavailable"} and {extra, missing} <= {"0", "0%"}:
+        return "max_surge and max_unavailable cannot both be 0: nobody more could be begun. P pauses."
+    return ""
 
 
 def _verb(desk: Desk, verb: str, rest: str) -> None:

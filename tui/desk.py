@@ -67,6 +67,7 @@ class Desk:
         self.theme = options.get("theme", "dark")
         self.plan: Plan | None = None
         self.difference: tuple[str, ...] = ()
+        self.left_behind = False
         self.size = (80, 24)
         self.views: list[View] = [make("fleet", self)]
         self._asked: set[str] = set()
@@ -241,10 +242,12 @@ class Desk:
             self.model.forget_events()  # another journal: numbers of the old one mean nothing in it
         self.model.status(frame, self.now)
         self._alive()
+        self.view.heard()
 
     def came_frame(self, frame: Raw) -> None:
         self.model.frame(frame, self.now)
         self._alive()
+        self.view.heard()
         for rollout in self.mine - self._driving:
             if self._needs_me(rollout):
                 self._driving.add(rollout)

@@ -151,14 +151,14 @@ def _on(screens: Sequence[str], words: str) -> Mapping[str, str]:
 CHANGES: tuple[Need, ...] = (reachable, operator)
 
 KEYS: tuple[Key, ...] = (
+    Key(("a",), "approve", {"fleet": "approve", "plan": "approve"}, (reachable, approver, waits_for_approval),
+        long="see another person's plan that waits for approval; again, on the plan: approve it"),
     Key(("enter",), "open", {"fleet": "servers", "servers": "open", "rollout": "server", "plan": "start",
                              "events": "open", "help": "run it"}, label="enter", long="open what the cursor is on"),
-    Key(("p",), "plan", {"fleet": "plan", "servers": "plan", "server": "plan", "images": "plan"}, (reachable,),
-        long="plan a rollout: of the marked servers, or of the pool under the cursor"),
+    Key(("p",), "plan", {"fleet": "plan", "servers": "plan", "server": "plan", "images": "plan", "plan": "plan anew"}, (reachable,),
+        long="plan a rollout: of the marked servers, or of the pool under the cursor; on the plan: anew"),
     Key(("c",), "promote", {"rollout": "promote", "fleet": "promote"}, (*CHANGES, waits_for_promotion, armed),
         long="the canaries are good: let the rollout go on"),
-    Key(("a",), "approve", {"fleet": "approve", "plan": "approve"}, (reachable, approver, waits_for_approval), footer=False,
-        long="see another person's plan that waits for approval; again, on the plan: approve it"),
     Key(("P",), "pause", {"rollout": "pause", "fleet": "pause", "servers": "pause", "server": "pause"},
         (*CHANGES, under_way, armed_to_resume), long="pause the rollout at once, or let it go on"),
     Key(("u",), "rollback", {"rollout": "rollback", "fleet": "rollback", "servers": "back", "server": "back"},
@@ -279,6 +279,13 @@ def why_not(key: Key, at: Situation) -> str:
         if why := need(at):
             return why.replace("then again.", f"then {label(key)} again.")
     return ""
+
+
+def at_foot(key: Key, at: Situation) -> bool:
+    """Does the footer name this key? Not the start of a plan that waits for other people: it would only say so."""
+    waits = at.pool.proposal if at.pool is not None else None
+    barred = key.action == "open" and at.screen == "plan" and waits is not None and waits.left and at.plan is not None and waits.hash == at.plan.hash
+    return key.footer and not barred
 
 
 def footer_words(key: Key, at: Situation) -> str:

@@ -118,3 +118,41 @@ async def test_the_command_line_of_the_ui_does_the_same(tmp_path: Path) -> None:
         await user.see("nothing has happened yet")
         await user.press("colon", *"approve", "enter")
         await user.see("type 3:")
+
+
+async def test_the_footer_names_the_key_that_approves_where_a_plan_waits(tmp_path: Path) -> None:
+    async with session(tmp_path, status=waiting(role="approver")) as user:
+        user.daemon.proposals = [story.proposal()]
+        needing(user)
+        assert "a approve" in user.text.splitlines()[-1]
+        await user.press("a")
+        await user.see("nothing has happened yet")
+        assert "a approve" in user.text.splitlines()[-1]
+        assert "enter start" not in user.text.splitlines()[-1]
+    async with session(tmp_path) as user:
+        assert "a approve" not in user.text
+
+
+async def test_a_plan_on_the_screen_says_when_the_pool_has_changed_since(tmp_path: Path) -> None:
+    async with session(tmp_path, status=waiting(0)) as user:
+        needing(user)
+        await user.press("p")
+        await user.see("2 of 2 approvals (eve, bob)")
+        await user.arm()
+        row = {**waiting(0)["pools"][0], "generation": 43}
+        row.pop("servers")
+        user.daemon.plan = {**user.daemon.plan, "generation": 43}
+        user.daemon.push({"frame": "pool", "row": row})
+        await user.settle()
+        assert "has changed since" not in user.text, "another generation, and the same plan"
+        was, user.daemon.plan = user.daemon.plan, {**user.daemon.plan, "hash": "0badc0de77", "generation": 44}
+        user.daemon.push({"frame": "pool", "row": {**row, "generation": 44}})
+        await user.see("the pool has changed since this plan was drawn: p plans anew")
+        assert f"plan {was['hash'][:8]}" in user.text, "the plan that was looked at stays"
+        await user.press("enter")
+        await user.see("The pool has changed since this plan was drawn")
+        assert user.daemon.commands == []
+        await user.press("p")
+        await user.see("plan 0badc0de")
+        assert "has changed since" not in user.text
+        assert user.daemon.plans[-1] == {"pool": "db"}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.tui import story
 from tests.tui.desktop import desk, picture
 from tests.tui.stage import session
@@ -34,6 +36,19 @@ async def test_what_cannot_be_set_is_a_sentence(tmp_path: Path) -> None:
         await user.press("colon", *"set", "space", *"db", "space", *"retain=1h", "enter")
         await user.see("db has no rollout under way.")
         assert user.daemon.commands == []
+
+
+@pytest.mark.parametrize(("typed", "words"), [
+    ("foo=1", "foo cannot be set in mid-rollout."), ("max_surg=1", "Is it max_surge?"), ("canaries=2", "canaries cannot be set in mid-rollout."),
+    ("max_unavailable=0 max_surge=0%", "cannot both be 0"), ("max_surge=0", "cannot both be 0")])
+async def test_what_would_surely_be_refused_is_not_asked_about(tmp_path: Path, typed: str, words: str) -> None:
+    status = story.status()
+    status["rollouts"][0]["budget"]["max_unavailable"] = 0
+    async with session(tmp_path, (132, 40), status=status) as user:
+        await user.arm()
+        await user.press("colon", *("space" if char == " " else char for char in f"set web {typed}"), "enter")
+        await user.see(words)
+        assert "y:" not in user.text.splitlines()[-1]
 
 
 async def test_names_are_completed_and_a_reason_is_left_alone(tmp_path: Path) -> None:

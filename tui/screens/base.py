@@ -36,6 +36,9 @@ class View:
     def covered(self) -> None:
         """The view is no longer on top: it went away, or another came over it."""
 
+    def heard(self) -> None:
+        """The view is on top, and the daemon told of something."""
+
     def lines(self, width: int, height: int) -> list[Line]:
         raise NotImplementedError
 

@@ -27,6 +27,7 @@ class PlanView(TableView[PlanRow]):
         self._shown: Plan | None = None
         self._rows: dict[str, PlanRow] = {}
         self._turns: dict[str, str] = {}
+        self._looked = 0
         self.table = Table(
             (
                 Column("server", "server", lambda row: row.name, 8, 20, words=lambda row: row.name),
@@ -48,9 +49,16 @@ class PlanView(TableView[PlanRow]):
     def enter(self, before: View, **what: str) -> None:
         pool = before.pool()
         if what.get("kept") or (self.desk.plan is not None and (pool is None or pool.name == self.desk.plan.pool)):
-            return
-        if pool is not None:
+            self.heard()
+        elif pool is not None:
             self.desk.spawn(actions.make_plan(self.desk, {"pool": pool.name}))
+
+    def heard(self) -> None:
+        """Ask once more for the plan, once for each change of its pool."""
+        plan, pool = self.desk.plan, self.pool()
+        if plan is not None and pool is not None and pool.generation > max(plan.generation, self._looked):
+            self._looked = pool.generation
+            self.desk.spawn(actions.look_again(self.desk, plan))
 
     # cells
 
@@ -88,13 +96,14 @@ class PlanView(TableView[PlanRow]):
         return ([*top, *rows, *bottom])[:height]
 
     def _take(self, plan: Plan) -> None:
-        self._shown = plan
+        before, self._shown = self._shown, plan
         self._rows = {row.name: row for row in plan.servers}
         self._turns = {}
         for turn, row in enumerate((row for row in plan.servers if row.action in ("replace", "birth")), start=1):
             self._turns[row.name] = "canary" if row.canary else str(turn)
-        self.table.go(0)
-        self.table.home()
+        if before is None or before.hash != plan.hash:
+            self.table.go(0)
+            self.table.home()
 
     def _head(self, plan: Plan, width: int) -> list[Line]:
         kind = "" if plan.kind == "rollout" else f"{plan.kind} of "
@@ -108,6 +117,8 @@ class PlanView(TableView[PlanRow]):
         if self.desk.difference:
             rows.append((Span(" ! the fleet changed since; p plans anew:", "warn"),))
             rows += [(Span(f"   {text}", "warn"),) for text in self.desk.difference[:3]]
+        elif self.desk.left_behind:
+            rows.append((Span(" ! the pool has changed since this plan was drawn: p plans anew", "warn"),))
         return rows
 
     def _summary(self, plan: Plan) -> tuple[str, ...]:
@@ -151,6 +162,8 @@ class PlanView(TableView[PlanRow]):
         count = plan.acting
         if not count:
             return (Span("nothing: there is nothing to do", "dim"),)
+        if self.desk.left_behind:
+            return (Span("p", "key"), Span(" to plan anew: the pool has changed since"))
         waits, left = self._waiting(plan), actions.unapproved(plan, self.pool())
         if waits is not None and left:
             whose = "1 approval of another person" if left == 1 else f"{left} approvals of other people"

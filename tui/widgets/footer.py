@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from tui.ink import Line, Span, width_of
-from tui.keys import Keymap, Situation, footer_words, label, why_not
+from tui.keys import Keymap, Situation, at_foot, footer_words, label, why_not
 
 TOO_SMALL = "too small, needs 60x20"
 
 
 def footer(keymap: Keymap, at: Situation, width: int) -> Line:
     """As many keys as fit, the most telling first; `: command` and `? help` always have a place."""
-    able = [key for key in keymap.keys if key.footer and key.on(at.screen) and not why_not(key, at)]
+    able = [key for key in keymap.keys if at_foot(key, at) and key.on(at.screen) and not why_not(key, at)]
     last = [key for key in able if key.action in ("command", "help")]
     if at.screen == "help":
         last = []
