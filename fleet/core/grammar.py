@@ -205,6 +205,15 @@ def parse_checkpoints(value: object) -> tuple[int, ...]:
     return points
 
 
+def parse_checkpoint(value: object) -> int:
+    """One of the settings file: 25 or "25%". Raises BadValue."""
+    match = _PERCENT.fullmatch(value) if isinstance(value, str) else None
+    point = int(value[:-1]) if match is not None and isinstance(value, str) else value
+    if isinstance(point, bool) or not isinstance(point, int) or not 1 <= point <= 99:
+        raise BadValue(describe(value), 'an integer from 1 to 99, or as much in percent, such as "25%"')
+    return point
+
+
 def parse_clock(value: object) -> int:
     """A time of day, "HH:MM", as seconds after midnight. Raises BadValue."""
     if not isinstance(value, str) or not re.fullmatch(CLOCK_PATTERN, value):

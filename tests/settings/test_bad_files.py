@@ -336,6 +336,8 @@ def test_windows_that_cannot_be(tmp_path: Path, written: str, key: str, words: s
     ("checkpoints = [50, 25]", "checkpoints[1]", "found 25, allowed more than 50, the checkpoint before it"),
     ("checkpoints = [25, 100]", "checkpoints[1]", "allowed an integer from 1 to 99"),
     ("checkpoints = [true]", "checkpoints[0]", "allowed an integer from 1 to 99"),
+    ('checkpoints = ["0%"]', "checkpoints[0]", 'allowed an integer from 1 to 99, or as much in percent, such as "25%"'),
+    ('checkpoints = ["50%", "25%"]', "checkpoints[1]", "allowed more than 50, the checkpoint before it"),
     ('checkpoint_pause = "by hand"', "checkpoint_pause", '"manual" or a duration'),
 ])
 def test_checkpoints_that_cannot_be(tmp_path: Path, written: str, key: str, words: str) -> None:

@@ -160,6 +160,11 @@ def test_checkpoints_are_overridden_in_percents(tmp_path: Path, given: dict[str,
     assert (rollout.checkpoints, rollout.checkpoint_pause) == (points, pause)
 
 
+@pytest.mark.parametrize("written", ["[25, 50]", '["25%", "50%"]', '[25, "50%"]'])
+def test_checkpoints_of_the_file_may_be_written_in_percents(tmp_path: Path, written: str) -> None:
+    assert pools(tmp_path, SMALL + f"[pools.app.rollout]\ncheckpoints = {written}\n")["app"].rollout.checkpoints == (25, 50)
+
+
 def test_all_bad_overrides_are_told_at_once(tmp_path: Path) -> None:
     pool = pools(tmp_path, SMALL)["app"]
     with pytest.raises(SettingsInvalid) as caught:
