@@ -111,7 +111,7 @@ def report(error: AnewError, *, as_json: bool) -> int:
     for line in lines[1:]:
         print(f"  {printable(line)}", file=sys.stderr)
     difference = getattr(error, "difference", ())
-    for line in difference:
+    for line in (line for line in difference if line not in error.message):  # told once is enough
         print(f"  {printable(line)}", file=sys.stderr)
     if as_json:
         import json

@@ -170,6 +170,7 @@ def call(plan_hash: str, count: int, access: Access, author: str, *others: str) 
     """Whose approval is needed, and how it is given. `others` have approved already."""
     whose = f"approval of somebody else than {person(author)}" if count == 1 else f"approvals of other people than {person(author)}"
     mine = {f"user:{person(actor)}" for actor in (author, *others)}
-    listed = [entry for entry in dict.fromkeys((*access.approvers, *access.operators)) if entry not in mine]
-    may = ", ".join([*listed[:6], *(["…"] if listed[6:] else [])]) + " or root" if listed else "root, or whom [access] names as approver or operator"
+    listed = [entry for entry in dict.fromkeys((*access.approvers, *access.operators)) if entry not in (*mine, "user:root")]
+    root, named = "user:root" not in mine, ", ".join([*listed[:6], *(["…"] if listed[6:] else [])])
+    may = named + " or root" * root if listed else "root, or " * root + "whom [access] names as approver or operator"
     return f"{whose} ({may}): `anew plan approve {plan_hash[:SHOWN]}`"

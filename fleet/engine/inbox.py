@@ -245,7 +245,9 @@ class Inbox:
     def _still(self, engine: Engine, rollout_id: str, cause: str) -> Rollout:
         rollout = engine.record.state.rollouts[rollout_id]
         if not may(rollout.state, cause):
-            raise Refused(f"rollout {rollout.id} is {rollout.state}; that cannot be done to it now ({cause})", where=rollout.id, code="wrong-state")
+            does = {"pause": "paused", "abort": "aborted"}.get(cause, "resumed" if cause.startswith("resume") else cause)
+            first = f"; `anew rollout resume {rollout.id}` comes first" if cause == "promoted" and rollout.state == "paused" else ""
+            raise Refused(f"rollout {rollout.id} is {rollout.state} and cannot be {does} now{first}", where=rollout.pool, code="wrong-state")
         return rollout
 
     # --- servers, images, the rest

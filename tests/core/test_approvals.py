@@ -243,6 +243,8 @@ def test_the_command_that_starts_it_can_be_typed_as_it_is_told(request_: dict[st
 def test_who_may_approve_is_told_without_the_author() -> None:
     assert approvals.call("f" * 16, 1, TEAM, "ana@pts/3") == "approval of somebody else than ana (user:eve, user:bob or root): `anew plan approve ffffffffffff`"
     assert "root, or whom [access] names" in approvals.call("f" * 16, 2, Access(operators=("user:ana",)), "ana")
+    assert "than root (user:eve, user:ana): " in approvals.call("f" * 16, 1, Access(("user:bob",), ("user:eve", "user:ana")), "root@pts/1")
+    assert "(whom [access] names as approver or operator)" in approvals.call("f" * 16, 1, Access(), "root")
     many = Access(operators=tuple(f"user:u{n}" for n in range(9)))
     assert "user:u5, … or root" in approvals.call("f" * 16, 1, many, "ana")
 
