@@ -5,13 +5,15 @@ Rules:
   Looking whether a socket is alive and then removing it is a race between two starting daemons without it.
 - A socket nobody answers on is a leftover of a killed daemon and is removed, if it is ours. Anything else at the path,
   or a path owned by someone else, is left alone and refused with a sentence.
-- User mode: folder 0700, socket 0600. System mode (a group is given): socket 0660 of that group.
+- User mode: folder 0700, socket 0600. System mode (a group is given): socket 0660 of that group; a folder that is made for it is
+  0750 of that group. A folder that is there already is somebody's decision: if it keeps the group out, that is said in the log.
 """
 
 from __future__ import annotations
 
 import fcntl
 import grp
+import logging
 import os
 import socket
 import stat
@@ -20,6 +22,7 @@ from contextlib import contextmanager
 
 from fleet.core.errors import Invalid, Refused
 
+log = logging.getLogger(__name__)
 MAX_PATH = 107
 BACKLOG = 1024
 
@@ -29,7 +32,7 @@ def listening(path: str, *, group: str | None = None) -> Iterator[socket.socket]
     """A bound, listening, non-blocking socket at the absolute `path`; it and its file are gone afterwards."""
     if len(os.fsencode(path)) > MAX_PATH:
         raise Invalid(f"a socket's path has at most {MAX_PATH} bytes; set ANEW_SOCKET to a shorter one", where=path)
-    _check_folder(os.path.dirname(path))
+    _check_folder(os.path.dirname(path), group)
     lock = _lock(path)
     try:
         _clear(path)
@@ -44,10 +47,14 @@ def listening(path: str, *, group: str | None = None) -> Iterator[socket.socket]
         os.close(lock)
 
 
-def _check_folder(folder: str) -> None:
+def _check_folder(folder: str, group: str | None) -> None:
     before = os.umask(0o077)
     try:
+        new = not os.path.isdir(folder)
         os.makedirs(folder, mode=0o700, exist_ok=True)
+        if new and group is not None and (number := _number(group)) is not None:
+            os.chown(folder, -1, number)
+            os.chmod(folder, 0o750)
         found = os.stat(folder)
     except OSError as error:
         raise Invalid(f"the socket's folder cannot be made: {error.strerror}", where=folder) from error
@@ -57,6 +64,26 @@ def _check_folder(folder: str) -> None:
         raise Refused("the socket's folder belongs to someone else; choose another with ANEW_SOCKET", where=folder)
     if found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX:
         raise Refused("the socket's folder can be written by others; chmod 700 it, or set ANEW_SOCKET", where=folder)
+
+
+def _number(group: str) -> int | None:
+    """The group's number; None for one that does not exist, which is refused once the socket is made."""
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        return None
+
+
+def _warn_if_closed(path: str, group: str) -> None:
+    """Say so if a folder on the way to the socket keeps the group out, for its members only see that no daemon answers."""
+    number, folder = _number(group), os.path.dirname(path)
+    while folder != os.path.dirname(folder):
+        found = os.stat(folder)
+        bit = stat.S_IXGRP if found.st_gid == number else stat.S_IXOTH
+        if not found.st_mode & bit:
+            log.warning("group %s cannot reach the socket %s: the folder %s is closed to it; give the socket a place that is not, with ANEW_SOCKET", group, path, folder)
+            return
+        folder = os.path.dirname(folder)
 
 
 def _lock(path: str) -> int:
@@ -108,6 +135,7 @@ def _bind(path: str, group: str | None) -> socket.socket:
         if group is not None:
             os.chown(path, -1, grp.getgrnam(group).gr_gid)
             os.chmod(path, 0o660)
+            _warn_if_closed(path, group)
         sock.listen(BACKLOG)
     except (KeyError, OSError) as error:
         sock.close()

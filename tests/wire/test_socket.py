@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -60,6 +61,23 @@ def test_a_second_daemon_is_refused_and_does_no_harm() -> None:
         with pytest.raises(Refused, match="a daemon already listens"), listening(served.socket):
             pass
         assert served.client().get("/v1/status")["fleet"] == "lab"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder to another group")
+def test_a_group_reaches_the_socket_that_is_made_for_it_or_the_log_says_why_not(folder: str, caplog: pytest.LogCaptureFixture) -> None:
+    path = os.path.join(folder, "anew", "anew.sock")
+    reach = ["setpriv", "--reuid=1", "--regid=1", "--groups=nogroup", "test", "-w", path]
+    os.chmod(folder, 0o755)
+    with listening(path, group="nogroup"):
+        assert stat.S_IMODE(os.stat(os.path.dirname(path)).st_mode) == 0o750
+        assert subprocess.run(reach, check=False).returncode == 0
+        assert subprocess.run([word.replace("nogroup", "mail") for word in reach], check=False).returncode == 1
+    assert not caplog.records
+    os.chmod(os.path.dirname(path), 0o700)
+    with listening(path, group="nogroup"):
+        assert subprocess.run(reach, check=False).returncode == 1
+        assert stat.S_IMODE(os.stat(os.path.dirname(path)).st_mode) == 0o700, "it was there before: somebody's decision"
+        assert f"group nogroup cannot reach the socket {path}: the folder {os.path.dirname(path)} is closed to it" in caplog.text
 
 
 def test_the_socket_of_a_killed_daemon_is_replaced(folder: str) -> None:
