@@ -214,7 +214,8 @@ def pause(desk: Desk, rollout: Rollout) -> None:
 
 def promote(desk: Desk, rollout: Rollout) -> None:
     left = rollout.cells.get(".", 0)
-    desk.ask(f"Promote: let {phrases.plural(left, 'more server')} follow? y:",
+    follow = rollout.checkpoint or f"{phrases.plural(left, 'more server')} follow"
+    desk.ask(f"Promote: let {follow}? y:",
              lambda _: send(desk, command="rollout.promote", rollout=rollout.id, pool=rollout.pool), "yes")
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 POOL_VERBS = ("plan", "approve", "rollback", "pause", "resume", "abort", "promote", "set")
 SERVER_VERBS = ("hold", "release", "rollback", "root")
+STEERS = ("pause", "resume", "abort", "promote", "set")
 PLACES = ("fleet", "servers", "images", "rollout", "plan", "events", "help")
 VERBS = ("plan", "approve", "rollback", "hold", "release", "pause", "resume", "abort", "promote", "set", "root", "remark", "quit")
 SETTINGS = ("max_unavailable", "max_surge", "promotion", "min_healthy_time", "healthy_deadline", "progress_deadline", "drain_deadline",
@@ -55,6 +56,9 @@ def run(desk: Desk, text: str) -> None:
     """Run one line. What is wrong with it is a sentence."""
     verb, _, rest = text.strip().partition(" ")
     rest = rest.strip()
+    if verb == "rollout" and rest.partition(" ")[0] in STEERS:  # as the command line says it
+        verb, _, rest = rest.partition(" ")
+        rest = rest.strip()
     if verb in ("quit", "q"):
         desk.stage.leave()
     elif verb == "plan" and rest:

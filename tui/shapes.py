@@ -173,6 +173,7 @@ class Rollout:
     max_failures: int
     rollback_cost: str
     waits: str
+    checkpoint: str
     outside: str
     changed: str
     on_disconnect: str
@@ -224,10 +225,16 @@ def rollout(row: Raw, at: float, before: Rollout | None = None) -> Rollout:
         max_surge=whole(budget, "max_surge"), max_unavailable=whole(budget, "max_unavailable"),
         surge_used=whole(budget, "surge_used"), missing=whole(budget, "missing"), in_flight=whole(budget, "in_flight"),
         failures=whole(row, "failures"), max_failures=whole(row, "max_failures"),
-        rollback_cost=text(row, "rollback_cost"), waits=text(row, "waits"), outside=said_by(text(row, "outside"), text(row, "outside_by")),
+        rollback_cost=text(row, "rollback_cost"), waits=text(row, "waits"), checkpoint=to_checkpoint(mapping(row, "checkpoint")), outside=said_by(text(row, "outside"), text(row, "outside_by")),
         changed=text(row, "changed"), on_disconnect=text(row, "on_disconnect", "continue"), runs=runs, approvals=words(row, "approvals"), at=at, cells=counted(runs),
         whole=not part or len(runs) == sum(counts),
     )
+
+
+def to_checkpoint(row: Raw) -> str:
+    """`2 more servers follow until the checkpoint at 50%`; "" if none is ahead."""
+    count = whole(row, "servers")
+    return f"{count} more server{'s' if count != 1 else ''} follow until the checkpoint at {whole(row, 'percent')}%" if count > 0 else ""
 
 
 def said_by(words: str, who: str) -> str:

@@ -167,6 +167,13 @@ class RunRow(TypedDict):
     deadline: str | None
 
 
+class NextCheckpoint(TypedDict):
+    """How many servers follow until the next checkpoint."""
+
+    percent: int
+    servers: int
+
+
 class RolloutRow(TypedDict):
     id: str
     pool: str
@@ -189,6 +196,7 @@ class RolloutRow(TypedDict):
     max_failures: int
     rollback_cost: str
     waits: NotRequired[str]
+    checkpoint: NotRequired[NextCheckpoint | None]
     outside: NotRequired[str]
     outside_by: NotRequired[str]
     changed: NotRequired[str]

@@ -20,6 +20,12 @@ def bound(rollout: Rollout) -> tuple[int, int] | None:
     return next(((percent, allowed) for percent, allowed in points if behind <= allowed < acting), None)
 
 
+def ahead_of(rollout: Rollout) -> tuple[int, int] | None:
+    """(percent, servers): how many more servers follow until the next checkpoint. None if there is none any more."""
+    limit = bound(rollout)
+    return None if limit is None or rollout.ended else (limit[0], limit[1] - begun(rollout))
+
+
 def servers_at(percent: int, acting: int) -> int:
     """How many servers of a rollout over `acting` may be begun before its checkpoint at `percent` is open; all of them: there is no stop."""
     return -(-percent * acting // 100)
@@ -64,4 +70,4 @@ def opens_at(rollout: Rollout) -> float | None:
     return rollout.moved_at + pause if rollout.state == "checkpoint" and pause is not None else None
 
 
-__all__ = ["begun", "bound", "closed", "opens_at", "reached", "servers_at"]
+__all__ = ["ahead_of", "begun", "bound", "closed", "opens_at", "reached", "servers_at"]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from fleet.core import approvals, estimate, timing
+from fleet.core import approvals, checkpoints, estimate, timing
 from fleet.core.auto import Verdict
 from fleet.core.decision import Wait
 from fleet.core.lifecycle import CELLS
@@ -161,13 +161,15 @@ def rollout_row(sight: Sight, rollout: Rollout, waits: Mapping[str, Wait], only:
     eta, low, high = estimate.remaining(rollout, durations, sight.now) if moving and not stands else (None, None, None)
     runs = [run for run in rollout.runs.values() if only is None or run.server in only]
     counts: dict[str, int] = {}
+    stop = checkpoints.ahead_of(rollout)
     for run in rollout.runs.values():
         step = {"skip": "skipped", "hold": "held"}.get(run.action, run.step)
         counts[step] = counts.get(step, 0) + 1
     row = {
         "id": rollout.id, "pool": rollout.pool, "kind": rollout.kind, "image": rollout.image_to.family,
         "from": rollout.image_from.version if rollout.image_from else None, "to": rollout.image_to.version,
-        "state": rollout.state, "reason": rollout.reason, "waits": stands, "ending": rollout.ending, "author": rollout.author, "plan_hash": rollout.plan_hash,
+        "state": rollout.state, "reason": rollout.reason, "waits": stands,
+        "checkpoint": {"percent": stop[0], "servers": stop[1]} if stop else None, "ending": rollout.ending, "author": rollout.author, "plan_hash": rollout.plan_hash,
         "started_at": moment(rollout.started_at), "ended_at": moment(rollout.ended_at),
         "eta_seconds": eta, "eta_low_seconds": low, "eta_high_seconds": high,
         "typical_seconds": {step: round(estimate.typical(durations, step, settings), 1) for step in durations},

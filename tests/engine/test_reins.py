@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from fleet.core.checkpoints import ahead_of
 from fleet.core.errors import AnewError, Invalid
 from fleet.engine.reins import GRACE, RETURN
 from fleet.engine.steer import driving
@@ -125,6 +126,7 @@ def test_who_waits_for_a_person_is_not_paused_and_goes_on_without_a_terminal_whe
             async with driving(stage.engine, rollout, "ana"):
                 await reaches(stage, state)
             await stage.clock.sleep(GRACE + 60.0)
+            assert ahead_of(stage.last) == {"awaiting-promotion": (50, 5), "checkpoint": None}[state]
             assert stage.last.state == state, "it begins nothing by itself, and `--wait` has ended for it"
             await stage.command("rollout.promote")
             assert await rolls_on(stage, 2.0)

@@ -1,4 +1,4 @@
-"""What the terminal UI says of a rollout that stands before its window."""
+"""What the terminal UI says of a rollout that stands, before its window or for a person, and the words that steer it."""
 
 from __future__ import annotations
 
@@ -17,3 +17,21 @@ async def test_a_rollout_before_its_window_says_so_in_place_of_an_eta(tmp_path: 
         await user.see("waits: the window")
         await user.press("5")
         await user.see(f"-, it {CLOSED}")
+
+
+async def test_a_promotion_before_a_checkpoint_counts_who_follows_until_then(tmp_path: Path) -> None:
+    status = story.status()
+    status["rollouts"][0] |= {"state": "awaiting-promotion", "reason": "canaries healthy", "checkpoint": {"percent": 50, "servers": 2}}
+    async with session(tmp_path, status=status) as user:
+        await user.arm()
+        await user.press("5", "c")
+        await user.see("Promote: let 2 more servers follow until the checkpoint at 50%? y:")
+
+
+async def test_a_rollout_is_steered_in_the_words_of_the_command_line_too(tmp_path: Path) -> None:
+    async with session(tmp_path) as user:
+        await user.arm()
+        await user.press("colon", *"rollout", "space", *"set", "space", *"web", "space", *"max_unavailable=2", "enter")
+        await user.see("web 1→2: max_unavailable = 2? y:")
+        await user.answer("y")
+        assert (await user.sent())["command"] == "rollout.set"
