@@ -162,7 +162,8 @@ def show(context: Context) -> int:
     context.say(f"budget    extra {budget['surge_used']} of {budget['max_surge']}, missing {budget['missing']} of "
                 f"{budget['max_unavailable']}, failures {row['failures']} of {row['max_failures']}")
     if row.get("changed"):
-        context.say(f"set       {row['changed']}")
+        for line, change in enumerate(row["changed"].split("; ")):
+            context.say(f"{'' if line else 'set':<10}{change}")
     if row.get("outside"):
         context.say(f"windows   outside the windows: {row['outside']} (said {row['outside_by']})", "yellow")
     if row["approvals"]:

@@ -19,6 +19,8 @@ from fleet.core.steering import told
 
 KEPT_ROLLOUTS = 50
 KEPT_DURATIONS = 20
+SETS = 8
+"""Changes of a rollout's settings that it still tells of; the journal has all."""
 
 
 def fold(state: State, event: Event) -> State:
@@ -222,7 +224,8 @@ def _rollout_set(state: State, event: Event) -> State:
     data, limits = event.data, event.data["budget"]
     changes: dict[str, Any] = {"settings": settings_in(data["settings"]), "budget": Budget(limits["surge"], limits["unavailable"]), **_outside(event)}
     if data["changed"]:
-        changes["changed"] = f"{told(data['changed'])}, by {event.actor}"
+        earlier = state.rollouts[event.rollout].changed.split("; ")[-(SETS - 1):]
+        changes["changed"] = "; ".join([*filter(None, earlier), f"{told(data['changed'])}, by {event.actor}"])
     return _decided(_rollout(state, state.rollouts[event.rollout], told_at=event.at, **changes), event.pool)
 
 

@@ -108,7 +108,7 @@ class Rollout:
     """One rollout. kind: rollout | rollback | birth. `resume_to`: where `paused` came from; `ending`: "aborted" once told to.
 
     `moved_at`: when it came into its state. `passed`: percent of the last checkpoint it came to. `outside`: why a person let it go on
-    outside the pool's windows, and `outside_by` who. `changed`: the last change of its settings by a person, in words.
+    outside the pool's windows, and `outside_by` who. `changed`: the last changes of its settings by people, in words.
     `driven_by`: whose terminal drives it, as far as the journal knows; since when, or since when nobody is known to: `driven_at`. `approvals`: the other people who approved its plan.
     `told_at`: when a person last decided about it.
     """

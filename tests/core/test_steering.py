@@ -75,6 +75,10 @@ def test_a_lowered_budget_begins_nobody_and_carries_on_who_is_begun() -> None:
     rollout = change(book, max_surge=Amount(1))
     assert rollout.budget == Budget(1, 0)
     assert rollout.changed == "max_surge 3 → 1, by ana"
+    assert change(book, retain=60.0).changed == "max_surge 3 → 1, by ana; retain 1d → 1m, by ana", "the first change is told still"
+    for seconds in range(20):
+        rollout = change(book, retain=100.0 + seconds)
+    assert rollout.changed.count("; ") == 7 and rollout.changed.endswith("→ 1m59s, by ana")
     decision = plan(sight(*whole(10), of=pool(10), state=book.state))
     assert [(action.server, action.step) for action in decision.actions] == [(name, "booting") for name in TEN[:3]]
     assert decision.waits["web-4"].reason == "waits: budget 3 of 1 used by web-1, web-2, web-3"
