@@ -70,7 +70,7 @@ def show(context: Context, frame: dict[str, Any], *, everything: bool = False, m
         context.say(f"{count(len(servers) - len(shown), 'more server')}; `anew status POOL` shows them")
     _reasons(context, pools, servers)
     for found in frame.get("rollouts", ()):
-        if found.get("outside") and not found["ended_at"]:
+        if found.get("outside") and not found["ended_at"] and found["state"] != "paused":
             context.say(f"! {found['pool']}: its rollout goes on outside the windows: {found['outside']} (said {found['outside_by']})", "yellow")
 
 
@@ -142,6 +142,8 @@ def _reasons(context: Context, pools: list[dict[str, Any]], servers: list[dict[s
     for pool in pools:
         lines += [f"  {pool['name']}: image {one.get('version', '?')} is rejected: {one.get('reason', '')}"
                   for one in pool["image"].get("rejected", ())]
+    lines += [f"  {pool['name']}: nothing of it runs yet: `anew rollout start {pool['name']}` brings it up" for pool in pools
+              if not (pool["versions"] or pool["healthy"] or pool.get("rollout") or pool.get("proposal")) and pool.get("mode") != "observe"]
     lines += [f"  {waits['pool']}: {proposal_words(waits)}" for pool in pools if (waits := pool.get("proposal"))]
     if lines:
         context.say()

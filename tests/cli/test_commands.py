@@ -116,6 +116,9 @@ def test_a_rollout_outside_its_windows_says_so_wherever_it_is_looked_at(served: 
     assert "outside the windows: it burns (said eve@pts/1)" in shown and "max_unavailable 1 → 2, by bob" in shown
     assert call("status") == 0
     assert "web: its rollout goes on outside the windows: it burns (said eve@pts/1)" in capsys.readouterr().out
+    served.office.rollout_states[0]["state"] = "paused"
+    assert call("status") == 0
+    assert "goes on outside" not in capsys.readouterr().out
 
 
 def test_every_setting_of_a_rollout_can_be_overridden() -> None:

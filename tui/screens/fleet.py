@@ -122,7 +122,7 @@ class FleetView(TableView[Pool]):
         elif ready := phrases.offered(pool):
             spans.append(Span(f", {ready} is newer", "accent"))
         elif pool.newest and pool.newest == pool.stable:
-            spans.append(Span(", the newest", "dim"))
+            spans.append(Span(", the newest not rejected" if pool.rejected else ", the newest", "dim"))
         if pool.previous:
             spans.append(Span(f" · before it {pool.previous}", "dim"))
         for version, why in pool.rejected[:2]:
