@@ -50,11 +50,8 @@ def listening(path: str, *, group: str | None = None) -> Iterator[socket.socket]
 def _check_folder(folder: str, group: str | None) -> None:
     before = os.umask(0o077)
     try:
-        new = not os.path.isdir(folder)
-        os.makedirs(folder, mode=0o700, exist_ok=True)
-        if new and group is not None and (number := _number(group)) is not None:
-            os.chown(folder, -1, number)
-            os.chmod(folder, 0o750)
+        if not os.path.isdir(folder):
+            _make_folder(folder, group)
         found = os.stat(folder)
     except OSError as error:
         raise Invalid(f"the socket's folder cannot be made: {error.strerror}", where=folder) from error
@@ -64,6 +61,14 @@ def _check_folder(folder: str, group: str | None) -> None:
         raise Refused("the socket's folder belongs to someone else; choose another with ANEW_SOCKET", where=folder)
     if found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX:
         raise Refused("the socket's folder can be written by others; chmod 700 it, or set ANEW_SOCKET", where=folder)
+
+
+def _make_folder(folder: str, group: str | None) -> None:
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    number = _number(group) if group is not None else None
+    if number is not None:
+        os.chown(folder, -1, number)
+        os.chmod(folder, stat.S_IRWXU | stat.S_IRGRP | stat.S_IXGRP)
 
 
 def _number(group: str) -> int | None:
