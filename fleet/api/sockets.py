@@ -68,7 +68,7 @@ def _make_folder(folder: str, group: str | None) -> None:
     number = _number(group) if group is not None else None
     if number is not None:
         os.chown(folder, -1, number)
-        os.chmod(folder, 0o750)  # noqa: S103: the group that may reach the socket
+        os.chmod(folder, 0o750)  # noqa: S103 - the group that may reach the socket
 
 
 def _number(group: str) -> int | None:
