@@ -1,5 +1,7 @@
 """The simulator's seeds: those that broke a promise once, two thousand that are always the same, and a minute of fresh ones, in each mode.
 
+The fresh ones are for `make test-long`: what they find is work for somebody, not the fault of a change that CI looks at.
+
 `ANEW_SIM_SEEDS` and `ANEW_SIM_SECONDS` make it more or less (`make sim SEEDS=10000` is the way to play many).
 """
 
@@ -37,7 +39,7 @@ def test_two_thousand_seeds_break_no_promise(mode: str) -> None:
     assert not found.broken, "\n".join(report(found))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("mode", MODES)
 def test_a_minute_of_fresh_seeds_breaks_no_promise(mode: str) -> None:
     start = 1_000_000 + int(time.time()) % 1_000_000_000
