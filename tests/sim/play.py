@@ -20,7 +20,7 @@ from tests.scenarios.oracle import Broken
 from tests.sim.case import Blow, Case, Order
 from tests.sim.history import History
 from tests.sim.menu import menu_of
-from tests.sim.world import SimStage, past_of, run
+from tests.sim.world import SimStage, heard, past_of, run
 
 PATIENCE = 14
 """So many times a person looks at a rollout that rests before the case says that it never ends."""
@@ -51,7 +51,8 @@ def play(case: Case, trace: bool = False) -> Result:
     collecting = gc.isenabled()
     gc.disable()  # a case is small and short; its cycles are collected when it is over
     try:
-        run(_perform(case, result, trace), case.seed, past.at, 40_000.0)
+        with heard():
+            run(_perform(case, result, trace), case.seed, past.at, 40_000.0)
     except (Deadlock, Overrun) as error:
         result.broken = f"I20: {error}"
     finally:

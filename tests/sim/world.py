@@ -10,7 +10,7 @@ import asyncio
 import logging
 import selectors
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
@@ -225,8 +225,20 @@ class Loud(logging.Handler):
 
 
 FAULTS = Loud()
-logging.getLogger("anew").addHandler(FAULTS)
-logging.getLogger("anew").propagate = False
+
+
+@contextmanager
+def heard() -> Iterator[None]:
+    """While it lasts, what anew logs goes to FAULTS and to nobody else; other tests have ears of their own."""
+    logger, before = logging.getLogger("anew"), logging.getLogger("anew").propagate
+    FAULTS.said.clear()
+    logger.addHandler(FAULTS)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(FAULTS)
+        logger.propagate = before
 
 
 class SimStage(Stage):
