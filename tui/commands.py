@@ -6,6 +6,7 @@ same questions. `set` is the one that has no key, for it needs values: `:set web
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
@@ -95,8 +96,8 @@ def _plan(desk: Desk, rest: str) -> None:
 
 
 def _set(desk: Desk, rest: str) -> None:
-    """`set POOL NAME=VALUE … outside=WHY`: settings of the pool's rollout, from the next decision on."""
-    settings, _, why = f" {rest}".partition(" outside=")
+    """`set POOL NAME=VALUE … outside=WHY`, or in the command line's own words: settings of the pool's rollout, from the next decision on."""
+    settings, _, why = _as_pairs(f" {rest}").partition(" outside=")
     name, *pairs = settings.split() or [""]
     at = desk.situation()
     pool = desk.model.pools.get(name)
@@ -113,6 +114,13 @@ def _set(desk: Desk, rest: str) -> None:
         said = [f"{key} = {value}" for key, value in given.items()] + ["go on outside the windows"] * bool(outside)
         desk.ask(f"{pool.name} {movement(rollout)}: {', '.join(said)}? y:", lambda _: actions.send(
             desk, command="rollout.set", rollout=rollout.id, pool=rollout.pool, overrides=given, **outside), "yes")
+
+
+def _as_pairs(line: str) -> str:
+    """`--max-unavailable 2` as `max_unavailable=2`, as far as the reason, which is left alone."""
+    settings, outside, why = re.sub(r" --outside-windows[ =]", " outside=", line, count=1).partition(" outside=")
+    pairs = re.sub(r" --([a-z-]+)[ =]+", lambda found: f" {found[1].replace('-', '_')}=", settings)
+    return pairs + outside + why
 
 
 def _unsettable(given: Mapping[str, str], rollout: Rollout | None) -> str:

@@ -51,6 +51,17 @@ async def test_what_would_surely_be_refused_is_not_asked_about(tmp_path: Path, t
         assert "y:" not in user.text.splitlines()[-1]
 
 
+@pytest.mark.parametrize(("typed", "asked"), [
+    ("set web --max-unavailable 2 --max-surge=1", "max_unavailable = 2, max_surge = 1? y:"),
+    ("rollout set web --checkpoint-pause 3m", "checkpoint_pause = 3m? y:"),
+    ("set web max_surge=1 --outside-windows the fix cannot wait", "max_surge = 1, go on outside the windows? y:")])
+async def test_the_command_lines_own_words_do_as_well(tmp_path: Path, typed: str, asked: str) -> None:
+    async with session(tmp_path, (132, 40)) as user:
+        await user.arm()
+        await user.press("colon", *({" ": "space", "-": "minus", "=": "equals_sign", "_": "underscore"}.get(char, char) for char in typed), "enter")
+        await user.see(asked)
+
+
 async def test_names_are_completed_and_a_reason_is_left_alone(tmp_path: Path) -> None:
     async with session(tmp_path) as user:
         model = user.app.desk.model
