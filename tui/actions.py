@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tui import fields, offers, phrases, roots
 from tui.errors import LinkError
 from tui.fields import Raw
-from tui.shapes import Pool, Rollout, Server
+from tui.shapes import Pool, Rollout, Server, Waiting
 
 if TYPE_CHECKING:
     from tui.desk import Desk
@@ -175,8 +175,16 @@ def approve(desk: Desk, pool: Pool) -> None:
     if desk.left_behind:
         desk.say(LEFT_BEHIND, "warn")
         return
+    if proposed_here(desk, waits):
+        desk.say(f"You proposed this plan; another person approves it, in their own client: a, or `anew plan approve {plan.hash[:12]}`.", "warn")
+        return
     confirm(desk, f"Approve {phrases.who(waits.author)}'s plan, {phrases.plural(plan.acting, 'server')} of {plan.pool} to {plan.to}?", plan.acting,
             lambda _: send(desk, command="plan.approve", pool=plan.pool, plan_hash=plan.hash))
+
+
+def proposed_here(desk: Desk, waits: Waiting) -> bool:
+    """True if the person at this terminal is the author, who never counts. Only a hint: the daemon goes by the kernel's word."""
+    return phrases.who(waits.author) == phrases.who(desk.model.name)
 
 
 async def _show_waiting(desk: Desk, pool: str) -> None:

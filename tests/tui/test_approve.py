@@ -49,6 +49,18 @@ async def test_the_same_key_on_the_plan_approves_its_hash_once_the_number_is_typ
         assert not {"uid", "by", "author"} & sent.keys()
 
 
+async def test_the_author_is_told_that_another_person_approves_before_anything_is_typed(tmp_path: Path) -> None:
+    status = {**waiting(), "you": {"name": "ana", "role": "operator"}}
+    async with session(tmp_path, status=status) as user:
+        user.daemon.proposals = [story.proposal()]
+        needing(user)
+        await user.press("a")
+        await user.see("1 approval of another person, by anew plan approve 7f3a9c51d0")
+        await user.press("a")
+        await user.see("You proposed this plan; another person approves it")
+        assert user.daemon.commands == []
+
+
 async def test_who_is_neither_approver_nor_operator_is_told_so(tmp_path: Path) -> None:
     async with session(tmp_path, status=waiting(role="observer")) as user:
         await user.press("a")

@@ -167,7 +167,8 @@ class PlanView(TableView[PlanRow]):
         waits, left = self._waiting(plan), actions.unapproved(plan, self.pool())
         if waits is not None and left:
             whose = "1 approval of another person" if left == 1 else f"{left} approvals of other people"
-            return (Span(whose, "warn"), Span(f": a, or anew plan approve {plan.hash[:12]}"))
+            how = ", by" if actions.proposed_here(self.desk, waits) else ": a, or"
+            return (Span(whose, "warn"), Span(f"{how} anew plan approve {plan.hash[:12]}"))
         does = "propose, nothing is started" if left else "start"
         typed = "enter, then y" if count == 1 else f"enter, then type {count}"
         if self.desk.armed_left <= 0:
