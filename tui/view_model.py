@@ -301,7 +301,9 @@ class ViewModel:
                 found.append(Trouble(pool.name, f"{of}: {approved(waits)}; a shows it" if waits.left else f"{of} is approved and may be started", "warn", pool.name))
             if pool.name not in moving and (words := mixed(pool)):
                 found.append(Trouble(pool.name, words, "warn", pool.name))
-        found.extend(self._counted()[2])
+        unborn = {pool.name for pool in self.pools.values() if pool.size and not pool.stable and not pool.versions} - moving
+        found.extend(Trouble(name, "no server was born yet: p plans the birth", "warn", name) for name in sorted(unborn))
+        found.extend(item for item in self._counted()[2] if item.pool not in unborn or self.servers[item.server].held)
         return sorted(found, key=lambda item: item.tone != "bad")
 
     def faulty(self, server: Server) -> bool:

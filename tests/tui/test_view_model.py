@@ -248,6 +248,14 @@ def test_only_a_server_that_is_elsewhere_can_return() -> None:
     assert found.tally("web").returnable == 3
 
 
+def test_a_pool_that_was_never_born_is_one_thing_to_do_and_not_a_row_of_faults() -> None:
+    servers = [{**story.server("web", n, "", 0.0), "state": "absent", "health": {"state": "unknown", "words": ""}} for n in (1, 2, 3)]
+    found = one_pool(servers, image={"stable": None}, versions={}, healthy=0)
+    assert [(item.name, item.words, item.tone) for item in found.troubles()] == [("web", "no server was born yet: p plans the birth", "warn")]
+    lost = one_pool(servers, versions={}, healthy=0)
+    assert [item.name for item in lost.troubles()] == ["web-1", "web-2", "web-3"], "they served once"
+
+
 def test_a_pool_left_mixed_and_a_held_server_need_a_look() -> None:
     servers = [story.server("web", 1, "1", 60.0), story.server("web", 2, "2", 60.0, held="disk test")]
     assert [(item.name, item.words) for item in one_pool(servers).troubles()] == [
