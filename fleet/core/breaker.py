@@ -9,13 +9,11 @@ server was well for the breaker's time without a gap.
 
 from __future__ import annotations
 
-from heapq import nsmallest
-
 from fleet.core.automatic import AUTHOR
 from fleet.core.desired import Breaker
 from fleet.core.events import Draft
 from fleet.core.lifecycle import BACKWARD, move
-from fleet.core.sight import Sight, span
+from fleet.core.sight import Sight, some, span
 
 PAUSED_BY_IT = ("canary", "awaiting-promotion", "rolling", "checkpoint")
 
@@ -58,7 +56,7 @@ def notes(sight: Sight) -> tuple[Draft, ...]:
     bad = unwell(sight, breaker)
     if len(bad) < limit(breaker, pool.servers):
         return ()
-    reason = f"the breaker: {len(bad)} of {pool.servers} servers unwell within {span(breaker.seconds)} ({_some(bad)})"
+    reason = f"the breaker: {len(bad)} of {pool.servers} servers unwell within {span(breaker.seconds)} ({some(bad)})"
     opened = Draft("breaker-opened", pool=pool.name, data={"servers": sorted(bad), "reason": reason})
     if rollout is None or rollout.author != AUTHOR or rollout.state not in PAUSED_BY_IT:
         return (opened,)
@@ -78,11 +76,6 @@ def _well_again(sight: Sight, breaker: Breaker) -> bool:
         since = max(since, sight.health[name, seen.number].since)
     return sight.now - since >= breaker.seconds
 
-
-def _some(names: frozenset[str]) -> str:
-    """Up to three names, in order, and how many more."""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(nsmallest(3, names, key=lambda name: (len(name), name))) + more
 
 
 __all__ = ["PAUSED_BY_IT", "limit", "notes", "open_reason", "unwell"]

@@ -5,9 +5,10 @@ Everything the planner, the plan and the screens derive from these four stands h
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from heapq import nsmallest
 
 from fleet.core.desired import Pool
 from fleet.core.observed import Facts, Health, Image, ImageRef, Observed, Seen
@@ -179,3 +180,10 @@ def span(seconds: float) -> str:
             rest = whole % size // small
             return f"{whole // size}{unit} {rest}{smaller}" if rest else f"{whole // size}{unit}"
     return f"{whole}s"
+
+
+def some(names: Iterable[str]) -> str:
+    """Up to three names, in order, and how many more: "web-1, web-2, web-10 and 4 more"."""
+    listed = set(names)
+    more = f" and {len(listed) - 3} more" if len(listed) > 3 else ""
+    return ", ".join(nsmallest(3, listed, key=lambda name: (len(name), name))) + more

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cached_property
-from heapq import nsmallest
 
 from fleet.core.hearing import heard_since, not_asked_since
 from fleet.core.lifecycle import TAKES_DOWN
-from fleet.core.sight import Sight
+from fleet.core.sight import Sight, some
 from fleet.core.state import Rollout, Run
 
 AHEAD = 8
@@ -123,7 +122,7 @@ class Slots:
             return f"waits: {self._full()} used by {self._names()}"
         if run.path == "create-first":
             if len(self.extra - {run.server}) >= limits.surge:
-                return f"waits: extra {len(self.extra)} of {limits.surge} used by {_some(self.extra)}"
+                return f"waits: extra {len(self.extra)} of {limits.surge} used by {some(self.extra)}"
             return "" if run.server in self.missing or run.canary else self._below_minimum()
         if run.path in TAKES_DOWN:
             return self.may_take_down(run.server)
@@ -149,14 +148,14 @@ class Slots:
         others = (self.missing | self.at_risk) - {server}
         if len(others) + 1 > limits.unavailable:
             lost = f", {_lost(self._sight, self.at_risk)}" if self.at_risk else ""
-            return f"waits: missing {len(others)} of {limits.unavailable} used by {_some(others)}{lost}" if others else "waits: nothing may be missing"
+            return f"waits: missing {len(others)} of {limits.unavailable} used by {some(others)}{lost}" if others else "waits: nothing may be missing"
         return ""
 
     def _below_minimum(self) -> str:
         """Rule 3: below its minimum only the sick servers of a pool are touched. A rollback waits for no sick server (rule 9)."""
         if len(self.missing) <= self._budget.unavailable or self._rolling_back:
             return ""
-        return f"waits: the pool is below its minimum, {_some(self.missing)} not healthy"
+        return f"waits: the pool is below its minimum, {some(self.missing)} not healthy"
 
     def _full(self) -> str:
         limits = self._budget
@@ -165,14 +164,14 @@ class Slots:
     def _names(self) -> str:
         """Who uses the places; found once, since many wait for the same ones."""
         if self._named[0] != len(self._taken):
-            self._named = len(self._taken), _some({*self._active, *self._taken})
+            self._named = len(self._taken), some({*self._active, *self._taken})
         return self._named[1]
 
 
 def _lost(sight: Sight, names: Iterable[str]) -> str:
     """Why servers that answer are counted as missing."""
     places = {sight.place(name) for name in names}
-    return f"as {_some(places)} {'does' if len(places) == 1 else 'do'} not answer"
+    return f"as {some(places)} {'does' if len(places) == 1 else 'do'} not answer"
 
 
 def _standing(run: Run) -> bool:
@@ -189,8 +188,3 @@ def revives(run: Run) -> bool:
     """True if the target is retained, so that there is nothing to prepare."""
     return run.target is not None and run.target.kind == "revive"
 
-
-def _some(names: set[str]) -> str:
-    """Up to three names, in order, and how many more."""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(nsmallest(3, names, key=lambda name: (len(name), name))) + more

@@ -9,12 +9,11 @@ counts: whoever resumes or turns a rollout has read the facts, and is not stoppe
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from heapq import nsmallest
 
 from fleet.core.decision import Action
 from fleet.core.lifecycle import TAKES_DOWN
 from fleet.core.observed import Seen
-from fleet.core.sight import Sight
+from fleet.core.sight import Sight, some
 from fleet.core.state import Rollout, Run
 
 WATCHED = frozenset({"canary", "awaiting-promotion", "rolling", "checkpoint", "rolling-back"})
@@ -81,7 +80,7 @@ def _too_many_in_flight(sight: Sight, rollout: Rollout, flying: list[Run], fresh
     names = {*(run.server for run in flying), *strays}
     if len(names) <= limit or not (strays or _news(rollout, flying)):
         return ""
-    return f"watchdog I2: {len(names)} servers in flight ({_some(names)}), {limit} may be"
+    return f"watchdog I2: {len(names)} servers in flight ({some(names)}), {limit} may be"
 
 
 def _too_many_twice(sight: Sight, rollout: Rollout, fresh: set[str]) -> str:
@@ -94,7 +93,7 @@ def _too_many_twice(sight: Sight, rollout: Rollout, fresh: set[str]) -> str:
             news = news or (any(seen.born_at >= rollout.told_at for seen in running) and not _carried(rollout, server))
     if len(twice) <= rollout.budget.surge or not news:
         return ""
-    who = f"{_some(twice)} runs twice" if len(twice) == 1 else f"{len(twice)} servers run twice ({_some(twice)})"
+    who = f"{some(twice)} runs twice" if len(twice) == 1 else f"{len(twice)} servers run twice ({some(twice)})"
     return f"watchdog I2: {who}, {rollout.budget.surge} may"
 
 
@@ -106,7 +105,7 @@ def _over_budget(rollout: Rollout, action: Action, flight: set[str]) -> str:
     if len(flight) < limit:
         flight.add(action.server)
         return ""
-    return f"watchdog I2: {action.server} was to be begun beside {_some(flight)}, {limit} may be in flight"
+    return f"watchdog I2: {action.server} was to be begun beside {some(flight)}, {limit} may be in flight"
 
 
 # --- I1: how many in service ------------------------------------------------------------------------------------------
@@ -117,7 +116,7 @@ def _too_many_down(sight: Sight, rollout: Rollout, flying: list[Run]) -> str:
     limit = max(1, rollout.budget.unavailable)
     if len(down) <= limit or not _news(rollout, down):
         return ""
-    return f"watchdog I1: {len(down)} servers were taken down ({_some(run.server for run in down)}), {limit} may be missing"
+    return f"watchdog I1: {len(down)} servers were taken down ({some(run.server for run in down)}), {limit} may be missing"
 
 
 def _over_minimum(sight: Sight, rollout: Rollout, action: Action, taken: set[str]) -> str:
@@ -130,7 +129,7 @@ def _over_minimum(sight: Sight, rollout: Rollout, action: Action, taken: set[str
     if len(away) < rollout.budget.unavailable:
         taken.add(action.server)
         return ""
-    others = f" beside {_some(away)}" if away else ""
+    others = f" beside {some(away)}" if away else ""
     return f"watchdog I1: {action.server} was to be taken out of service{others}, {rollout.budget.unavailable} may be missing"
 
 
@@ -160,8 +159,3 @@ def _news(rollout: Rollout, runs: Iterable[Run]) -> bool:
     """True if one of them was begun after a person last decided about the rollout."""
     return any(run.begun_at >= rollout.told_at for run in runs)
 
-
-def _some(names: Iterable[str]) -> str:
-    listed = set(names)
-    more = f" and {len(listed) - 3} more" if len(listed) > 3 else ""
-    return ", ".join(nsmallest(3, listed, key=lambda name: (len(name), name))) + more
