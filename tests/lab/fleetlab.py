@@ -1,6 +1,6 @@
 """A fleet of one test module: its own fleet file, state folder, ports and names, and a real daemon process.
 
-All of it bears the fleet's name, `lt-PID-RANDOM-WORD`, so that what is left of a killed session can be told apart.
+All of it bears the fleet's name, `lt-PID-START-WORD`, so that what is left of a killed session can be told apart.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from drivers.identity import IdentityStore
 from tests.lab.daemonlab import FOLDER, DaemonLab, figures, seconds_of
-from tests.lab.hypervisor import URI, Domain, Libvirt
+from tests.lab.hypervisor import URI, Domain, Libvirt, fleet_name
 
 FIRST_PORT, LAST_PORT = 24_000, 30_000
 
@@ -60,7 +60,7 @@ class FleetLab(DaemonLab):
 
     def __init__(self, word: str, libvirt: Libvirt, images: Mapping[str, Path], pools: Iterable[PoolSpec],
                  hypervisors: Mapping[str, str] | None = None) -> None:
-        super().__init__(f"lt-{os.getpid()}-{os.urandom(2).hex()}-{word}")
+        super().__init__(fleet_name(f"{word}{os.urandom(2).hex()}"))
         self.libvirt = libvirt
         suffix = os.urandom(2).hex()
         self.pools = {spec.word: PoolHere(f"{spec.word}{suffix}", spec, free_block(2 * spec.servers)) for spec in pools}

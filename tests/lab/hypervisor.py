@@ -20,8 +20,8 @@ import pytest
 
 URI = "qemu:///system"
 TAG = "{urn:anew:incarnation:1}incarnation"
-OURS = re.compile(r"lt-(\d+)-[0-9a-f]+-")
-"""Fleets of these tests: `lt-PID-RANDOM-WORD`, PID being the test session that made them."""
+OURS = re.compile(r"(?:lt|drv)-(\d+)-([0-9a-f]+)-")
+"""Fleets of these tests: `lt-PID-START-WORD`, the test session that made them. (`drv-` was once the driver's own.)"""
 RECONNECT = 60.0
 GONE = (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_NO_STORAGE_POOL, libvirt.VIR_ERR_NO_STORAGE_VOL)
 P = ParamSpec("P")
@@ -42,6 +42,20 @@ class Domain:
     kept: str
     tag: dict[str, str]
     writes: frozenset[str]
+
+
+def fleet_name(word: str) -> str:
+    """A fleet of this test session's, told apart from what a killed one left even if its pid is another process's by now."""
+    return f"lt-{os.getpid()}-{_start(os.getpid())}-{word}"
+
+
+def _start(pid: int) -> str:
+    """When a process began, in ticks since boot (hex); "" if there is none."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            return f"{int(file.read().rpartition(')')[2].split()[19]):x}"
+    except OSError:
+        return ""
 
 
 @contextlib.contextmanager
@@ -155,7 +169,7 @@ class Libvirt:
         pooled = {pool.name().removeprefix("anew-") for pool in self._connection.listAllStoragePools(0)}
         for fleet in tagged | pooled:
             match = OURS.match(fleet)
-            if match and not os.path.exists(f"/proc/{match[1]}"):
+            if match and _start(int(match[1])) != match[2]:
                 self.wipe(fleet)
 
 

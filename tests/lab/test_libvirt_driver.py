@@ -27,8 +27,9 @@ from fleet.ports import Birth
 from tests.drivers import conformance
 from tests.drivers.libvirt_world import World, load_image, remove_everything, surroundings, user_pool
 from tests.lab.guest import BOOT_DEADLINE, build
+from tests.lab.hypervisor import fleet_name
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("libvirt")]
 
 URI = "qemu:///system"
 FIRST_PORT = 23000
@@ -55,7 +56,7 @@ async def _world(tmp_path: Path, images: dict[str, Image], request: pytest.Fixtu
         async def new(uri: str = URI, **options: Any) -> World:
             nonlocal count
             count += 1
-            fleet = f"drv-{os.getpid()}-{abs(hash(request.node.nodeid)) % 10**6}-{count}"
+            fleet = fleet_name(f"drv{abs(hash(request.node.nodeid)) % 10**6}-{count}")
             pool = user_pool(FIRST_PORT + 10 * count, name="drv")
             stack.callback(remove_everything, uri, fleet)
             around = surroundings(fleet, pool, tmp_path / f"state-{count}", uri, **options)
