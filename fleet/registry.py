@@ -8,7 +8,7 @@ costs several starts of Python, so commands that need no entry point must not im
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol, cast
 
@@ -60,9 +60,11 @@ def load_probe(name: str) -> ProbeFactory:
     return cast(ProbeFactory, _load(PROBES, name))
 
 
-def load_tui() -> Callable[[str, Mapping[str, str]], int]:
-    """The function that opens the terminal UI on a socket's path, with its options by name."""
-    return cast("Callable[[str, Mapping[str, str]], int]", _load(TUI, "app"))
+def load_tui() -> Callable[..., int]:
+    """The function that opens the terminal UI on a socket's path, with its options by name; `reel` reads the past of a rollout for it,
+    and with a `film` it shows that and speaks to no daemon.
+    """
+    return cast("Callable[..., int]", _load(TUI, "app"))
 
 
 def load_connector() -> Connector:

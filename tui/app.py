@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from math import ceil
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import events
 from textual.app import App, ComposeResult
@@ -31,6 +32,9 @@ from tui.widgets.footer import TOO_SMALL, footer, tiny_keys
 from tui.widgets.header import header, tiny
 from tui.widgets.paper import Paper
 from tui.widgets.tight import tight_screen
+
+if TYPE_CHECKING:
+    from tui.player import Film, Reel
 
 FIRST_SECONDS = 0.1
 """After a quiet second news is drawn this soon; else at the pace of the view. A key is answered at once, always."""
@@ -63,10 +67,11 @@ class AnewApp(App[int]):
     INLINE_PADDING = 0
     AUTO_FOCUS: ClassVar[str | None] = None
 
-    def __init__(self, link: Link | None, options: Mapping[str, str], clock: Clock | None = None) -> None:
+    def __init__(self, link: Link | None, options: Mapping[str, str], clock: Clock | None = None,
+                 reel: Callable[[str], Reel] | None = None, film: Film | None = None) -> None:
         super().__init__()
         self.link = link
-        self.desk = Desk(clock or Clock(), link or Link("/nonexistent"), self, options)
+        self.desk = Desk(clock or Clock(), link or Link("/nonexistent"), self, options, reel)
         self.papers = {name: Paper(name, ground) for name, ground in (
             ("head", "band"), ("body", "plain"), ("flash", "plain"), ("rule", "plain"), ("foot", "band"))}
         self._soon: Timer | None = None
@@ -78,6 +83,8 @@ class AnewApp(App[int]):
         for paper in self.papers.values():
             paper.ascii_only = options.get("ascii") == "yes"
         self.wear(self.desk.theme)
+        if film is not None:
+            self.desk.play(film)
 
     def compose(self) -> ComposeResult:
         yield from self.papers.values()
@@ -116,13 +123,16 @@ class AnewApp(App[int]):
         keys = footer(desk.keymap, situation, width)
         ask = desk.prompt.line(width) if desk.prompt is not None else None
         flash = desk.flash.lines(self._standing(), width)
+        own = desk.view.head(width)
+        if desk.view.moving():
+            self.paint_soon()
         if desk.tiny:
-            head = tiny(model, left, desk.clock, tiny_keys(situation), width)
+            head = own or tiny(model, left, desk.clock, tiny_keys(situation), width)
             self.papers["head"].show([ask if ask is not None and height == 1 else head])
             note: Line = flash[0] if desk.flash.words else (Span(f" {TOO_SMALL}", "dim"),)
             self.papers["foot"].show([ask if ask is not None else note])
             return
-        self.papers["head"].show([header(model, left, desk.clock, width, desk.view.rollout())])
+        self.papers["head"].show([own or header(model, left, desk.clock, width, desk.view.rollout())])
         body = self.papers["body"]
         body.show(desk.lines(*body.size))
         self.papers["flash"].show(flash[:1])
@@ -130,10 +140,11 @@ class AnewApp(App[int]):
         self.papers["foot"].show([ask if ask is not None else keys])
 
     def _standing(self) -> Trouble | None:
-        """What still needs somebody; on Fleet it is on the screen already."""
+        """What still needs somebody; on Fleet it is on the screen already. Over a replay it says that it is of now."""
         if self.desk.view.name in ("fleet", "help"):
             return None
-        return next(iter(self.desk.model.troubles()), None)
+        first = next(iter(self.desk.model.troubles()), None)
+        return replace(first, name=f"now: {first.name}") if first is not None and self.desk.view.past else first
 
     def paint_soon(self) -> None:
         if self._soon is None and self.is_running:
@@ -182,8 +193,9 @@ def _textual_theme(name: str) -> Theme:
                  variables=BUILTIN_THEMES["ansi-dark"].variables if ansi else {})
 
 
-def run(socket: str, options: Mapping[str, str]) -> int:
-    """Open the terminal UI on the daemon at `socket`; the exit code. The caller has made sure there is a terminal.
+def run(socket: str, options: Mapping[str, str], reel: Callable[[str], Reel] | None = None, film: Film | None = None) -> int:
+    """Open the terminal UI on the daemon at `socket`; the exit code. The caller has made sure there is a terminal. `reel` reads a
+    rollout's past for a replay; with a `film` that is all there is to see, and no daemon is spoken to.
 
     `options`: theme, ascii ("yes"/"no"), terminal (a name for the journal), state_dir, and `keys.ACTION` = a key.
     """
@@ -193,8 +205,8 @@ def run(socket: str, options: Mapping[str, str]) -> int:
     os.environ.pop("NO_COLOR", None)  # taken care of by the theme; Textual would turn it into truecolor greys
     with suppress(OSError):
         chosen.setdefault("terminal", os.ttyname(sys.stdin.fileno()).removeprefix("/dev/"))
-    result = (app := AnewApp(Link(socket), chosen)).run(mouse=False)
+    result = (app := AnewApp(Link(socket) if film is None else None, chosen, reel=reel, film=film)).run(mouse=False)
     with suppress(OSError):  # the terminal may be gone
-        sys.stderr.write(farewell(app.left_behind))
+        sys.stderr.write(farewell(app.left_behind) if film is None else "")
         sys.stderr.flush()
     return result if isinstance(result, int) else 0

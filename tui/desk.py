@@ -6,8 +6,8 @@ is a thin stage; the tests may be another.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
 from tui import actions, commands, fields
@@ -15,7 +15,7 @@ from tui.clock import Clock
 from tui.errors import LinkError
 from tui.fields import Raw
 from tui.ink import Line
-from tui.keys import QUIET, Keymap, Situation, label, why_not
+from tui.keys import NOT_IN_THE_PAST, QUIET, Keymap, Situation, label, why_not
 from tui.offers import Plan
 from tui.phrases import when
 from tui.screens import make
@@ -24,6 +24,9 @@ from tui.theme import THEMES
 from tui.view_model import Connection, ViewModel
 from tui.widgets.flash import Flash
 from tui.widgets.prompt import Kind, Prompt
+
+if TYPE_CHECKING:
+    from tui.player import Film, Reel
 
 ARMED_SECONDS = 600.0
 PAGE = 1000
@@ -56,8 +59,9 @@ class Stage(Protocol):
 class Desk:
     """The state of one terminal's session."""
 
-    def __init__(self, clock: Clock, calls: Calls, stage: Stage, options: Mapping[str, str]) -> None:
-        self.clock, self.calls, self.stage = clock, calls, stage
+    def __init__(self, clock: Clock, calls: Calls, stage: Stage, options: Mapping[str, str], reel: Callable[[str], Reel] | None = None) -> None:
+        self.clock, self.calls, self.stage, self.reel = clock, calls, stage, reel
+        self.film_only = False
         self.options = options
         self.model = ViewModel()
         self.keymap = Keymap.made(options)
@@ -103,13 +107,14 @@ class Desk:
         link = self.model.connection
         stale = f"stale since {when(link.since, self.now, self.clock.zone)}" if link.since else "not connected yet"
         rollout, pool = view.rollout(), view.pool()
-        if self.tiny and (rollout is None or not rollout.active):
+        if self.tiny and not view.past and (rollout is None or not rollout.active):
             rollout = next(iter(self.model.active()), None)
             pool = self.model.pools.get(rollout.pool) if rollout is not None else None
         return Situation(
-            screen="rollout" if self.tiny and not self.prompt else view.name, live=link.live, stale_words=stale,
+            screen="rollout" if self.tiny and not self.prompt and not view.past else view.name, live=link.live, stale_words=stale,
             role=self.model.role, daemon_read_only=self.model.read_only, armed=self.armed_left > 0, pool=pool,
-            server=view.server(), rollout=rollout, plan=self.plan, marks=len(view.marks()), rows=0,
+            server=view.server(), rollout=rollout, plan=self.plan, marks=len(view.marks()), rows=0, playing=view.moving(),
+            past=view.replays(),
         )
 
     # views
@@ -122,13 +127,31 @@ class Desk:
         before = self.view
         if view in self.views:
             del self.views[self.views.index(view):]
+        if name != "help":
+            self._leave_the_past()
         self.views.append(view)
-        if self.views[0] is not self._kept["fleet"]:
+        if self.views[0] is not self._kept["fleet"] and not self.film_only:
             self.views.insert(0, self._kept["fleet"])
         if view is not before:
             before.covered()
         view.enter(before, **what)
         self.stage.paint()
+
+    def _leave_the_past(self) -> None:
+        """From a replay one goes back to now, or to another screen of now: then it does not lie below that."""
+        for view in [view for view in self.views if view.past]:
+            self.views.remove(view)
+            view.covered()
+            view.leave()
+
+    def play(self, film: Film) -> None:
+        """Show a film and nothing else, for there is no daemon."""
+        from tui.screens.replay import ReplayView
+
+        self.film_only, view = True, ReplayView(self)
+        self._kept["replay"] = view
+        self.views = [view]
+        view.show(film)
 
     def back(self) -> None:
         if len(self.views) == 1:
@@ -176,7 +199,10 @@ class Desk:
                 self.say(f"{label(known)} ({known.said(next(iter(known.words)))}) does nothing on this view.", "dim")
             return
         self.flash.clear()
-        if key.action == "back" and name == "escape" and "q" in key.keys and len(self.views) == 1:
+        if why := self._not_in_a_replay(key.action):
+            self.say(why, "dim")
+            return
+        if key.action == "back" and name == "escape" and "q" in key.keys and len(self.views) == 1 and not self.film_only:
             if not self.view.act("back"):
                 self.say("This is the first view: q leaves. " + (
                     f"{', '.join(self.driven)} will pause then." if self.driven else "A rollout goes on without you."), "dim")
@@ -187,6 +213,14 @@ class Desk:
             return
         self.act(key.action)
         self.stage.paint()
+
+    def _not_in_a_replay(self, action: str) -> str:
+        """"" or why the key does nothing in a replay, nor in the help over one. No command reaches the daemon from there."""
+        if self.film_only and action.startswith("show-"):
+            return "This is a replay without a daemon: there is no other screen, q leaves."
+        if action in NOT_IN_THE_PAST and any(view.past for view in self.views):
+            return "This is a replay: nothing can be changed from here" + ("." if self.film_only else "; esc goes back to now.")
+        return ""
 
     def _answer(self, prompt: Prompt, name: str, char: str | None) -> None:
         outcome = prompt.key(name, char, self.clock.ticks())
@@ -219,6 +253,8 @@ class Desk:
             commands.ask(self)
         elif action == "help":
             self.open("help")
+        elif action == "replay":
+            self.open("replay", rollout=self.situation().past)
         else:
             actions.act(self, action)
 

@@ -31,6 +31,9 @@ class Situation:
     plan: Plan | None = None
     marks: int = 0
     rows: int = 0
+    playing: bool = False
+    past: str = ""
+    """The rollout whose replay the view could show."""
 
 
 Need = Callable[[Situation], str]
@@ -71,6 +74,10 @@ def a_pool(at: Situation) -> str:
 
 def a_server(at: Situation) -> str:
     return "" if at.server is not None else "There is no server under the cursor."
+
+
+def a_past(at: Situation) -> str:
+    return "" if at.past else "There is no rollout here to replay: it needs one under the cursor."
 
 
 def under_way(at: Situation) -> str:
@@ -133,15 +140,18 @@ class Key:
     long: str = ""
 
     def on(self, screen: str) -> bool:
-        return screen in self.words or "*" in self.words
+        return screen in self.words or ("*" in self.words and not (screen == "replay" and self.action in NOT_IN_THE_PAST))
 
     def said(self, screen: str) -> str:
         return self.words.get(screen, self.words.get("*", ""))
 
 
 ALL: Mapping[str, str] = {}
+NOT_IN_THE_PAST = frozenset({"arm", "command"})
+"""Actions that work everywhere but in a replay: nothing of the past can be changed, and nothing of now from there."""
 LISTS = ("fleet", "servers", "images", "plan", "events", "help")
 MOVING = (*LISTS, "rollout", "console", "server")
+WALKING = (*MOVING, "replay")
 
 
 def _on(screens: Sequence[str], words: str) -> Mapping[str, str]:
@@ -191,6 +201,16 @@ KEYS: tuple[Key, ...] = (
     Key(("N",), "previous", {"rollout": "rollout before"}, footer=False, long="the rollout before"),
     Key(("m",), "remark", {"rollout": "remark", "events": "remark", "fleet": "remark", "server": "remark",
                            "servers": "remark"}, CHANGES, long="write a line into the journal for everybody"),
+    Key(("R",), "replay", {"rollout": "replay", "events": "replay"}, (reachable, a_past),
+        long="the rollout as it was, from its first event on: at any speed, step by step, from failure to failure"),
+    Key(("space",), "play", {"replay": "play"}, label="space", long="play, or stand still; at the end, from the beginning"),
+    Key(("full_stop", "right"), "step", {"replay": "step"}, label=".", long="the next event"),
+    Key(("comma", "left"), "step-back", {"replay": "back"}, label=",", long="the event before"),
+    Key(("plus", "equals_sign"), "faster", {"replay": "faster"}, label="+", long="faster, up to 60 seconds in one"),
+    Key(("minus",), "slower", {"replay": "slower"}, label="-", long="slower, down to a second in a second"),
+    Key(("exclamation_mark",), "next-failure", {"replay": "next failure"}, label="!", long="the next moment at which something failed"),
+    Key(("home", "g"), "to-start", {"replay": "start"}, label="home", long="to the first event"),
+    Key(("end", "G"), "to-end", {"replay": "end"}, label="end", long="to the last event"),
     Key(("w",), "wide", {"servers": "wide", "events": "wide", "fleet": "wide", "plan": "wide", "images": "wide"},
         footer=False, long="all columns; left and right move along them"),
     Key(("y",), "copy", {"*": "copy"}, footer=False, long="copy the row to the clipboard (OSC 52) and to a file"),
@@ -205,8 +225,8 @@ KEYS: tuple[Key, ...] = (
     Key(("5",), "show-rollout", {"*": "Rollout"}, footer=False, long="the rollout under way, or the last one"),
     Key(("6",), "show-plan", {"*": "Plan"}, footer=False, long="the plan last made, or one for the pool"),
     Key(("7",), "show-events", {"*": "Events"}, footer=False, long="the journal"),
-    Key(("j", "down"), "down", _on(MOVING, "down"), footer=False, label="j", long="down"),
-    Key(("k", "up"), "up", _on(MOVING, "up"), footer=False, label="k", long="up"),
+    Key(("j", "down"), "down", _on(WALKING, "down"), footer=False, label="j", long="down"),
+    Key(("k", "up"), "up", _on(WALKING, "up"), footer=False, label="k", long="up"),
     Key(("left",), "left", _on(MOVING, "left"), footer=False, label="left", long="left along wide columns or cells"),
     Key(("right",), "right", _on(MOVING, "right"), footer=False, label="right", long="right along them"),
     Key(("pagedown", "ctrl+f"), "page-down", _on(MOVING, "page down"), footer=False, label="PgDn", long="a page down"),
@@ -219,7 +239,7 @@ QUIET = frozenset({"down", "up", "left", "right", "page-down", "page-up", "top",
 """Actions that help shows once, as one line."""
 
 _ALIASES = {"upper_a": "A", "!": "exclamation_mark", "/": "slash", ":": "colon", "?": "question_mark",
-            "asterisk": "*", "tilde": "~"}
+            "asterisk": "*", "tilde": "~", ".": "full_stop", ",": "comma", "+": "plus", "=": "equals_sign", "-": "minus"}
 
 
 def normal(name: str) -> str:
@@ -265,7 +285,8 @@ class Keymap:
 
 def shown(name: str) -> str:
     """A key as it is printed on the keyboard."""
-    names = {"exclamation_mark": "!", "slash": "/", "colon": ":", "question_mark": "?", "escape": "esc"}
+    names = {"exclamation_mark": "!", "slash": "/", "colon": ":", "question_mark": "?", "escape": "esc", "full_stop": ".", "comma": ",",
+             "plus": "+", "equals_sign": "=", "minus": "-"}
     return names.get(name, name)
 
 
@@ -292,6 +313,8 @@ def footer_words(key: Key, at: Situation) -> str:
     """What the footer says for a key; a few change with the situation."""
     if key.action == "pause" and at.rollout is not None and at.rollout.state == "paused":
         return "resume"
+    if key.action == "play" and at.playing:
+        return "stop"
     if key.action == "arm" and at.armed:
         return "disarm"
     if key.action == "hold" and at.server is not None and at.server.held:

@@ -96,8 +96,8 @@ class Office(Protocol):
     async def command(self, caller: Caller, role: Role, request: Mapping[str, Any]) -> Mapping[str, Any]:
         """CommandRequest -> CommandAnswer. The same request id twice has one effect and one answer."""
 
-    async def journal(self, since: int, limit: int) -> Mapping[str, Any]:
-        """{"events": [EventRow with seq > since, at most limit], "tip": SEQ}."""
+    async def journal(self, since: int, limit: int, whole: bool = False) -> Mapping[str, Any]:
+        """{"events": [EventRow with seq > since, at most limit], "tip": SEQ}; with `whole` they carry all that a replay needs."""
 
     async def journal_verify(self) -> Mapping[str, Any]:
         """{"ok", "message", "rows", "tip"}."""

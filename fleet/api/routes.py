@@ -109,7 +109,8 @@ async def _machine_check(ask: Ask) -> Answer:
 
 async def _journal(ask: Ask) -> Answer:
     since = schema.whole_query(ask.query, "since", 0)
-    return await ask.office.journal(since, schema.whole_query(ask.query, "limit", PAGE, MAX_PAGE))
+    whole = schema.whole_query(ask.query, "whole", 0, 1) == 1
+    return await ask.office.journal(since, schema.whole_query(ask.query, "limit", PAGE, MAX_PAGE), whole)
 
 
 async def _verify(ask: Ask) -> Answer:
@@ -153,7 +154,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/leftovers", "observer", 0, _leftovers),
     Route("GET", "/v1/roots/NAME", "observer", 0, _roots),
     Route("GET", "/v1/machines", "observer", 0, _machines),
-    Route("GET", "/v1/journal", "observer", 0, _journal, frozenset({"since", "limit"})),
+    Route("GET", "/v1/journal", "observer", 0, _journal, frozenset({"since", "limit", "whole"})),
     Route("GET", "/v1/journal/verify", "observer", 0, _verify),
     Route("GET", "/v1/events", "observer", 0, _events, frozenset({"since", "drives"})),
     Route("GET", "/v1/info", "observer", 0, _info),

@@ -16,6 +16,7 @@ Paths (method, path, least role):
   GET  /v1/roots/NAME                      observer   {"roots": [RootRow, ...]} of a server or a pool; looks now
   GET  /v1/machines                        observer   {"machines": [MachineRow, ...]} as last seen
   GET  /v1/journal?since=SEQ&limit=N       observer   {"events": [EventRow, ...], "tip": SEQ}
+                                                      With &whole=1 each row has its whole data, "time" and "request", and a page may be shorter
   GET  /v1/journal/verify                  observer   {"ok": bool, "message": str, "rows": int, "tip": str}
   GET  /v1/events?since=SEQ                observer   NDJSON stream of Frame (below); a blank line every 10 s as a sign of life.
                                                       With &drives=ID, for operators: this terminal drives that rollout
@@ -311,7 +312,10 @@ class CommandAnswer(TypedDict, total=False):
 
 
 class EventRow(TypedDict):
-    """`at` RFC 3339 UTC with milliseconds; `text` one line for people, already free of control characters."""
+    """`at` RFC 3339 UTC with milliseconds; `text` one line for people, already free of control characters.
+
+    Only of whole rows: `time`, engine time as the journal has it, and `request`, the id of the command behind it.
+    """
 
     seq: int
     at: str
@@ -323,6 +327,8 @@ class EventRow(TypedDict):
     data: dict[str, Any]
     text: str
     chain: str
+    time: NotRequired[float]
+    request: NotRequired[str]
 
 
 class ImageRow(TypedDict):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 
+from fleet.cli.replay import whole_rows
 from fleet.cli.text import local, printable
 from fleet.core.errors import Invalid
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 PAGE = 1000
 RECENT = 10
+ROLLOUT = re.compile("[0-9a-f]{4,16}")
+"""What a rollout's id, or the beginning of one, looks like; a file of such a name is written as ./NAME."""
 
 
 def _wanted(row: dict[str, Any], options: Any) -> bool:
@@ -96,16 +100,22 @@ def verify(context: Context) -> int:
 
 
 def export(context: Context) -> None:
-    """All events as JSON lines, to stdout or a new file (0600: the journal names people)."""
-    path = context.options.file
+    """All events, or with the id of a rollout what its replay needs, as JSON lines: to stdout or a new file (0600: they name people)."""
+    word, path = context.options.what, context.options.file
+    rollout = word if word is not None and ROLLOUT.fullmatch(word) else ""
+    if word is not None and not rollout:
+        if path is not None:
+            raise Invalid("this is no rollout's id; give an id and a file, or only a file", where=word, code="usage")
+        path = word
+    rows = _of_rollout(context, *_begun(context, rollout)) if rollout else whole_rows(context)
     if path is None:
-        for row in _pages(context, 0):
+        for row in rows:
             sys.stdout.write(json.dumps(row) + "\n")
         return
     count = 0
     try:
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            for row in _pages(context, 0):
+            for row in rows:
                 file.write(json.dumps(row) + "\n")
                 count += 1
     except FileExistsError as error:
@@ -113,3 +123,23 @@ def export(context: Context) -> None:
     except OSError as error:
         raise Invalid(f"cannot be written: {error.strerror}", where=path) from error
     context.note(f"{count} events written to {path}")
+
+
+def _begun(context: Context, word: str) -> tuple[str, str]:
+    """(pool, id) of the rollout, however long ago it was."""
+    begun = {row["rollout"]: row["pool"] for row in _pages(context, 0) if row["type"] == "rollout-started" and row["rollout"].startswith(word)}
+    if not begun:
+        raise Invalid("the journal has no rollout of this id", where=word, code="unknown-rollout")
+    if len(begun) > 1 and word not in begun:
+        raise Invalid(f"this is the beginning of {len(begun)} rollouts; give more of it", where=word, code="unknown-rollout")
+    found = word if word in begun else next(iter(begun))
+    return begun[found], found
+
+
+def _of_rollout(context: Context, pool: str, rollout: str) -> Iterator[dict[str, Any]]:
+    """All of the pool and of the daemon, from the first event to the rollout's end: what came before says how long steps take."""
+    for row in whole_rows(context):
+        if row["pool"] in ("", pool):
+            yield row
+        if row["type"] == "rollout-ended" and row["rollout"] == rollout:
+            return

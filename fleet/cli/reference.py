@@ -36,7 +36,7 @@ plan was made for is checked again by the daemon when it starts: if the fleet ha
 _JSON = """\
 ## JSON
 
-`--json` prints one JSON document (`journal show`, `follow` and `export`: one a line), with the shapes of [api.md](api.md).
+`--json` prints one JSON document (`journal show`, `follow`, `export` and `replay`: one a line), with the shapes of [api.md](api.md).
 Errors are `{"error": {"code", "message", "where", "exit_code"}}` on stdout, with the message on stderr as well.
 `anew status --json` carries `schema_version` 1; fields are only ever added.
 """

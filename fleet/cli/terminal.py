@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fleet.api.client import terminal_name
 from fleet.api.places import find_state, user_config
@@ -16,18 +16,36 @@ from fleet.cli.context import Context
 from fleet.core.errors import Invalid
 from fleet.registry import load_tui
 
+if TYPE_CHECKING:
+    from fleet.engine.replay import Film, Reel
+
 MAX_FILE = 64 * 1024
 
 
 def open_tui(context: Context) -> int:
     """The terminal UI on the daemon of this context; its exit code."""
-    socket = context.client.socket_path
+    return load_tui()(context.client.socket_path, _options(), reel=_reel)
+
+
+def open_replay(film: Film) -> int:
+    """The terminal UI on a film, and on no daemon; its exit code."""
+    return load_tui()("", _options(), film=film)
+
+
+def _reel(rollout: str) -> Reel:
+    """What the terminal UI reads a rollout's past with; imported when it is asked for."""
+    from fleet.engine.replay import Reel
+
+    return Reel(rollout)
+
+
+def _options() -> dict[str, str]:
     options = {"terminal": terminal_name(), "state_dir": find_state()[0], **_from_file(user_config("terminal.toml"))}
     if chosen := os.environ.get("ANEW_THEME"):
         options["theme"] = chosen
     if plain := os.environ.get("ANEW_ASCII"):
         options["ascii"] = "no" if plain.lower() in ("0", "no", "false") else "yes"
-    return load_tui()(socket, options)
+    return options
 
 
 def _from_file(path: str) -> dict[str, str]:

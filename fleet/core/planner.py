@@ -253,9 +253,6 @@ def _sort_in(step: Draft | Action | Wait, run: Run, notes: list[Draft], actions:
 
 
 def _start_more(bench: Bench, notes: list[Draft], actions: list[Action], waits: dict[str, Wait]) -> None:
-    def blocked(run: Run) -> str:
-        return _closed(bench.rollout, run)
-
     candidates, held = _candidates(bench), bench.sight.held
     if held:
         notes += [settle(bench.rollout, run, "skipped", f"held: {bench.sight.known(run.server).held}") for run in candidates if run.server in held]
@@ -264,7 +261,7 @@ def _start_more(bench: Bench, notes: list[Draft], actions: list[Action], waits: 
         if position - len(actions) >= NAMED_WAITS and bench.slots.shut(run):
             waits.update(dict.fromkeys((other.server for other in candidates[position:]), THEIR_TURN))
             break
-        reason = blocked(run) or _not_yet(bench, run) or _before_checkpoint(bench, run) or bench.slots.refusal(run)
+        reason = _refusal(bench, run)
         opens: float | None = None
         if not reason and not (_prepares(run) or run.reverting):
             reason, opens = timing.barred(bench.sight, bench.rollout, run)
@@ -275,6 +272,21 @@ def _start_more(bench: Bench, notes: list[Draft], actions: list[Action], waits: 
         if isinstance(step, Action):
             bench.slots.take(run)
         _sort_in(step, run, notes, actions, waits)
+
+
+def why_waiting(sight: Sight, rollout: Rollout) -> dict[str, Wait]:
+    """What keeps each server that has not begun, with nothing decided and nobody booked: who could begin now waits for its turn."""
+    bench = Bench(sight, rollout, Slots(sight, rollout))
+    waits: dict[str, Wait] = {}
+    for position, run in enumerate(_candidates(bench)):
+        named = position < NAMED_WAITS or not bench.slots.shut(run)
+        waits[run.server] = Wait(reason) if named and (reason := _refusal(bench, run)) else THEIR_TURN
+    return waits
+
+
+def _refusal(bench: Bench, run: Run) -> str:
+    """"" or the reason why the run may not begin, as far as it is the rollout's own."""
+    return _closed(bench.rollout, run) or _not_yet(bench, run) or _before_checkpoint(bench, run) or bench.slots.refusal(run)
 
 
 def _candidates(bench: Bench) -> list[Run]:

@@ -18,7 +18,7 @@ from fleet.engine import consent, machines, metal, present, roots, steer
 from fleet.engine.inbox import Inbox
 from fleet.engine.loop import Engine
 from fleet.engine.plans import draw_plan, find_server, first_look, unknown
-from fleet.engine.tell import event_row
+from fleet.engine.tell import event_row, whole_row
 from fleet.engine.turnaround import turnaround_row
 from fleet.images.contents import packages_of, size_of
 from fleet.ports import Console
@@ -26,6 +26,8 @@ from fleet.store.journal import SqliteJournal
 
 Row = dict[str, Any]
 Role = Literal["observer", "operator", "approver", ""]
+PAGE_RUNS = 20_000
+"""Of so many servers the plans fit into one page of whole rows: a few megabytes."""
 
 
 class Caller(Protocol):
@@ -224,10 +226,20 @@ class EngineOffice:
 
     # --- journal, stream, console
 
-    async def journal(self, since: int, limit: int) -> Row:
-        """Events after `since`."""
+    async def journal(self, since: int, limit: int, whole: bool = False) -> Row:
+        """Events after `since`; whole ones are fewer when they pin the runs of large rollouts, and never none if there are any."""
         events = await self._journal.fetch(since, limit)
-        return {"events": [event_row(event) for event in events], "tip": self._journal.tip()[0]}
+        tip = self._journal.tip()[0]
+        if not whole:
+            return {"events": [event_row(event) for event in events], "tip": tip}
+        rows: list[Row] = []
+        runs = 0
+        for event in events:
+            runs += len(event.data.get("runs", ()))
+            if rows and runs > PAGE_RUNS:
+                break
+            rows.append(whole_row(event))
+        return {"events": rows, "tip": tip}
 
     async def journal_verify(self) -> Row:
         """The whole chain, checked again."""

@@ -138,12 +138,12 @@ def run_row(sight: Sight, rollout: Rollout, run: Run, waits: Mapping[str, Wait])
     step = "skipped" if run.action == "skip" else "held" if run.action == "hold" else run.step
     return {
         "name": run.server, "step": step, "cell": CELLS.get(step, "?"), "path": run.path, "canary": run.canary,
-        "since": moment(run.since) if run.since else None, "reason": wait.reason if wait and not rollout.ended else _settled_reason(run),
+        "since": moment(run.since) if run.since else None, "reason": wait.reason if wait and not rollout.ended else settled_reason(run),
         "error": run.error, "last_words": run.last_words[-2000:], "deadline": deadline,
     }
 
 
-def _settled_reason(run: Run) -> str:
+def settled_reason(run: Run) -> str:
     """A run that is over speaks of how it ended, not of the last step it took."""
     if run.step == "serving":
         return "done"

@@ -20,6 +20,11 @@ def event_row(event: Event) -> dict[str, Any]:
             "rollout": event.rollout, "data": slim(event), "text": words(event), "chain": event.chain}
 
 
+def whole_row(event: Event) -> dict[str, Any]:
+    """An EventRow with all that a replay needs: the data as it was written, engine time to the digit, the request behind it."""
+    return {**event_row(event), "data": dict(event.data), "time": event.at, "request": event.request}
+
+
 def slim(event: Event) -> dict[str, Any]:
     """The data, without what only replay needs (the runs of a large rollout would be sent to every screen)."""
     return {key: value for key, value in event.data.items() if key not in ("runs", "settings")}

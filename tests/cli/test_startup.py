@@ -47,11 +47,6 @@ def test_every_command_has_help(capsys: pytest.CaptureFixture[str], path: tuple[
     assert "usage: anew" in capsys.readouterr().out
 
 
-def test_commands_of_later_releases_are_not_listed() -> None:
-    words = {word for path in paths() for word in path}
-    assert not words & {"replay"}
-
-
 def test_every_command_leads_somewhere() -> None:
     def walk(words: tuple[Word, ...]) -> None:
         for word in words:

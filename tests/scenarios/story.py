@@ -20,7 +20,7 @@ import json
 import re
 import tempfile
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,8 @@ class Story:
         self.script: list[str] = [line for line in data["script"].splitlines() if line.strip()]
         self.settle: float = data.get("settle", 0.0)
         self.fleet = _fleet(data)
+        self.watch: Callable[[Stage], None] = lambda stage: None
+        """Called when the stage stands, for tests that look at more than the trace."""
 
     def about(self) -> str:
         """The rules that it shows."""
@@ -74,6 +76,7 @@ class Story:
         with tempfile.TemporaryDirectory() as folder:
             async with staged(self.fleet, folder, Faults()) as stage:
                 teller = Teller(stage, self)
+                self.watch(stage)
                 if self.before:
                     await stage.birth(self.before)
                     await stage.clock.sleep(1.0)

@@ -239,7 +239,7 @@ class CannedOffice:
         self.answers[request["request"]] = answer
         return answer
 
-    async def journal(self, since: int, limit: int) -> Mapping[str, Any]:
+    async def journal(self, since: int, limit: int, whole: bool = False) -> Mapping[str, Any]:
         return {"events": [row for row in self.events if row["seq"] > since][:limit], "tip": self.events[-1]["seq"]}
 
     async def journal_verify(self) -> Mapping[str, Any]:

@@ -24,6 +24,9 @@ class View:
     pace = 1.0
     """Seconds between two pictures of what the daemon says: a live rollout stays below 2 kB/s, and the eye calm."""
 
+    past = False
+    """Does it show what was, not what is?"""
+
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
 
@@ -49,6 +52,19 @@ class View:
     def ticking(self) -> bool:
         """Does it show seconds that pass?"""
         return False
+
+    def moving(self) -> bool:
+        """Does it want to be drawn again at its pace, though nothing was heard?"""
+        return False
+
+    def head(self, width: int) -> Line | None:
+        """A line 1 of its own, in place of the one that tells of now."""
+        return None
+
+    def replays(self) -> str:
+        """The rollout whose past could be shown from here, "" if none is meant."""
+        rollout = self.rollout()
+        return "" if rollout is None else rollout.id
 
     def server(self) -> Server | None:
         return None

@@ -88,6 +88,11 @@ class EventsView(TableView[Event]):
         current = self.table.current
         return None if current is None else self.desk.model.rollouts.get(current.rollout)
 
+    def replays(self) -> str:
+        """That of the event, however long ago: the screen may know nothing of it any more."""
+        current = self.table.current
+        return "" if current is None else current.rollout
+
     def act(self, action: str) -> bool:
         if action == "open":
             self._open()
