@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from textual import events
 from textual.app import App, ComposeResult
 from textual.screen import Screen
-from textual.theme import BUILTIN_THEMES, Theme
 from textual.timer import Timer
 
 from tui import clipboard, theme
@@ -29,6 +28,7 @@ from tui.link import Link
 from tui.phrases import farewell
 from tui.view_model import Trouble
 from tui.widgets.footer import TOO_SMALL, footer, tiny_keys
+from tui.widgets.ground import textual_theme
 from tui.widgets.header import header, tiny
 from tui.widgets.paper import Paper
 from tui.widgets.tight import tight_screen
@@ -79,7 +79,7 @@ class AnewApp(App[int]):
         self._minute, self._painted = (0, 0), 0.0
         self.left_behind: tuple[str, ...] = ()
         for name in theme.THEMES:
-            self.register_theme(_textual_theme(name))
+            self.register_theme(textual_theme(name))
         for paper in self.papers.values():
             paper.ascii_only = options.get("ascii") == "yes"
         self.wear(self.desk.theme)
@@ -123,16 +123,15 @@ class AnewApp(App[int]):
         keys = footer(desk.keymap, situation, width)
         ask = desk.prompt.line(width) if desk.prompt is not None else None
         flash = desk.flash.lines(self._standing(), width)
-        own = desk.view.head(width)
         if desk.view.moving():
             self.paint_soon()
         if desk.tiny:
-            head = own or tiny(model, left, desk.clock, tiny_keys(situation), width)
+            head = desk.view.head(width) or tiny(model, left, desk.clock, tiny_keys(situation), width)
             self.papers["head"].show([ask if ask is not None and height == 1 else head])
             note: Line = flash[0] if desk.flash.words else (Span(f" {TOO_SMALL}", "dim"),)
             self.papers["foot"].show([ask if ask is not None else note])
             return
-        self.papers["head"].show([own or header(model, left, desk.clock, width, desk.view.rollout())])
+        self.papers["head"].show([desk.view.head(width) or header(model, left, desk.clock, width, desk.view.rollout())])
         body = self.papers["body"]
         body.show(desk.lines(*body.size))
         self.papers["flash"].show(flash[:1])
@@ -180,17 +179,6 @@ class AnewApp(App[int]):
         task = asyncio.get_running_loop().create_task(work)
         self._work.add(task)
         task.add_done_callback(self._work.discard)
-
-
-def _textual_theme(name: str) -> Theme:
-    """Textual's own colours for a palette: only the ground, all else is painted by the papers."""
-    ground = theme.style(name, "plain")
-    ansi = name not in ("dark", "light")
-    back = "ansi_default" if ansi or ground.bgcolor is None else ground.bgcolor.name
-    fore = "ansi_default" if ansi or ground.color is None else ground.color.name
-    return Theme(name=f"anew-{name}", primary="ansi_blue" if ansi else "#79b4ea", background=back, surface=back,
-                 panel=back, foreground=fore, dark=name in ("dark", "ansi-dark", "mono"), ansi=ansi,
-                 variables=BUILTIN_THEMES["ansi-dark"].variables if ansi else {})
 
 
 def run(socket: str, options: Mapping[str, str], reel: Callable[[str], Reel] | None = None, film: Film | None = None) -> int:

@@ -195,7 +195,9 @@ class Desk:
         key = self.keymap.find(name, situation.screen)
         if key is None:
             known = self.keymap.elsewhere(name)
-            if known is not None and known.action not in QUIET:
+            if known is not None and (known.needs or known.action in NOT_IN_THE_PAST) and (why := self._not_in_a_replay("arm")):
+                self.say(why, "dim")
+            elif known is not None and known.action not in QUIET:
                 self.say(f"{label(known)} ({known.said(next(iter(known.words)))}) does nothing on this view.", "dim")
             return
         self.flash.clear()

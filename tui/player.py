@@ -127,7 +127,7 @@ class Player:
         if not self.playing or last is None:
             return
         left = max(0.0, min(LEAP, ticks - last))
-        while left > 0 and not self.ended:
+        while not self.ended and (left > 0 or self.times[self.n] <= self.at):
             began, comes = self.times[self.n - 1], self.times[self.n]
             lead, whole = (self.at - began) / self.speed, (comes - began) / self.speed
             quiet = whole > LONGEST

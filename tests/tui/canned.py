@@ -26,6 +26,8 @@ class CannedDaemon:
         self.socket = socket
         self.status = status if status is not None else story.status()
         self.events: list[Row] = story.events()
+        self.past: list[Row] = []
+        self.journal_asked: list[dict[str, str]] = []
         self.images = story.images()
         self.plan: Row = story.plan()
         self.commands: list[Row] = []
@@ -106,8 +108,11 @@ class CannedDaemon:
     async def _journal(self, request: web.Request) -> web.Response:
         since = int(request.query.get("since", "0"))
         limit = min(int(request.query.get("limit", "200")), 1000)
-        rows = [row for row in self.events if row["seq"] > since][:limit]
-        return web.json_response({"events": rows, "tip": self.status["seq"]})
+        rows, tip = self.events, self.status["seq"]
+        if request.query.get("whole") and self.past:
+            rows, tip = self.past, self.past[-1]["seq"]
+        self.journal_asked.append(dict(request.query))
+        return web.json_response({"events": [row for row in rows if row["seq"] > since][:limit], "tip": tip})
 
     async def _proposals(self, _: web.Request) -> web.Response:
         return web.json_response({"proposals": self.proposals})

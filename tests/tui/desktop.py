@@ -81,8 +81,8 @@ def picture(made: Desk, width: int, height: int) -> list[str]:
     made.size = (width, height)
     at = made.situation()
     if made.tiny:
-        return [plain(fit(safe(tiny(made.model, made.armed_left, made.clock, tiny_keys(at), width)), width))]
-    head = header(made.model, made.armed_left, made.clock, width, made.view.rollout())
+        return [plain(fit(safe(made.view.head(width) or tiny(made.model, made.armed_left, made.clock, tiny_keys(at), width)), width))]
+    head = made.view.head(width) or header(made.model, made.armed_left, made.clock, width, made.view.rollout())
     body = made.lines(width, height - 4)
     assert len(body) <= max(0, height - 4)
     rows = [head, *body, *made.flash.lines(None, width), footer(made.keymap, at, width)]

@@ -12,6 +12,7 @@ from typing import Any
 
 from textual.pilot import Pilot
 
+from fleet.engine.replay import Reel
 from tests.tui import story
 from tests.tui.canned import CannedDaemon
 from tui.app import AnewApp
@@ -86,7 +87,7 @@ async def session(
     daemon = CannedDaemon(folder / "anew.sock", status)
     options.setdefault("state_dir", str(folder))
     async with daemon:
-        app = AnewApp(Link(str(daemon.socket), back_off=(0.02, 0.05)), options, clock)
+        app = AnewApp(Link(str(daemon.socket), back_off=(0.02, 0.05)), options, clock, reel=Reel)
         async with app.run_test(size=size) as pilot:
             live = Session(app, pilot, daemon, clock)
             await live.until(lambda: daemon.listeners and app.desk.model.connection.live, "connected")

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -32,8 +32,9 @@ SEQUENCES = re.compile(
 class Terminal:
     """`output` is every byte the child wrote, `started` when it was started (monotonic seconds)."""
 
-    def __init__(self, socket: Path, folder: Path, size: tuple[int, int] = (80, 24), **environment: str) -> None:
+    def __init__(self, socket: Path, folder: Path, size: tuple[int, int] = (80, 24), command: Sequence[str] = (), **environment: str) -> None:
         self.socket, self.folder, self.size = socket, folder, size
+        self.command = command or (sys.executable, "-c", CHILD, str(socket), str(folder))
         self.environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "LANG": "C.UTF-8", "TZ": "UTC",
                             "TERM": "xterm-256color", "PYTHONPATH": str(ROOT), **environment}
         self.output = bytearray()
@@ -47,8 +48,8 @@ class Terminal:
         self._set_size(*self.size)
         self.started = time.monotonic()
         self.child = subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(self.socket), str(self.folder)], stdin=slave, stdout=slave, stderr=slave,
-            env=self.environment, cwd=ROOT, start_new_session=True)
+            self.command, stdin=slave, stdout=slave, stderr=slave, env=self.environment, cwd=ROOT, start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))  # noqa: PLW1509 - it becomes /dev/tty, and no thread is about yet
         os.close(slave)
         os.set_blocking(self._master, False)
         asyncio.get_running_loop().add_reader(self._master, self._read)

@@ -39,6 +39,7 @@ class HelpView(TableView[Key]):
         self._rows = {
             key.action: key for key in self.desk.keymap.keys
             if key.on(before.name) and key.action not in QUIET and key.action not in ("help", "back")
+            and not (self.desk.film_only and key.action.startswith("show-"))
         }
         self.table.go(0)
 
@@ -55,6 +56,9 @@ class HelpView(TableView[Key]):
                                   "nothing stops", "dim"),)]
         rows = self.table.lines(width, max(2, height - 4))
         return (head + rows + [()] * (height - 3 - len(rows)) + tail)[:height]
+
+    def head(self, width: int) -> Line | None:
+        return self.about.head(width)
 
     def server(self) -> Server | None:
         return self.about.server()

@@ -145,7 +145,7 @@ class ReplayView(View):
             place = f"  {player.n:,}/{len(player):,}  {player.speed}x" if rollout is not None else ""
             return clip_line((badge, Span(" "), *phrase, Span(place, "dim")), width)
         fleet = self.desk.model.fleet
-        left: Line = (Span(" "), *((Span(fleet, "title"), Span(" · ", "dim")) if fleet else ()), badge, Span("  not now: nothing can be changed", "dim"))
+        left: Line = (Span(" "), *((Span(fleet, "title"), Span(" · ", "dim")) if fleet else ()), badge, Span("  the past, read-only", "dim"))
         if rollout is None:
             return clip_line(left, width)
         right = people(self.desk.model)
@@ -181,14 +181,13 @@ class ReplayView(View):
         return tuple(spans)
 
     def _where(self, width: int) -> Line:
-        """Virtual time, how long it had been going on, event n of m, speed."""
+        """Speed, virtual time, how long it had been going on, event n of m."""
         player, began = self._player, self._player.times[0]
         state = "plays" if player.playing else "ended" if player.ended else "stopped"
         whole = f" of {phrases.span(player.times[-1] - began)}" if width >= ROOMY else ""
-        failures = f"   {phrases.plural(len(player.failures), 'failure')}" if width >= ROOMY else ""
+        count = f"event {player.n:,} of {len(player):,}" if width >= ROOMY else f"event {player.n:,}/{len(player):,}"
         return (Span(f" {state} {player.speed}x", "accent" if player.playing else "plain"),
-                Span(f"   {_moment(player.at, self.desk.clock)}", "title"),
-                Span(f"   {phrases.span(player.at - began)}{whole}   event {player.n:,} of {len(player):,}{failures}"))
+                Span(f"  {_moment(player.at, self.desk.clock)}", "title"), Span(f"  {phrases.span(player.at - began)}{whole}  {count}"))
 
     def _what(self, width: int) -> Line:
         """What had just happened; after a wait that was skipped, how long it was."""
@@ -220,6 +219,7 @@ class ReplayView(View):
             case "to-end":
                 player.to_end()
             case "up" | "down":
+                self._project()
                 self._screen.act(action)
             case "back" if self._screen.walked:
                 self._screen.walked = False
