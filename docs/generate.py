@@ -87,6 +87,7 @@ NEEDS = {
     "armed_to_resume": "armed (`A`) to resume; nothing to pause",
     "a_pool": "a pool under the cursor",
     "a_server": "a server under the cursor",
+    "a_past": "a rollout under the cursor",
     "under_way": "a rollout under way",
     "waits_for_promotion": "canaries that wait",
     "returnable": "something to go back to",

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from fleet.cli.context import Context
 
-_FILES = {"--fleet", "--socket", "file"}
+_FILES = {"--fleet", "--socket", "file", "what"}
 _FOLDERS = {"path", "--state"}
 
 

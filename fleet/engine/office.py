@@ -18,7 +18,7 @@ from fleet.engine import consent, machines, metal, present, roots, steer
 from fleet.engine.inbox import Inbox
 from fleet.engine.loop import Engine
 from fleet.engine.plans import draw_plan, find_server, first_look, unknown
-from fleet.engine.tell import event_row, whole_row
+from fleet.engine.tell import event_row, whole_page
 from fleet.engine.turnaround import turnaround_row
 from fleet.images.contents import packages_of, size_of
 from fleet.ports import Console
@@ -229,17 +229,8 @@ class EngineOffice:
     async def journal(self, since: int, limit: int, whole: bool = False) -> Row:
         """Events after `since`; whole ones are fewer when they pin the runs of large rollouts, and never none if there are any."""
         events = await self._journal.fetch(since, limit)
-        tip = self._journal.tip()[0]
-        if not whole:
-            return {"events": [event_row(event) for event in events], "tip": tip}
-        rows: list[Row] = []
-        runs = 0
-        for event in events:
-            runs += len(event.data.get("runs", ()))
-            if rows and runs > PAGE_RUNS:
-                break
-            rows.append(whole_row(event))
-        return {"events": rows, "tip": tip}
+        rows = whole_page(events, PAGE_RUNS) if whole else [event_row(event) for event in events]
+        return {"events": rows, "tip": self._journal.tip()[0]}
 
     async def journal_verify(self) -> Row:
         """The whole chain, checked again."""

@@ -161,8 +161,6 @@ class Reel:
             notes.append(f"{sum(self._unknown.values())} events of a newer anew are left out ({named}{', …' if len(self._unknown) > NAMED else ''}).")
         if take.cut:
             notes.append(f"It is cut off after {MAX_EVENTS} events.")
-        if not self.wanted and self.begun > 1:
-            notes.append(f"The last of {self.begun} rollouts is shown; --rollout ID shows another.")
         return notes
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,6 +23,17 @@ def event_row(event: Event) -> dict[str, Any]:
 def whole_row(event: Event) -> dict[str, Any]:
     """An EventRow with all that a replay needs: the data as it was written, engine time to the digit, the request behind it."""
     return {**event_row(event), "data": dict(event.data), "time": event.at, "request": event.request}
+
+
+def whole_page(events: Iterable[Event], runs: int) -> list[dict[str, Any]]:
+    """Whole rows, as long as the plans pinned in them are of so many `runs`; the first one in any case."""
+    rows: list[dict[str, Any]] = []
+    for event in events:
+        runs -= len(event.data.get("runs", ()))
+        if rows and runs < 0:
+            break
+        rows.append(whole_row(event))
+    return rows
 
 
 def slim(event: Event) -> dict[str, Any]:

@@ -166,12 +166,12 @@ def test_a_bad_body_is_refused_and_names_the_key(served: Served, path: str, body
     assert (len(served.office.commands), len(served.office.asked)) == before
 
 
-@pytest.mark.parametrize("query", ["since=-1", "since=x", "limit=1001", "since=%31%00", "until=3", "since=" + "9" * 30])
+@pytest.mark.parametrize("query", ["since=-1", "since=x", "limit=1001", "since=%31%00", "until=3", "whole=2", "since=" + "9" * 30])
 def test_a_bad_query_is_refused(served: Served, query: str) -> None:
     served.office.roles[os.getuid()] = "operator"
     status, answer = http(served.socket, "GET", f"/v1/journal?{query}")
     assert status == 422
-    assert answer["error"]["where"] in ("since", "limit", "until")
+    assert answer["error"]["where"] in ("since", "limit", "until", "whole")
 
 
 def test_a_body_beyond_the_cap_is_refused_before_it_is_read(fresh: Served) -> None:
