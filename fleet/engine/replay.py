@@ -27,9 +27,9 @@ Row = dict[str, Any]
 MAX_EVENTS = 500_000
 """Of one rollout."""
 MAX_KEPT = 1_000_000
-"""Runs of servers in all the states that a film keeps to go back to."""
+"""Runs of servers in all the states that are kept to go back to."""
 SPACING = 64
-"""Events between two kept states, at first."""
+"""Events between two kept states, at first; and so many moments just passed are kept, too."""
 HEALTH = ("server-healthy", "server-unhealthy")
 NAMED = 5
 """Unknown types that are named; of the others only the number is told."""
@@ -37,16 +37,28 @@ NAMED = 5
 
 @dataclass(slots=True)
 class _Take:
-    """What was found of one rollout: the state before it, and its events."""
+    """What was found of one rollout: its events, and the states to go back to, every `spacing` events; that of 0 is from before it."""
 
     id: str
     pool: str
     size: int
-    before: State
-    unwell: Unwell
+    kept: dict[int, tuple[State, Unwell]]
     events: list[Event] = field(default_factory=list)
+    spacing: int = field(default_factory=lambda: SPACING)
     over: bool = False
     cut: bool = False
+
+    def add(self, event: Event, after: State, unwell: Unwell) -> None:
+        """The next event, and the state after it."""
+        self.events.append(event)
+        self.over = event.type == "rollout-ended" and event.rollout == self.id
+        if len(self.events) % self.spacing:
+            return
+        self.kept[len(self.events)] = (after, dict(unwell))
+        rollout = after.rollouts.get(self.id)
+        if len(self.kept) * len(rollout.runs if rollout else ()) > MAX_KEPT:
+            self.spacing *= 2
+            self.kept = {n: kept for n, kept in self.kept.items() if n % self.spacing == 0}
 
 
 class Reel:
@@ -119,7 +131,7 @@ class Reel:
             if event.rollout.startswith(self.wanted):
                 self._matching.add(event.rollout)
                 if take is None or not self.wanted or event.rollout == self.wanted:
-                    take = self._take = _Take(event.rollout, event.pool, int(event.data.get("servers", 0)), before, dict(self._unwell))
+                    take = self._take = _Take(event.rollout, event.pool, int(event.data.get("servers", 0)), {0: (before, dict(self._unwell))})
         if event.type in HEALTH:
             _hear(self._unwell, event)
         if take is None or take.over or event.pool not in ("", take.pool):
@@ -127,8 +139,7 @@ class Reel:
         if len(take.events) >= MAX_EVENTS:
             take.cut = True
             return
-        take.events.append(event)
-        take.over = event.type == "rollout-ended" and event.rollout == take.id
+        take.add(event, self._state, self._unwell)
 
     @property
     def fault(self) -> str:
@@ -180,9 +191,8 @@ class Film:
         self.id, self.pool, self.notes = take.id, take.pool, notes
         self._events = take.events
         self._size = take.size
-        self._spacing = SPACING
-        self._kept: dict[int, tuple[State, Unwell]] = {0: (take.before, take.unwell)}
-        self._at = (0, take.before, dict(take.unwell))
+        self._kept = take.kept
+        self._near: dict[int, tuple[State, Unwell]] = {}
         times: list[float] = []
         for event in take.events:
             times.append(max(event.at, times[-1]) if times else event.at)
@@ -229,30 +239,24 @@ class Film:
         return counts
 
     def _go(self, n: int) -> tuple[State, Unwell]:
-        here, state, unwell = self._at
-        nearest = max(kept for kept in self._kept if kept <= n)
-        if n < here or nearest > here:
-            here, (state, known) = nearest, self._kept[nearest]
-            unwell = dict(known)
+        """The state of moment n, from the nearest before it that is known. Those just passed are kept, for who goes back step by step."""
+        here = max(kept for known in (self._kept, self._near) for kept in known if kept <= n)
+        state, before = self._near.get(here) or self._kept[here]
+        unwell = dict(before)
+        passed = {here: (state, before)}
         for event in self._events[here:n]:
             here += 1
             try:
                 state = fold(state, event)
             except FAULTS:
-                continue  # forged: it spoke of another pool's rollout
+                pass  # forged: it spoke of another pool's rollout
             if event.type in HEALTH:
                 _hear(unwell, event)
-            if here % self._spacing == 0 and here not in self._kept:
-                self._keep(here, state, unwell)
-        self._at = here, state, unwell
+            passed[here] = (state, dict(unwell))
+            passed.pop(here - SPACING, None)
+        if here not in self._near:
+            self._near = passed
         return state, unwell
-
-    def _keep(self, here: int, state: State, unwell: Unwell) -> None:
-        self._kept[here] = (state, dict(unwell))
-        rollout = state.rollouts.get(self.id)
-        if len(self._kept) * max(1, len(rollout.runs) if rollout else 0) > MAX_KEPT:
-            self._spacing *= 2
-            self._kept = {n: kept for n, kept in self._kept.items() if n % self._spacing == 0}
 
 
 def failure(event: Event) -> bool:

@@ -41,6 +41,8 @@ def event_in(row: Any) -> Event:
     _sound(data, 0)
     if kind in EVENT_TYPES:
         _fields(kind, data)
+    if kind == "rollout-started" and not rollout:
+        raise ValueError("begins a rollout without an id")
     return Event(seq, at, kind, actor, pool, server, rollout, data, _text(row, "request"), _text(row, "chain"))
 
 

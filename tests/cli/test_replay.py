@@ -25,7 +25,7 @@ NIGHT = [json.dumps(row) for row in diary.night()]
 def piped(record: bytes | str, *arguments: str, **more: str) -> Ended:
     """`… | anew …`, on a machine without a daemon."""
     data = record.encode() if isinstance(record, str) else record
-    done = subprocess.run([sys.executable, "-c", PROGRAM, *arguments], env=environment(**more), input=data, capture_output=True, timeout=DEADLINE, check=False)
+    done = subprocess.run([sys.executable, "-c", PROGRAM, *arguments], env=environment(None, **more), input=data, capture_output=True, timeout=DEADLINE, check=False)
     return Ended(done.returncode, done.stdout.decode(), done.stderr.decode())
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from fleet.core.events import Draft, Event
 from fleet.core.fold import fold_all
 from fleet.core.state import Rollout, State
-from fleet.engine import present
+from fleet.engine import present, replay
 from fleet.engine.replay import Film, Reel
 from fleet.engine.reread import event_in
 from fleet.engine.tell import whole_page, whole_row
@@ -114,10 +114,11 @@ def test_every_wait_has_its_reason(name: str, reasons: set[str]) -> None:
     assert {run["reason"] for n in range(1, len(shot) + 1) for run in shot.picture(n, shot.times[n - 1])["servers"] if run["cell"] == "."} == reasons
 
 
-def test_a_moment_is_the_same_from_wherever_one_comes_to_it() -> None:
+def test_a_moment_is_the_same_from_wherever_one_comes_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
     rows, rollout = last("checkpoints")
+    monkeypatch.setattr(replay, "SPACING", 5)
+    monkeypatch.setattr(replay, "MAX_KEPT", 40)  # so that what is kept is thinned out on the way
     shot = film(rows, rollout.id)
-    shot._spacing = 4
     forward = [(shot.rollout(n), shot.picture(n, shot.times[n - 1])) for n in range(1, len(shot) + 1)]
     for n in [*range(len(shot), 0, -1), 3, len(shot), 1, len(shot) // 2]:
         assert (shot.rollout(n), shot.picture(n, shot.times[n - 1])) == forward[n - 1]

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from fleet.engine.replay import Film, Reel
 from tests.tui import diary, story
+from tests.tui.canned import CannedDaemon
 from tests.tui.desktop import MadeUp, Seat, picture
 from tests.tui.stage import Session, session
 from tests.tui.terminal import Terminal
@@ -375,6 +376,23 @@ async def test_an_export_is_replayed_from_a_pipe_with_the_keyboard_of_the_termin
         check(terminal)
         assert "The daemon goes on" not in terminal.text
     assert not (tmp_path / "no.sock").exists()
+
+
+async def test_anew_itself_brings_the_means_to_replay(tmp_path: Path) -> None:
+    daemon = CannedDaemon(tmp_path / "anew.sock")
+    daemon.past = [{**row, "rollout": "web-r1"} if row["rollout"] else row for row in NIGHT]
+    async with daemon, Terminal(daemon.socket, tmp_path, command=command("--socket", str(daemon.socket), "--no-start")) as terminal:
+        await terminal.until(lambda: daemon.listeners and "lately" in terminal.text, "the fleet")
+        for keys, seen in ((b"5", "budget"), (b"R", "REPLAY"), (b" !", "proving failed"), (b"P", "nothing can be changed from here"), (b"\x1b", "arms"), (b"7", "about"),
+                           (b"R", "REPLAY"), (b"q", "about")):
+            start = len(terminal.output)
+            terminal.type(keys)
+            await terminal.until(lambda seen=seen, start=start: seen in terminal.since(start), f"{seen} after {keys!r}")  # type: ignore[misc]
+            await terminal.quiet(0.7)
+        terminal.type(b"qqq")
+        assert terminal.child is not None
+        assert await asyncio.to_thread(terminal.child.wait, 10) == 0
+    assert daemon.commands == []
 
 
 async def test_hostile_words_of_a_record_arrive_as_words(tmp_path: Path) -> None:
