@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 PAGE = 500
 MAX_LINE = 16 * 1024 * 1024
-MAX_BYTES = 1 << 30
-ENDLESS = f"is larger than {MAX_BYTES >> 30} GiB, which is no export of one fleet; export one rollout: `anew journal export ID`"
+MAX_BYTES = 256 * 1024 * 1024
+ENDLESS = f"is larger than {MAX_BYTES >> 20} MiB: export one rollout (`anew journal export ID`), or leave out the oldest lines"
 
 
 def replay(context: Context) -> None:

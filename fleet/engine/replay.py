@@ -32,7 +32,7 @@ SPACING = 64
 """Events between two kept states, at first; and so many moments just passed are kept, too."""
 HEALTH = ("server-healthy", "server-unhealthy")
 NAMED = 5
-"""Unknown types that are named; of the others only the number is told."""
+"""Unknown types that are named."""
 
 
 @dataclass(slots=True)
@@ -74,7 +74,8 @@ class Reel:
         self._last: Event | None = None
         self._take: _Take | None = None
         self._matching: set[str] = set()
-        self._unknown: dict[str, int] = {}
+        self._unknown = 0
+        self._strange: list[str] = []
         self._bad = 0
         self._first_bad = ""
         self._broken = 0
@@ -98,7 +99,9 @@ class Reel:
             self._last = last
             self._refuse(f"is out of order: row {event.seq} after row {last.seq}")
         elif event.type not in EVENT_TYPES:
-            self._unknown[event.type] = self._unknown.get(event.type, 0) + 1
+            self._unknown += 1
+            if event.type not in self._strange and len(self._strange) <= NAMED:
+                self._strange.append(event.type)
         else:
             if self._checked and last is not None and event.seq == last.seq + 1 and event.chain and not self._broken and not fits(event, last):
                 self._broken = event.seq
@@ -166,10 +169,10 @@ class Reel:
         if self._torn:
             notes.append("The last line is torn off, and left out.")
         if self._bad:
-            notes.append(f"{self._bad} lines could not be used and are left out; {self._first_bad}.")
+            notes.append(f"{self._bad} {'lines could not be used and were' if self._bad > 1 else 'line could not be used and was'} left out; {self._first_bad}.")
         if self._unknown:
-            named = ", ".join(kind[:40] for kind in list(self._unknown)[:NAMED])
-            notes.append(f"{sum(self._unknown.values())} events of a newer anew are left out ({named}{', …' if len(self._unknown) > NAMED else ''}).")
+            named = ", ".join([kind[:40] for kind in self._strange[:NAMED]] + ["…"] * (len(self._strange) > NAMED))
+            notes.append(f"{self._unknown} {'events' if self._unknown > 1 else 'event'} of a newer anew left out ({named}).")
         if take.cut:
             notes.append(f"It is cut off after {MAX_EVENTS} events.")
         return notes

@@ -112,7 +112,7 @@ def test_a_torn_last_line_and_a_bad_one_are_said_and_left_out() -> None:
     assert (torn.code, torn.out) == (0, whole.out)
     assert torn.err == "The last line is torn off, and left out.\n"
     hurt = piped(lines(*NIGHT[:30], "{}", *NIGHT[30:60]), "replay", "-", "--json")
-    assert hurt.err == "1 lines could not be used and are left out; line 31 has no number.\n"
+    assert hurt.err == "1 line could not be used and was left out; line 31 has no number.\n"
     assert len(hurt.out.splitlines()) == len(whole.out.splitlines())
 
 

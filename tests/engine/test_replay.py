@@ -160,7 +160,7 @@ def test_a_newer_journal_is_read_as_far_as_it_is_known() -> None:
         row["seq"] = n
     shot = film(mixed, rollout.id)
     assert shot.rollout(len(shot)) == rollout
-    assert shot.notes == (f"{len(rows)} events of a newer anew are left out (server-sang).",)
+    assert shot.notes == (f"{len(rows)} events of a newer anew left out (server-sang).",)
 
 
 def test_rows_in_no_order_and_rows_twice_are_left_out() -> None:
