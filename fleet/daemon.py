@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import faulthandler
 import logging
 import os
 import platform
@@ -19,6 +20,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 
 from fleet import registry, settings
+from fleet.api.notify import Notifier
 from fleet.api.server import serve
 from fleet.core.desired import Desired, redefined
 from fleet.core.errors import AnewError, Invalid, Refused
@@ -53,6 +55,7 @@ class Daemon:
         self.group = group
         self.clock = SystemClock()
         self.rng = SystemRng()
+        self.notifier = Notifier(os.environ)
         self.failpoints = Failpoints(parse(os.environ.get(VARIABLE, "")))
         self.desired: Desired = settings.load(self.fleet)
         self.read_only = ""
@@ -131,12 +134,14 @@ class Daemon:
                     if self._engine is not None:
                         engine.remember(self._engine)
                     self._engine = engine
+                    engine.on_beat = self.notifier.beat
                     running = asyncio.create_task(engine.run(plan=not self.read_only))
                     if first:
                         await engine.first_look(running)
                         await stack.enter_async_context(serve(
                             office, self.socket, group=self.group, on_refused=lambda caller, what, why: refusals.put(caller.actor, what, why)))
                         first = False
+                        self.notifier.ready(f"fleet {self.desired.fleet} on {self.socket}" + (", only looks: the journal does not hold" if self.read_only else ""))
                     self._swapped.set()
                     await self._until_swapped(engine, running)
             for task in background:
@@ -227,6 +232,7 @@ class Daemon:
     def _stop(self) -> None:
         """End in order; if something hangs, end all the same: a daemon may die at any moment without harm."""
         self._stopping.set()
+        self.notifier.stopping()
         asyncio.get_running_loop().call_later(END_SECONDS, self._end_now)
 
     def _end_now(self) -> None:
@@ -274,6 +280,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("asyncssh").setLevel(logging.WARNING)
     os.umask(0o077)
+    faulthandler.enable()  # a service manager that ends a stuck daemon sends SIGABRT: the log then says where it stood
     try:
         return asyncio.run(_main(options))
     except AnewError as error:
