@@ -33,6 +33,7 @@ from fleet.engine.office import EngineOffice
 from fleet.engine.present import moment
 from fleet.engine.record import Record, Unfoldable, take_in
 from fleet.engine.refusals import Refusals
+from fleet.engine.tally import Tally
 from fleet.images.catalogue import FolderCatalogue
 from fleet.ports import Driver, Probe, Surroundings
 from fleet.store.faults import JournalCorrupt
@@ -56,6 +57,7 @@ class Daemon:
         self.clock = SystemClock()
         self.rng = SystemRng()
         self.notifier = Notifier(os.environ)
+        self.tally = Tally()
         self.failpoints = Failpoints(parse(os.environ.get(VARIABLE, "")))
         self.desired: Desired = settings.load(self.fleet)
         self.read_only = ""
@@ -90,12 +92,13 @@ class Daemon:
             self.clock.not_before(journal.last_at())
             record.read_only = bool(self.read_only)
             record.on_fatal = self._broken
+            record.listen(self.tally.count)
             epoch = record.state.epoch + 1
             await record.write(*self._began(epoch, self.clock.now() - journal.last_at() if journal.last_at() else 0.0))
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self._stop)
             loop.add_signal_handler(signal.SIGHUP, self._hung_up.set)
-            office = EngineOffice(self.engine, journal, self._about(), os.getuid(), self.reload, lambda: self.read_only)
+            office = EngineOffice(self.engine, journal, self._about(), os.getuid(), self.reload, lambda: self.read_only, self.tally)
             await self._live(record, office, epoch)
             if not self.exit_code:
                 await record.write(Draft("daemon-stopped", data={"epoch": epoch}))
@@ -107,6 +110,7 @@ class Daemon:
         try:
             for event in journal.replay():
                 state = take_in(state, event)
+                self.tally.count(event)
         except (JournalCorrupt, Unfoldable) as error:
             self.read_only = str(error)
             log.error("%s", self.read_only)

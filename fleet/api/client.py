@@ -62,6 +62,14 @@ class Client:
         """The JSON answer of a GET."""
         return self._ask("GET", _with_query(path, query), b"")
 
+    def text(self, path: str) -> str:
+        """The answer of a GET that is text."""
+        with self._open("GET", path, b"", ANSWER_SECONDS) as (_, reply):
+            try:
+                return reply.whole().decode()
+            except (OSError, Garbled, ValueError) as error:
+                raise self._broke(error) from error
+
     def post(self, path: str, body: Mapping[str, Any]) -> Any:
         """The JSON answer of a POST."""
         return self._ask("POST", path, json.dumps(body).encode())

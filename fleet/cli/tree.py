@@ -187,6 +187,8 @@ COMMANDS = (
     ]),
     Word("reload", "read the fleet file again; a broken one changes nothing", "daemon:reload"),
     Word("info", "every path and version, and where each came from", "info:info"),
+    Word("metrics", "the daemon's figures as Prometheus reads them; starts no daemon", "metrics:metrics",
+         [Option("--write", metavar="FILE", help="into a file, at once or not at all, for a collector that reads files; left out: stdout")]),
     Word("demo", "60 simulated servers and the terminal UI, without a hypervisor", "demo:demo"),
     Word("lab", "a pool of small real virtual machines", words=[
         Word("up", "boot the pool at version 1", "lab:up", [_WATCH]),
