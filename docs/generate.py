@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from docs.manual import command_manual, settings_manual
 from fleet.cli.reference import page as commands_page
 from fleet.core.events import EVENT_TYPES
 from fleet.core.lifecycle import diagrams
@@ -176,6 +177,8 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "docs/failpoints.md": failpoints_page,
     "docs/keys.md": keys_page,
     "docs/metrics.md": metrics_page,
+    "docs/man/anew.1": command_manual,
+    "docs/man/anew.toml.5": settings_manual,
 }
 """Path in the project's folder -> its text as it must be."""
 

@@ -22,7 +22,7 @@ MAX_FILE = 64 * 1024
 def open_tui(context: Context) -> int:
     """The terminal UI on the daemon of this context; its exit code."""
     socket = context.client.socket_path
-    options = {"terminal": terminal_name(), "state_dir": find_state()[0], **_from_file(user_config("terminal.toml"))}
+    options = {"terminal": terminal_name(), "state_dir": find_state()[0], **from_file(user_config("terminal.toml"))}
     if chosen := os.environ.get("ANEW_THEME"):
         options["theme"] = chosen
     if plain := os.environ.get("ANEW_ASCII"):
@@ -30,7 +30,7 @@ def open_tui(context: Context) -> int:
     return load_tui()(socket, options)
 
 
-def _from_file(path: str) -> dict[str, str]:
+def from_file(path: str) -> dict[str, str]:
     """The file's options, flat; none if there is no file. Invalid names the key that is wrong."""
     try:
         with open(path, "rb") as file:

@@ -286,15 +286,3 @@ def test_a_daemon_whose_journal_hangs_falls_silent_and_says_where_it_stood_when_
     finally:
         home.close()
 
-
-def test_the_daemon_hands_the_managers_socket_to_nothing_it_starts(home: Home, manager: Listener) -> None:
-    hook = '[pools.web.hooks]\nadmit = ["./told"]\n'
-    (home.folder / "told").write_text("#!/bin/sh\nenv > told.env\n")
-    (home.folder / "told").chmod(0o755)
-    home.fleet.write_text(FLEET + hook, encoding="utf-8")
-    home.start(NOTIFY_SOCKET=manager.address, WATCHDOG_USEC="4000000")
-    home.roll("1")
-    until(lambda: home.ended() == "done", "the birth, with its hooks")
-    told = (home.folder / "told.env").read_text()
-    assert "PATH=" in told
-    assert "NOTIFY_SOCKET" not in told and "WATCHDOG" not in told
