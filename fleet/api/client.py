@@ -52,11 +52,15 @@ def new_request_id() -> str:
 
 
 class Client:
-    """Talks to one daemon. Errors of the daemon arrive as the AnewErrors they were; no daemon is DaemonUnreachable."""
+    """Talks to one daemon. Errors of the daemon arrive as the AnewErrors they were; no daemon is DaemonUnreachable.
+
+    `patience`: seconds for a whole answer.
+    """
 
     def __init__(self, socket_path: str, terminal: str = "") -> None:
         self.socket_path = socket_path
         self.terminal = terminal
+        self.patience = ANSWER_SECONDS
 
     def get(self, path: str, **query: int | str) -> Any:
         """The JSON answer of a GET."""
@@ -64,7 +68,7 @@ class Client:
 
     def text(self, path: str) -> str:
         """The answer of a GET that is text."""
-        with self._open("GET", path, b"", ANSWER_SECONDS) as (_, reply):
+        with self._open("GET", path, b"", self.patience) as (_, reply):
             try:
                 return reply.whole().decode()
             except (OSError, Garbled, ValueError) as error:
@@ -116,7 +120,7 @@ class Client:
             return _server_of(sock)[0]
 
     def _ask(self, method: str, path: str, body: bytes) -> Any:
-        with self._open(method, path, body, ANSWER_SECONDS) as (_, reply):
+        with self._open(method, path, body, self.patience) as (_, reply):
             try:
                 return json.loads(reply.whole())
             except (OSError, Garbled, ValueError) as error:

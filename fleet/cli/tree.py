@@ -94,6 +94,8 @@ _SOME = (
     Option("--server", metavar="SERVER", dest="of_server", help="only events of this server"),
     Option("--rollout", metavar="ID", dest="of_rollout", help="only events of this rollout"),
 )
+KINDS = ("pools", "servers", "roots", "rollouts", "images", "versions", "machines", "plans")
+"""What `anew completion --names` lists; `roots` are pools and servers."""
 
 COMMANDS = (
     Word("status", "pools, servers, versions, ages, health, rollout", "status:status",
@@ -196,7 +198,8 @@ COMMANDS = (
         Word("status", "the lab's servers", "lab:status"),
     ]),
     Word("completion", "completion for a shell", "completion:completion",
-         [Option("shell", choices=("bash", "zsh", "fish"), help="bash, zsh or fish")]),
+         [Option("shell", choices=("bash", "zsh", "fish"), nargs="?", help="bash, zsh or fish"),
+          Option("--names", choices=KINDS, metavar="KIND", help=f"instead: names that the daemon knows, one a line, as completion asks for them: {', '.join(KINDS)}")]),
 )
 
 NOTHING = "without a command: the terminal UI"
