@@ -58,17 +58,19 @@ def script(shell: str) -> str:
             action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
         elif kind := "roots" if action.metavar == "POOL|SERVER" else _KIND_OF.get(action.dest):
             action.complete = {"bash": f"_anew_{kind}", "zsh": f"_anew_{kind}", "fish": f"(anew completion --names {kind} 2>/dev/null)"}  # type: ignore[attr-defined]
-    return str(shtab.complete(parser, shell, preamble={"bash": _functions(_BASH), "zsh": _functions(_ZSH)}))
+    return str(shtab.complete(parser, shell, preamble=_functions(shell)))
 
 
 _BASH = '_anew_{kind}() {{ compgen -W "$(anew completion --names {kind} 2>/dev/null)" -- "$1"; }}'
 _ZSH = '_anew_{kind}() {{ local -a found; found=(${{(f)"$(anew completion --names {kind} 2>/dev/null)"}}); compadd -a found }}'
 
 
-def _functions(text: str) -> str:
+def _functions(shell: str) -> str:
+    """What the script calls for names; fish calls anew itself."""
     from fleet.cli.tree import KINDS
 
-    return "\n".join(text.format(kind=kind) for kind in KINDS)
+    text = {"bash": _BASH, "zsh": _ZSH}.get(shell, "")
+    return "\n".join(text.format(kind=kind) for kind in KINDS if text)
 
 
 def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
