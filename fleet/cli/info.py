@@ -60,8 +60,9 @@ def _terminal() -> dict[str, tuple[str, str]]:
         found, source = from_file(path), path if os.path.exists(path) else "default"
     except Invalid as error:
         found, source = {}, f"not used: {error.message}"
+    theme = ("mono", "NO_COLOR") if os.environ.get("NO_COLOR") else _chosen("ANEW_THEME", found.get("theme"), path, "by the terminal")
     keys = sorted(f"{key.removeprefix('keys.')} = {value}" for key, value in found.items() if key.startswith("keys."))
-    return {"terminal UI": (path, source), "theme": _chosen("ANEW_THEME", found.get("theme"), path, "by the terminal"),
+    return {"terminal UI": (path, source), "theme": theme,
             "ascii": _chosen("ANEW_ASCII", found.get("ascii"), path, "by the terminal"), "keys": (", ".join(keys) or "-", path if keys else "default")}
 
 

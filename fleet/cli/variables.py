@@ -9,7 +9,7 @@ READ = {
     "ANEW_THEME": "theme of the terminal UI",
     "ANEW_ASCII": "1: no line-drawing characters in the terminal UI",
     "ANEW_FAILPOINT": "for tests of recovery: where a daemon fails on purpose; read by a daemon that is started by hand",
-    "NO_COLOR": "set to anything: no colours",
+    "NO_COLOR": "set to anything but nothing: no colours, and the theme `mono` in the terminal UI",
     "TERM": "`dumb`: no colours and no terminal UI",
     "HOME": "where the XDG folders are that are not set",
     "XDG_CONFIG_HOME": "holds `anew/fleet.toml` and `anew/terminal.toml`; like the two below, a value that is no absolute path is ignored",
