@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import faulthandler
 import logging
 import os
 import platform
@@ -19,6 +20,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 
 from fleet import registry, settings
+from fleet.api.notify import Notifier
 from fleet.api.server import serve
 from fleet.core.desired import Desired, redefined
 from fleet.core.errors import AnewError, Invalid, Refused
@@ -31,6 +33,7 @@ from fleet.engine.office import EngineOffice
 from fleet.engine.present import moment
 from fleet.engine.record import Record, Unfoldable, take_in
 from fleet.engine.refusals import Refusals
+from fleet.engine.tally import Tally
 from fleet.images.catalogue import FolderCatalogue
 from fleet.ports import Driver, Probe, Surroundings
 from fleet.store.faults import JournalCorrupt
@@ -53,6 +56,8 @@ class Daemon:
         self.group = group
         self.clock = SystemClock()
         self.rng = SystemRng()
+        self.notifier = Notifier(os.environ)
+        self.tally = Tally()
         self.failpoints = Failpoints(parse(os.environ.get(VARIABLE, "")))
         self.desired: Desired = settings.load(self.fleet)
         self.read_only = ""
@@ -87,12 +92,13 @@ class Daemon:
             self.clock.not_before(journal.last_at())
             record.read_only = bool(self.read_only)
             record.on_fatal = self._broken
+            record.listen(self.tally.count)
             epoch = record.state.epoch + 1
             await record.write(*self._began(epoch, self.clock.now() - journal.last_at() if journal.last_at() else 0.0))
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self._stop)
             loop.add_signal_handler(signal.SIGHUP, self._hung_up.set)
-            office = EngineOffice(self.engine, journal, self._about(), os.getuid(), self.reload, lambda: self.read_only)
+            office = EngineOffice(self.engine, journal, self._about(), os.getuid(), self.reload, lambda: self.read_only, self.tally)
             await self._live(record, office, epoch)
             if not self.exit_code:
                 await record.write(Draft("daemon-stopped", data={"epoch": epoch}))
@@ -104,6 +110,7 @@ class Daemon:
         try:
             for event in journal.replay():
                 state = take_in(state, event)
+                self.tally.count(event)
         except (JournalCorrupt, Unfoldable) as error:
             self.read_only = str(error)
             log.error("%s", self.read_only)
@@ -131,12 +138,14 @@ class Daemon:
                     if self._engine is not None:
                         engine.remember(self._engine)
                     self._engine = engine
+                    engine.on_beat = self.notifier.beat
                     running = asyncio.create_task(engine.run(plan=not self.read_only))
                     if first:
                         await engine.first_look(running)
                         await stack.enter_async_context(serve(
                             office, self.socket, group=self.group, on_refused=lambda caller, what, why: refusals.put(caller.actor, what, why)))
                         first = False
+                        self.notifier.ready(f"fleet {self.desired.fleet} on {self.socket}" + (", only looks: the journal does not hold" if self.read_only else ""))
                     self._swapped.set()
                     await self._until_swapped(engine, running)
             for task in background:
@@ -227,6 +236,7 @@ class Daemon:
     def _stop(self) -> None:
         """End in order; if something hangs, end all the same: a daemon may die at any moment without harm."""
         self._stopping.set()
+        self.notifier.stopping()
         asyncio.get_running_loop().call_later(END_SECONDS, self._end_now)
 
     def _end_now(self) -> None:
@@ -274,6 +284,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("asyncssh").setLevel(logging.WARNING)
     os.umask(0o077)
+    faulthandler.enable()  # a service manager that ends a stuck daemon sends SIGABRT: the log then says where it stood
     try:
         return asyncio.run(_main(options))
     except AnewError as error:

@@ -56,8 +56,8 @@ def style(theme: str, tone: str) -> Style:
 
 
 def choose(environment: Mapping[str, str], wanted: str = "") -> str:
-    """The theme to start with. NO_COLOR beats a wish; a poor terminal gets its own sixteen colours."""
-    if "NO_COLOR" in environment:
+    """The theme to start with. NO_COLOR, if it is not empty, beats a wish; a poor terminal gets its own sixteen colours."""
+    if environment.get("NO_COLOR"):
         return "mono"
     if wanted in THEMES:
         return wanted

@@ -52,15 +52,27 @@ def new_request_id() -> str:
 
 
 class Client:
-    """Talks to one daemon. Errors of the daemon arrive as the AnewErrors they were; no daemon is DaemonUnreachable."""
+    """Talks to one daemon. Errors of the daemon arrive as the AnewErrors they were; no daemon is DaemonUnreachable.
+
+    `patience`: seconds for a whole answer.
+    """
 
     def __init__(self, socket_path: str, terminal: str = "") -> None:
         self.socket_path = socket_path
         self.terminal = terminal
+        self.patience = ANSWER_SECONDS
 
     def get(self, path: str, **query: int | str) -> Any:
         """The JSON answer of a GET."""
         return self._ask("GET", _with_query(path, query), b"")
+
+    def text(self, path: str) -> str:
+        """The answer of a GET that is text."""
+        with self._open("GET", path, b"", self.patience) as (_, reply):
+            try:
+                return reply.whole().decode()
+            except (OSError, Garbled, ValueError) as error:
+                raise self._broke(error) from error
 
     def post(self, path: str, body: Mapping[str, Any]) -> Any:
         """The JSON answer of a POST."""
@@ -108,7 +120,7 @@ class Client:
             return _server_of(sock)[0]
 
     def _ask(self, method: str, path: str, body: bytes) -> Any:
-        with self._open(method, path, body, ANSWER_SECONDS) as (_, reply):
+        with self._open(method, path, body, self.patience) as (_, reply):
             try:
                 return json.loads(reply.whole())
             except (OSError, Garbled, ValueError) as error:

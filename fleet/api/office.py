@@ -54,6 +54,9 @@ class Office(Protocol):
     def info(self, caller: Caller) -> Mapping[str, Any]:
         """{"paths": {"fleet", "state", "socket", "journal", "log"}, "settings", "versions", "pid", "started_at", "you"}."""
 
+    def metrics(self) -> str:
+        """Prometheus' text format 0.0.4, for /metrics."""
+
     def rollouts(self) -> list[dict[str, Any]]:
         """RolloutRows, newest first."""
 

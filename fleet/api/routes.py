@@ -16,6 +16,7 @@ from fleet.api.stream import Pump, as_lines
 from fleet.api.wire import MAX_REQUEST
 from fleet.core.errors import Refused
 
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PAGE = 200
 MAX_PAGE = 1000
 
@@ -56,6 +57,10 @@ async def _status(ask: Ask) -> Answer:
 
 async def _info(ask: Ask) -> Answer:
     return ask.office.info(ask.caller)
+
+
+async def _metrics(ask: Ask) -> Answer:
+    return web.Response(body=ask.office.metrics().encode(), headers={"Content-Type": METRICS_TYPE})
 
 
 async def _rollouts(ask: Ask) -> Answer:
@@ -158,6 +163,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/journal/verify", "observer", 0, _verify),
     Route("GET", "/v1/events", "observer", 0, _events, frozenset({"since", "drives"})),
     Route("GET", "/v1/info", "observer", 0, _info),
+    Route("GET", "/metrics", "observer", 0, _metrics),
     Route("POST", "/v1/plan", "observer", MAX_REQUEST, _plan),
     Route("POST", "/v1/machines/check", "observer", MAX_REQUEST, _machine_check),
     Route("GET", "/v1/proposals", "observer", 0, _proposals),

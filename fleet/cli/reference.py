@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fleet.cli.tree import COMMANDS, OVERRIDES, SHARED, Option, Word
+from fleet.cli.variables import READ, SET
 from fleet.cli.wait import EXIT_BY_STATE
 
 _HEAD = """\
@@ -56,8 +57,20 @@ folder. A socket that belongs to neither you nor root (nor, at `/run/anew`, to t
 keeps another fleet file than the one named with `--fleet` or `ANEW_FLEET` is refused too.
 
 Colours follow `--color`, then `NO_COLOR` and `TERM=dumb`, then whether stdout is a terminal.
+"""
 
-Completion: `anew completion bash > ~/.local/share/bash-completion/completions/anew`; likewise for zsh and fish.
+_SHELLS = """\
+## Completion and man pages
+
+Completion knows every command and option, and asks the daemon, if one runs, for the names of pools, servers, rollouts, images and machines.
+
+| shell | once |
+| --- | --- |
+| bash | `anew completion bash > ~/.local/share/bash-completion/completions/anew` |
+| zsh | `anew completion zsh > ~/.zfunc/_anew`, with `fpath+=~/.zfunc` before `compinit` in `~/.zshrc` |
+| fish | `anew completion fish > ~/.config/fish/completions/anew.fish` |
+
+The man pages `anew.1` and `anew.toml.5` lie in `docs/man` of the source; `config/README.md` there says where they go.
 """
 
 _EXITS = """\
@@ -73,6 +86,7 @@ _EXITS = """\
 | 5 | refused: policy, stale plan, role, not confirmed |
 | 6 | no daemon can be reached |
 | 130 | interrupted; a rollout goes on |
+| 141 | who read its output went away, as head does |
 
 `anew doctor` ends with 1 if something is left for a person, `anew image verify` and `anew journal verify` if something
 does not hold.
@@ -124,6 +138,13 @@ def _overrides() -> str:
     return "## Overrides of a plan\n\nThe names and the grammar of `[pools.NAME.rollout]`, for this one plan.\n\n" + "\n".join(rows) + "\n"
 
 
+def _environment() -> str:
+    rows = [f"| `{name}` | {says} |" for name, says in READ.items()]
+    given = [f"| `{name}` | {says} |" for name, says in SET.items()]
+    return "\n".join(["## Environment\n", "| variable | what it is |", "| --- | --- |", *rows, "\nHooks and check commands get `PATH`, these, and nothing else:\n",
+                      "| variable | what it is |", "| --- | --- |", *given]) + "\n"
+
+
 def _states() -> str:
     rows = [f"| `{state}` | {code} |" for state, code in EXIT_BY_STATE.items()]
     return "\n".join(["`--wait` and `anew rollout wait` end when the rollout does, or when it needs a person:\n",
@@ -133,7 +154,7 @@ def _states() -> str:
 def page() -> str:
     """The whole of docs/cli.md."""
     parts = [_HEAD, "\n".join(_about(option) for option in SHARED) + "\n", "## Commands\n", *_commands(COMMANDS, "anew"),
-             _overrides(), _QUESTIONS, _EXITS, _states(), _JSON, _PLACES]
+             _overrides(), _QUESTIONS, _EXITS, _states(), _JSON, _PLACES, _environment(), _SHELLS]
     return "\n".join(parts)
 
 

@@ -40,7 +40,7 @@ def _reel(rollout: str) -> Reel:
 
 
 def _options() -> dict[str, str]:
-    options = {"terminal": terminal_name(), "state_dir": find_state()[0], **_from_file(user_config("terminal.toml"))}
+    options = {"terminal": terminal_name(), "state_dir": find_state()[0], **from_file(user_config("terminal.toml"))}
     if chosen := os.environ.get("ANEW_THEME"):
         options["theme"] = chosen
     if plain := os.environ.get("ANEW_ASCII"):
@@ -48,7 +48,7 @@ def _options() -> dict[str, str]:
     return options
 
 
-def _from_file(path: str) -> dict[str, str]:
+def from_file(path: str) -> dict[str, str]:
     """The file's options, flat; none if there is no file. Invalid names the key that is wrong."""
     try:
         with open(path, "rb") as file:

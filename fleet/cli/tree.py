@@ -94,6 +94,8 @@ _SOME = (
     Option("--server", metavar="SERVER", dest="of_server", help="only events of this server"),
     Option("--rollout", metavar="ID", dest="of_rollout", help="only events of this rollout"),
 )
+KINDS = ("pools", "servers", "roots", "rollouts", "images", "versions", "machines", "plans")
+"""What `anew completion --names` lists; `roots` are pools and servers."""
 
 COMMANDS = (
     Word("status", "pools, servers, versions, ages, health, rollout", "status:status",
@@ -191,6 +193,8 @@ COMMANDS = (
     ]),
     Word("reload", "read the fleet file again; a broken one changes nothing", "daemon:reload"),
     Word("info", "every path and version, and where each came from", "info:info"),
+    Word("metrics", "the daemon's figures as Prometheus reads them; starts no daemon", "metrics:metrics",
+         [Option("--write", metavar="FILE", help="into a file, at once or not at all, for a collector that reads files; left out: stdout")]),
     Word("demo", "60 simulated servers and the terminal UI, without a hypervisor", "demo:demo"),
     Word("lab", "a pool of small real virtual machines", words=[
         Word("up", "boot the pool at version 1", "lab:up", [_WATCH]),
@@ -198,7 +202,8 @@ COMMANDS = (
         Word("status", "the lab's servers", "lab:status"),
     ]),
     Word("completion", "completion for a shell", "completion:completion",
-         [Option("shell", choices=("bash", "zsh", "fish"), help="bash, zsh or fish")]),
+         [Option("shell", choices=("bash", "zsh", "fish"), nargs="?", help="bash, zsh or fish"),
+          Option("--names", choices=KINDS, metavar="KIND", help=f"instead: names that the daemon knows, one a line, as completion asks for them: {', '.join(KINDS)}")]),
 )
 
 NOTHING = "without a command: the terminal UI"

@@ -24,7 +24,7 @@ from fleet.engine import auto, present
 from fleet.engine.act import Actor
 from fleet.engine.hub import Hub
 from fleet.engine.observe import Watch
-from fleet.engine.pulse import BEAT, Pulse
+from fleet.engine.pulse import BEAT, STUCK, Progress, Pulse
 from fleet.engine.record import Record
 from fleet.engine.reins import LEFT_OFF, Reins
 from fleet.engine.view import PoolView
@@ -34,6 +34,8 @@ from fleet.ports import Clock, Driver, Probe, Rng
 PLAN_SPACING = 2e-5
 """Seconds for each server of the pool between two plans: what happens meanwhile is decided on at once, in one commit."""
 FIRST_LOOK = 5.0
+TURN = 10
+"""Beats in which a pool that nothing happens to is decided on at least once, so that one that cannot be is noticed."""
 ROUNDS = 200
 """So many times in a row a plan may answer with notes; more is a fault of the planner, not of the fleet."""
 
@@ -63,6 +65,9 @@ class Engine:
         self.watch = Watch(record, drivers, probes, clock, lambda view, server: self.hub.changed(view.pool.name, server))
         self.actor.told = lambda view, server: self.hub.changed(view.pool.name, server)
         self.over = False
+        self.on_beat: Callable[[str], None] = lambda stuck: None
+        self._progress = Progress()
+        self._plans = True
         self.refresh_images()
         record.listen(self._heard)
 
@@ -106,6 +111,7 @@ class Engine:
 
     async def run(self, plan: bool = True) -> None:
         """Look, plan and act for every pool, for ever; without `plan` only look."""
+        self._plans = plan
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.hub.run())
             tasks.create_task(self._beat())
@@ -154,7 +160,26 @@ class Engine:
             for view in self.views.values():
                 if self.reins.lost(self.record.state.active(view.pool.name)):
                     view.wake()
+            self.on_beat(self.stuck())
             await self.clock.sleep(BEAT)
+
+    def stuck(self) -> str:
+        """A beat: "" or which part of the engine has not got on for STUCK beats: a write to the journal, or a pool's planner.
+
+        A planner that waits its turn while a command has the pool is not stuck: what commands do to machines has deadlines of its own,
+        longer ones. A look or a verb that takes its time is not either.
+        """
+        if self._progress.still("", self.record.oldest_write()) >= STUCK:
+            return f"the journal has not taken a write for {STUCK} s"
+        hung = ""
+        for name, view in self.views.items():
+            at_it = self._plans and (view.deciding or not view.lock.locked())
+            beats = self._progress.still(name, view.turns if at_it else None)
+            if beats >= STUCK:
+                hung = hung or f"pool {name} has not been decided on for {STUCK} s"
+            elif beats >= TURN:
+                view.wake()
+        return hung
 
     def pause_all(self, reason: str) -> None:
         """Pause every rollout as soon as its pool is planned again (the disk is full, and the like)."""
@@ -170,7 +195,7 @@ class Engine:
         while True:
             view.stir.clear()
             async with view.lock:
-                decision = await self.decide(view, tasks)
+                decision = await self._turn(view, tasks)
             await self.clock.sleep(view.pool.servers * PLAN_SPACING)
             now = self.clock.now()
             nap = None if decision.wake_at is None else max(0.01, decision.wake_at - now)
@@ -179,6 +204,15 @@ class Engine:
                     await view.stir.wait()
             except TimeoutError:
                 pass
+
+    async def _turn(self, view: PoolView, tasks: asyncio.TaskGroup) -> Decision:
+        """A decision, and the proof that one was made: one that fails is told and tried again, so it is none that hangs."""
+        view.deciding = True
+        try:
+            return await self.decide(view, tasks)
+        finally:
+            view.deciding = False
+            view.turns += 1
 
     async def decide(self, view: PoolView, tasks: asyncio.TaskGroup) -> Decision:
         """One decision, carried out. The caller holds the pool's lock."""

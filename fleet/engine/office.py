@@ -8,16 +8,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
+from datetime import datetime
 from typing import Any, Literal, Protocol, cast
 
 from fleet.core.desired import Access
 from fleet.core.errors import Invalid, Refused
 from fleet.core.observed import Image
 from fleet.core.state import Rollout
-from fleet.engine import consent, machines, metal, present, roots, steer
+from fleet.engine import consent, machines, metal, metrics, present, roots, steer
 from fleet.engine.inbox import Inbox
 from fleet.engine.loop import Engine
 from fleet.engine.plans import draw_plan, find_server, first_look, unknown
+from fleet.engine.tally import Tally
 from fleet.engine.tell import event_row, whole_page
 from fleet.engine.turnaround import turnaround_row
 from fleet.images.contents import packages_of, size_of
@@ -49,12 +51,13 @@ class EngineOffice:
     """One for the daemon's life; the engine behind it is swapped when the fleet file is reloaded."""
 
     def __init__(self, engine: Callable[[], Engine], journal: SqliteJournal, about: Mapping[str, Any], own_uid: int,
-                 reload: Callable[[str], Awaitable[str]], read_only: Callable[[], str]) -> None:
+                 reload: Callable[[str], Awaitable[str]], read_only: Callable[[], str], tally: Tally) -> None:
         self._engine = engine
         self._journal = journal
         self._about = about
         self._own_uid = own_uid
         self._read_only = read_only
+        self._tally = tally
         self._inbox = Inbox(engine, journal.find_request, reload, read_only)
 
     def role_of(self, caller: Caller) -> Role:
@@ -90,6 +93,11 @@ class EngineOffice:
         """Paths, versions, and who asks."""
         engine = self._engine()
         return {**self._about, "fleet": engine.desired.fleet, "settings": {"digest": engine.desired.digest, "pools": list(engine.views)}, "you": self._you(caller)}
+
+    def metrics(self) -> str:
+        """Prometheus' text."""
+        started_at = datetime.fromisoformat(str(self._about["started_at"])).timestamp()
+        return metrics.page(self._engine(), self._tally, str(self._about["versions"]["anew"]), started_at, bool(self._read_only()))
 
     def _row(self, rollout: Rollout) -> Row:
         engine = self._engine()

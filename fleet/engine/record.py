@@ -56,7 +56,7 @@ class Record:
         self._early: list[tuple[int, Event]] = []
         self._folded = asyncio.Condition()
         self._listeners: list[Listener] = []
-        self._writing: set[asyncio.Future[tuple[Event, ...]]] = set()
+        self._writing: dict[asyncio.Future[tuple[Event, ...]], None] = {}
 
     def listen(self, listener: Listener) -> None:
         """Call `listener` with each event, right after it was folded. It must not block; if it raises, that is logged."""
@@ -78,9 +78,16 @@ class Record:
         if not drafts or self.read_only:
             return ()
         writing = asyncio.ensure_future(self._write(drafts))
-        self._writing.add(writing)
-        writing.add_done_callback(self._writing.discard)
+        self._writing[writing] = None
+        writing.add_done_callback(self._written)
         return await asyncio.shield(writing)
+
+    def _written(self, writing: asyncio.Future[tuple[Event, ...]]) -> None:
+        self._writing.pop(writing, None)
+
+    def oldest_write(self) -> object:
+        """The write that waits longest to become durable, None if none does: the same one again and again is one that hangs."""
+        return next(iter(self._writing), None)
 
     async def _write(self, drafts: Sequence[Draft]) -> tuple[Event, ...]:
         self._refuse_if_broken()

@@ -25,7 +25,7 @@ class PoolView:
     """`told`: server -> how far the verb under way has come. `looked`: server -> engine time of the last confirmed outcome; a slower observation never overwrites it.
     `busy`: servers with a rollout's verb under way; `ordered`: machines with an order of a person's under way. Apart, so that the end of one
     is not taken for the end of the other. `glance_at`: machines that a decision waits to see; the rest of the pool need not be looked at for it.
-    `auto`: what is due here, and why mode auto does not begin it.
+    `auto`: what is due here, and why mode auto does not begin it. `turns`: how often the pool was decided on; `deciding`: it is just now.
     """
 
     pool: Pool
@@ -41,6 +41,8 @@ class PoolView:
     auto: Verdict = field(default_factory=Verdict)
     trouble: str = ""
     halt: str = ""
+    turns: int = 0
+    deciding: bool = False
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     stir: asyncio.Event = field(default_factory=asyncio.Event)
     look: asyncio.Event = field(default_factory=asyncio.Event)

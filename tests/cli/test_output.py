@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -186,3 +187,34 @@ def test_info_says_where_each_path_came_from(served: Served, capsys: pytest.Capt
     assert found["daemon"]["versions"] == {"anew": "0.1.0"}
     call("info")
     assert "ANEW_FLEET" in capsys.readouterr().out
+
+
+def test_info_tells_what_decides_how_it_looks_and_a_variable_that_means_nothing(served: Served, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    home = Path(os.environ["HOME"])
+    (home / ".config/anew").mkdir(parents=True)
+    (home / ".config/anew/terminal.toml").write_text('theme = "light"\nascii = true\n[keys]\nrollback = "U"\n')
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("ANEW_ASCII", "0")
+    monkeypatch.setenv("ANEW_SOKCET", "/tmp/x")
+    monkeypatch.setenv("AWS_SECRET", "s3cret")
+    call("info", "--json")
+    text = capsys.readouterr().out
+    found = json.loads(text)
+    path = str(home / ".config/anew/terminal.toml")
+    assert found["client"]["theme"] == {"value": "mono", "from": "NO_COLOR"}, "which beats a wish"
+    assert found["client"]["ascii"] == {"value": "0", "from": "ANEW_ASCII"}
+    assert found["client"]["keys"] == {"value": "rollback = U", "from": path}
+    assert found["client"]["colour"] == {"value": "off", "from": "NO_COLOR"}
+    assert found["client"]["anew"]["value"] == "0.1.0"
+    assert found["environment"]["ANEW_SOKCET"] == "/tmp/x"
+    assert "s3cret" not in text
+    call("info", "--color", "always")
+    shown = capsys.readouterr().out
+    assert re.search(r"ANEW_SOKCET +/tmp/x +nothing that anew knows", shown)
+    assert re.search(r"colour +on +--color", shown)
+    monkeypatch.setenv("NO_COLOR", "")
+    call("info", "--json")
+    assert json.loads(capsys.readouterr().out)["client"]["theme"] == {"value": "light", "from": path}, "an empty one is none"
+    (home / ".config/anew/terminal.toml").write_text("theme = 7\n")
+    assert call("info") == 0
+    assert "not used: must be theme" in capsys.readouterr().out

@@ -195,7 +195,8 @@ def test_no_key_has_two_meanings_on_one_screen() -> None:
 @pytest.mark.parametrize(("environment", "wanted", "theme"), [
     ({"TERM": "xterm-256color"}, "", "dark"), ({"TERM": "xterm-256color", "COLORFGBG": "0;15"}, "", "light"),
     ({"TERM": "xterm"}, "", "ansi-dark"), ({"TERM": "linux", "COLORFGBG": "0;7"}, "", "ansi-light"),
-    ({"TERM": "vt100"}, "", "mono"), ({"TERM": "xterm-256color", "NO_COLOR": ""}, "light", "mono"),
+    ({"TERM": "vt100"}, "", "mono"), ({"TERM": "xterm-256color", "NO_COLOR": "1"}, "light", "mono"),
+    ({"TERM": "xterm-256color", "NO_COLOR": ""}, "light", "light"),
     ({"TERM": "xterm"}, "light", "light"), ({"TERM": "xterm"}, "pink", "ansi-dark"),
 ])
 def test_the_theme_fits_the_terminal(environment: dict[str, str], wanted: str, theme: str) -> None:

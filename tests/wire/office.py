@@ -126,6 +126,7 @@ class CannedOffice:
             {"name": row["name"], "pool": "web", "wished": "read-only", "observed": "read-only", "why_not": "its root comes from the image", "writers": []}
             for row in self.pool_servers]
         self.pool_more: dict[str, Any] = {}
+        self.metrics_text = '# HELP anew_servers Servers.\n# TYPE anew_servers gauge\nanew_servers{pool="web",version="1",state="serving"} 3\n'
         self.empty = False
         self.journal_ok = True
         self.fleet_path = "/etc/anew/fleet.toml"
@@ -159,6 +160,10 @@ class CannedOffice:
         return {"paths": {"fleet": self.fleet_path, "state": "/var/lib/anew"}, "settings": {"pools": 1},
                 "versions": {"anew": "0.1.0"}, "pid": os.getpid(), "started_at": "2026-11-21T20:00:00Z",
                 "you": {"user": caller.user, "role": "operator"}}
+
+    def metrics(self) -> str:
+        self.asked.append("metrics")
+        return self.metrics_text
 
     def rollouts(self) -> list[dict[str, Any]]:
         if self.rollout_seen:

@@ -54,7 +54,7 @@ def http(path: str, method: str, target: str, body: bytes = b"") -> tuple[int, A
     head = f"{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     answer = raw(path, head + body)
     top, _, rest = answer.partition(b"\r\n\r\n")
-    return int(top.split()[1]), json.loads(rest)
+    return int(top.split()[1]), rest.decode() if b"text/plain" in top else json.loads(rest)
 
 
 def url_of(route: Route) -> str:
