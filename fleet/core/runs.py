@@ -318,7 +318,8 @@ def way_back(bench: Bench, run: Run, why: str) -> Draft:
         return redirect(rollout, run, "create-first", why, source=new, target=target, reverting=True)
     if back and run.step == "admitting" and sight.healthy(run.server, new):
         return settle(rollout, run, "quarantined", f"it answers, but could not be admitted: {why}")
-    if back and run.step == "booting" and run.target is not None and _runs(sight.seen(run.server, new)):
+    unproved = run.step == "booting" or (run.step == "proving" and run.phase != "failed")
+    if back and unproved and run.target is not None and _runs(sight.seen(run.server, new)):
         return _runs_after_all(rollout, run, run.source, why)
     if back and run.target is not None and run.attempts < 2 and run.target.image.digest in sight.images:
         target = Target("birth", sight.highest(run.server) + 1, run.target.image)
@@ -409,11 +410,12 @@ def _second_way(bench: Bench, run: Run, why: str) -> Draft:
 
 
 def _runs_after_all(rollout: Rollout, run: Run, source: int | None, why: str) -> Draft:
-    """Its start was not confirmed in time, and yet it runs: it is proved and admitted, never stopped for that."""
+    """Its start was not confirmed in time, or an abort came before its proof, and it runs: it is proved and admitted, never stopped for that."""
     assert run.target is not None
     path = run.path if run.path in BACKWARD else "put-back"
     back = run.reverting or rollout.kind == "rollback"
-    return redirect(rollout, run, path, f"it runs after all: {why}", source=source, target=replace(run.target, kind="revive"), reverting=back)
+    how = "it runs after all" if run.phase == "failed" else "it is on its way back already"
+    return redirect(rollout, run, path, f"{how}: {why}", source=source, target=replace(run.target, kind="revive"), reverting=back)
 
 
 def again(sight: Sight, rollout: Rollout, run: Run) -> Draft | None:

@@ -49,6 +49,22 @@ def test_a_rollback_does_not_stop_what_it_started_since_the_start_was_not_confir
         assert acts(plan(sight(*fleet, state=book.state))) == (("web-1", "revive", 2) if walked else ("web-1", "retire", 1))
 
 
+def test_an_abort_does_not_stop_what_a_rollback_has_started_where_nothing_else_runs() -> None:
+    for step in ("booting", "proving"):
+        book = begun(*whole(image=V2), kind="rollback", image=V1)
+        book.walk("web-1", *(("booting",) if step == "proving" else ()))
+        op = book.begin("web-1", step)
+        if step == "booting":
+            book.done("web-1", step, op)
+        book.move("abort")
+        fleet = (seen("web-1", 2, V1), seen("web-1", 1, V2, "crashed"), *whole(image=V2)[1:])
+        book.write(*plan(sight(*fleet, state=book.state)).notes)
+        run = book.state.rollouts["r1"].runs["web-1"]
+        assert (run.path, run.target and (run.target.kind, run.target.number), run.reason) == (
+            "put-back", ("revive", 2), "it is on its way back already: aborted")
+        assert acts(plan(sight(*fleet, state=book.state))) == ("web-1", "retire", 1)
+
+
 def test_who_answered_all_along_is_proved_by_what_was_heard_since_its_proof_began_anew() -> None:
     """The daemon was away for less than a gap, or the server ran after all when it was started again: no answer is lost by it."""
     book = begun(*whole())
