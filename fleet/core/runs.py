@@ -53,10 +53,9 @@ def advance(bench: Bench, run: Run) -> Step:
     away = bench.sight.unreachable(run.server)
     if away and (run.step != "proving" or run.phase in ("done", "failed")):
         return _silent(bench, run, away)
-    if run.phase == "failed":
-        return way_back(bench, run, run.error)
-    if _turned(bench.rollout, run):
-        return way_back(bench, run, "aborted" if bench.rollout.ending else "rolled back")
+    if run.phase == "failed" or _turned(bench.rollout, run):
+        why = run.error if run.phase == "failed" else "aborted" if bench.rollout.ending else "rolled back"
+        return Wait("waits: its health is not known yet") if _unheard(bench.sight, run) else way_back(bench, run, why)
     if run.phase == "done" or run.step == "waiting":
         return enter_next(bench, run)
     if run.step == "proving":
@@ -117,6 +116,14 @@ def _carried(run: Run) -> bool:
 
 def _past_admission(run: Run) -> bool:
     return (run.step in ("draining", "retiring") and run.path == "create-first") or run.step == "admitting"
+
+
+def _unheard(sight: Sight, run: Run) -> bool:
+    """True if what is to serve runs, and was not asked lately: which way back there is depends on whether it is well."""
+    if run.target is None or run.step not in ("admitting", "draining", "retiring"):
+        return False
+    health = sight.health.get((run.server, run.target.number))
+    return _runs(sight.seen(run.server, run.target.number)) and (health is None or sight.now - health.last > sight.gap)
 
 
 def enter_next(bench: Bench, run: Run) -> Step:
