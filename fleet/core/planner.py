@@ -378,7 +378,19 @@ def _keep_or_bury(sight: Sight, seen: Seen, notes: list[Draft], actions: list[Ac
     elif until > sight.now:
         wake.append(until)
     elif available and not (known.restarted or sight.clock_in_doubt):
-        actions.append(_house_action(seen, "burying", "bury", "its retention ended"))
+        if (proved := _proved_at(sight, seen.server)) > sight.now:
+            wake.append(proved)
+        else:
+            actions.append(_house_action(seen, "burying", "bury", "its retention ended"))
+
+
+def _proved_at(sight: Sight, server: str) -> float:
+    """When what serves has answered for as long as a proof, or is looked at again: who crashed and came back by itself is an heir only then."""
+    serving, proof = sight.serving(server), sight.pool.rollout.min_healthy_time
+    health = sight.health.get((server, serving.number)) if serving else None
+    if health is not None and health.last - health.since >= proof:
+        return sight.now
+    return max(health.since + proof if health else 0.0, sight.now + 1.0)
 
 
 def _house_action(seen: Seen, step: str, verb: str, reason: str) -> Action:

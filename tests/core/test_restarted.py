@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from fleet.core.decision import Decision
 from fleet.core.desired import Amount
 from fleet.core.events import Draft
-from fleet.core.observed import Seen
+from fleet.core.observed import Health, Seen
 from fleet.core.planner import plan
 from fleet.core.state import Server
 from tests.core.picture import NOW, V1, V2, Book, begun, pool, seen, sight
@@ -60,3 +61,15 @@ def test_nothing_is_removed_beside_one_in_service_that_was_started_again_and_not
     book.fail("web-1", "admitting", op)
     assert not removed(book)
     assert removed(admitted)
+
+
+def test_nothing_is_removed_beside_one_that_came_back_by_itself_before_it_answered_as_long_as_a_proof() -> None:
+    book = Book()
+    book.write(Draft("server-adopted", pool="web", server="web-1", data={"number": 2, "digest": "", "place": "", "name": ""}))
+    book.write(Draft("incarnation-retained", pool="web", server="web-1", data={"number": 1, "digest": "", "version": "", "until": NOW - 1.0}))
+
+    def look(answers_for: float) -> Decision:
+        return plan(sight(STOPPED, NEW, of=pool(1), state=book.state, health={("web-1", 2): Health(True, NOW - answers_for, NOW, "tcp 22")}))
+
+    assert (look(1.0).actions, look(1.0).wake_at) == ((), NOW + 4.0)
+    assert [(action.verb, action.number) for action in look(5.0).actions] == [("bury", 1)]

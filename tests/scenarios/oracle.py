@@ -177,12 +177,13 @@ class Oracle:
         life = self.world.lives.get((server, number))
         if life is None or not life.committed:
             return
-        heirs = [other for other in self.lives(server) if other.number != number and self._last_well(other, now) >= now - self.lag
-                 and now - other.ready_at >= self.settings.min_healthy_time]
-        if not heirs:
+        if not any(self._heir(other, now) for other in self.lives(server) if other.number != number):
             self._break(f"I3: {server}.{number} is buried, and nothing proved runs in its place")
         if now - self.ended_at.get((server, number), now) < min(self.settings.retain, self.pool.rollout.retain) - 1e-6:
             self._break(f"I4: {server}.{number} is buried before its retention ended")
+
+    def _heir(self, life: Life, now: float) -> bool:
+        return self._last_well(life, now) >= now - self.lag and now - life.ready_at >= self.settings.min_healthy_time
 
     # --- I7, I8, I9: the order of the journal
 
