@@ -160,8 +160,7 @@ class Sight:
 
 def longest_gap(pool: Pool, incarnations: int) -> float:
     """Seconds without a look that are no gap yet: two rounds of the slowest probe, or of a whole large pool."""
-    slowest = max((check.interval + check.deadline for check in pool.health), default=7.0)
-    return 2 * max(slowest, incarnations / PROBES_PER_SECOND) + 1.0
+    return 2 * max(pool.slowest_probe, incarnations / PROBES_PER_SECOND) + 1.0
 
 
 def home_place(pool: Pool, server: str) -> str:
