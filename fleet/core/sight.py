@@ -12,7 +12,7 @@ from heapq import nsmallest
 
 from fleet.core.desired import Pool
 from fleet.core.observed import Facts, Health, Image, ImageRef, Observed, Seen
-from fleet.core.state import PoolState, Rollout, Server, State
+from fleet.core.state import PoolState, Rollout, Run, Server, State
 
 PROBES_PER_SECOND = 200.0
 """Of one pool, at most."""
@@ -48,6 +48,11 @@ class Sight:
     def rollout(self) -> Rollout | None:
         """The pool's rollout under way."""
         return self.state.active(self.pool.name)
+
+    @cached_property
+    def under_way(self) -> tuple[Run, ...]:
+        """The active runs of the rollout under way, in the plan's order."""
+        return tuple(run for run in self.rollout.runs.values() if run.active) if self.rollout else ()
 
     def known(self, server: str) -> Server:
         """What the journal knows of a server."""
