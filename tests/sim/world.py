@@ -305,6 +305,7 @@ class SimStage(Stage):
         folded = fold_all(self.folded, self.journal.events[self.folded.seq:state.seq])
         if folded != state:
             self.oracle.broken.append("I19: the daemon's state is not the fold of its journal")
+        self.folded = folded
 
     def check(self) -> None:
         """Raises Broken if a promise was, or if anew itself failed."""
