@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
 from heapq import heapify, heappop, heappush
 from typing import Any, TypeVarTuple
 
-from tests.clocks import Deadlock, VirtualLoop, _close
+from tests.clocks import Deadlock, VirtualClock, VirtualLoop, _close
 
 Ts = TypeVarTuple("Ts")
 MANY_TIMERS = 100
@@ -115,6 +115,20 @@ class SimLoop(VirtualLoop):
         while self._timers and self._timers[0][1]._cancelled:
             heappop(self._timers)[1]._scheduled = False
             self._cancelled_timers -= 1
+
+
+class SimClock(VirtualClock):
+    """The clock of one case, on the loop that runs now."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._loop: Any = asyncio.get_running_loop()
+
+    def now(self) -> float:
+        return self._epoch + self._loop._now  # type: ignore[no-any-return]
+
+    def sleep(self, seconds: float) -> Coroutine[Any, Any, None]:
+        return asyncio.sleep(seconds)
 
 
 def run(program: Any, seed: int, start: float, limit: float) -> Any:

@@ -32,7 +32,7 @@ from tests.scenarios.memory import MemoryJournal
 from tests.scenarios.stage import CLOSED, Stage, WatchedEngine, WatchedSim
 from tests.sim.case import VERSIONS, Case, Kind, fleet, pool
 from tests.sim.judge import Judge, SimWorld
-from tests.sim.loop import run
+from tests.sim.loop import SimClock, run
 from tests.sim.menu import Menu
 
 DAEMONS = 1000
@@ -225,6 +225,7 @@ class SimStage(Stage):
         self.case = case
         self.menu = Menu()
         super().__init__(case.desired, "", self.menu, past.events, case.seed)
+        self.clock = SimClock()
         self.journal = Journal(self.clock, past.events)
         self.journal.crashed = self._crashed
         self.dies = asyncio.Event()
@@ -410,6 +411,7 @@ class _Cradle(SimStage):
     def __init__(self, desired: Desired) -> None:
         self.menu = Menu()
         Stage.__init__(self, desired, "", self.menu)
+        self.clock = SimClock()
         self.journal = Journal(self.clock, ())
         self.dies, self.stirred = asyncio.Event(), asyncio.Event()
         self.earth = SimWorld("sim", self.pool.name, Nowhere(), self.menu)
