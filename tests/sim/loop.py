@@ -82,13 +82,11 @@ class SimLoop(VirtualLoop):
         """Turns, until somebody stops the loop."""
         ready = self._ready
         while True:
-            if self._cancelled_timers:
-                self._drop_cancelled()
             if not (ready or self._stopping):
                 self._jump_to_next()
-            soon = self._now + self._clock_resolution
-            while self._timers and self._timers[0][0] < soon:
-                _, timer = heappop(self._timers)
+            soon, timers = self._now + self._clock_resolution, self._timers
+            while timers and timers[0][0] < soon:
+                _, timer = heappop(timers)
                 timer._scheduled = False
                 ready.append(timer)
             for _ in range(len(ready)):
@@ -99,6 +97,8 @@ class SimLoop(VirtualLoop):
                 return
 
     def _jump_to_next(self) -> None:
+        if self._cancelled_timers:
+            self._drop_cancelled()
         assert not self.threads, "a case has no threads: time would not wait for one"
         if not self._timers:
             raise Deadlock(f"nothing can happen any more at t={self._now:.3f}: {self.waiting()}")
