@@ -150,7 +150,8 @@ class Sight:
 
     def unreachable(self, server: str) -> str:
         """"" or the sentence why the server's hypervisor does not answer."""
-        return self.observed.unreachable.get(self.place(server), "") if self.observed else ""
+        away = self.observed.unreachable if self.observed else {}
+        return away.get(self.place(server), "") if away else ""
 
     def highest(self, server: str) -> int:
         """The highest incarnation number ever seen or given."""
