@@ -155,7 +155,7 @@ def _limit(sight: Sight, rollout: Rollout) -> float | None:
     """
     if rollout.state not in ("canary", "rolling", "rolling-back"):
         return None
-    active = [run for run in rollout.runs.values() if run.active]
+    active = sight.under_way
     prepared = [run for run in active if ahead(run)]
     if len(prepared) == len(active) and any(run.phase == "doing" for run in prepared):
         return None
@@ -172,7 +172,7 @@ def _deaf(sight: Sight, rollout: Rollout) -> str:
 
 def _finish(sight: Sight, rollout: Rollout) -> tuple[Draft, ...]:
     runs = rollout.runs.values()
-    if rollout.state == "paused" and rollout.ending and not any(run.active for run in runs):
+    if rollout.state == "paused" and rollout.ending and not sight.under_way:
         return (_end(rollout, "aborted", rollout.reason),)
     if rollout.state == "canary" and all(run.settled for run in runs if run.canary):
         more = any(not run.settled for run in runs)
@@ -220,11 +220,11 @@ def _arrived(rollout: Rollout, run: Run) -> bool:
 
 def _work(sight: Sight, rollout: Rollout) -> Decision:
     slots = Slots(sight, rollout)
-    bench = Bench(sight, rollout, slots)
+    bench = Bench(sight, rollout, slots, checkpoints.ahead_of(rollout))
     notes: list[Draft] = []
     actions: list[Action] = []
     waits: dict[str, Wait] = {}
-    for run in [run for run in rollout.runs.values() if run.active]:
+    for run in sight.under_way:
         step = advance(bench, run)
         if isinstance(step, Action) and ahead(run) and step.step != "preparing":
             slots.take(run)
@@ -306,7 +306,7 @@ def _prepares(run: Run) -> bool:
 def _before_checkpoint(bench: Bench, run: Run) -> str:
     if run.reverting or run.path not in FORWARD or run.canary or _prepares(run):
         return ""
-    return checkpoints.closed(bench.rollout, bench.slots.taken)
+    return checkpoints.closed(bench.checkpoint, bench.slots.taken)
 
 
 def _not_yet(bench: Bench, run: Run) -> str:

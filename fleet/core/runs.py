@@ -31,11 +31,14 @@ Step = Draft | Action | Wait
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What deciding about a run needs: the sight, the rollout, the budget's places, and whether the observation is fresh."""
+    """What deciding about a run needs: the sight, the rollout, the budget's places, what is left until the next checkpoint, and whether the
+    observation is fresh.
+    """
 
     sight: Sight
     rollout: Rollout
     slots: Slots
+    checkpoint: tuple[int, int] | None = None
 
     def fresh(self, run: Run) -> bool:
         """True if the fleet was observed after the run's last event."""
@@ -179,7 +182,7 @@ def _not_its_turn(bench: Bench, run: Run) -> str:
         return "prepared, waits for the canaries"
     if bench.rollout.state == "checkpoint":
         return "prepared, waits at the checkpoint"
-    if past := checkpoints.closed(bench.rollout, bench.slots.taken):
+    if past := checkpoints.closed(bench.checkpoint, bench.slots.taken):
         return f"prepared, {past}"
     return "prepared, waits for a person to promote the canaries" if bench.rollout.state == "awaiting-promotion" else ""
 

@@ -25,9 +25,8 @@ class Slots:
         self._sight = sight
         self._budget = rollout.budget
         self._rollout = rollout
-        active = {run.server: run for run in rollout.runs.values() if run.active}
-        self._ahead = {name: run for name, run in active.items() if ahead(run)}
-        self._active = {name: run for name, run in active.items() if name not in self._ahead}
+        self._ahead = {run.server: run for run in sight.under_way if ahead(run)}
+        self._active = {run.server: run for run in sight.under_way if not ahead(run)}
         self._taken: dict[str, Run] = {}
         self._named = (-1, "")
         self._rolling_back = rollout.state == "rolling-back"

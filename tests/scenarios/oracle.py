@@ -153,11 +153,15 @@ class Oracle:
         (self.unproved.discard if all(life.committed for life in running) else self.unproved.add)(server)
         doubles = sum(self.extra.values())
         self.most_extra = max(self.most_extra, doubles)
-        self.least = min(self.least, self.count_well(now))
+        self._tally(now)
         if doubles > max(self.limits.surge, len(self.carried)):
             self._break(f"I2: {doubles} extra incarnations run, {self.limits.surge} may")
         if len(self.unproved) > max(self.limits.surge + self.limits.unavailable, len(self.carried)):
             self._break(f"I2: {len(self.unproved)} servers are unproved at once: {sorted(self.unproved)}")
+
+    def _tally(self, now: float) -> None:
+        """For a story's last line; nothing is judged by it."""
+        self.least = min(self.least, self.count_well(now))
 
     def meant(self, life: Life) -> bool:
         """False for an incarnation that nobody wants any more (a request that took effect too late); no budget can hold it."""

@@ -149,6 +149,9 @@ class Judge(Oracle):
         answered = answers is not None and answers[1] - answers[0] >= self.settings.min_healthy_time - HAIR
         return answered and Oracle._last_well(self, life, now) >= now - self.lag
 
+    def _tally(self, now: float) -> None:
+        """A case has no last line."""
+
     def meant(self, life: Life) -> bool:
         return (*life.key, life.starts) not in self.world.strays
 
@@ -164,13 +167,12 @@ class Judge(Oracle):
 
     def answered(self, key: tuple[str, int], healthy: bool, now: float) -> None:
         """The answer to one probe of the daemon that lives."""
-        gap = longest_gap(self.pool, len(self.world.lives))
         before = self.answers.get(key)
         if not healthy:
             if before is not None:
                 self.just_ended[key] = before[0], now
             self.answers.pop(key, None)
-        elif before is None or now - before[1] > gap:
+        elif before is None or now - before[1] > longest_gap(self.pool, len(self.world.lives)):
             self.answers[key] = [now, now]
         else:
             before[1] = now
