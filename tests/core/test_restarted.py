@@ -73,3 +73,25 @@ def test_nothing_is_removed_beside_one_that_came_back_by_itself_before_it_answer
 
     assert (look(1.0).actions, look(1.0).wake_at) == ((), NOW + 4.0)
     assert [(action.verb, action.number) for action in look(5.0).actions] == [("bury", 1)]
+
+
+def test_what_could_not_be_removed_is_tried_again_later_and_later_until_it_is_gone() -> None:
+    book = Book(NOW)
+    book.write(Draft("server-adopted", pool="web", server="web-1", data={"number": 2, "digest": "", "place": "", "name": ""}))
+    book.write(Draft("incarnation-retained", pool="web", server="web-1", data={"number": 1, "digest": "", "version": "", "until": NOW - 1.0}))
+
+    def tried_at() -> float:
+        wakes = plan(sight(STOPPED, NEW, of=pool(1), state=book.state, now=book.now)).wake_at
+        assert wakes is not None
+        assert plan(sight(STOPPED, NEW, of=pool(1), state=book.state, now=wakes)).actions
+        return wakes - NOW
+
+    tries = []
+    for _ in range(9):
+        book.fail("web-1", "burying", book.begin("web-1", "burying", rollout=""), rollout="")
+        tries.append(tried_at())
+        book.now = NOW + tries[-1]
+    assert tries == [60.0, 120.0, 240.0, 480.0, 960.0, 1920.0, 3840.0, 7440.0, 11040.0]
+    book.done("web-1", "burying", book.begin("web-1", "burying", rollout=""), rollout="")
+    assert plan(sight(STOPPED, NEW, of=pool(1), state=book.state, now=book.now)).actions
+    assert book.state == book.again()
