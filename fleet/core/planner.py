@@ -122,6 +122,11 @@ def _revert(sight: Sight, rollout: Rollout, run: Run) -> Draft:
     home = run.home or rollout.image_from
     if home is None or run.target is None:
         return settle(rollout, run, "skipped", "nothing to go back to: it was born in this rollout")
+    mine = sight.by_server.get(run.server, {})
+    went = [number for number, seen in mine.items() if sight.pool.in_place and seen.state == "running" and seen.digest == home.digest]
+    if went and went[0] != run.target.number:
+        target = Target("revive", went[0], home)
+        return redirect(rollout, run, "fall-back", f"it went back to {home.version} by itself", source=run.target.number, target=target, reverting=True)
     retained = [number for number, seen in sight.retained(run.server).items() if seen.digest == home.digest]
     if retained:
         target = Target("revive", max(retained), home)
