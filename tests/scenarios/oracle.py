@@ -179,8 +179,8 @@ class Oracle:
 
     def burying(self, server: str, number: int, now: float) -> None:
         life = self.world.lives.get((server, number))
-        if life is None or not life.committed:
-            return
+        if life is None or not life.committed or life.state == "running":
+            return  # one that runs is not removed: the driver refuses it
         if not any(self._heir(other, now) for other in self.lives(server) if other.number != number):
             self._break(f"I3: {server}.{number} is buried, and nothing proved runs in its place")
         if now - self.ended_at.get((server, number), now) < min(self.settings.retain, self.pool.rollout.retain) - 1e-6:
