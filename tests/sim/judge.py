@@ -97,7 +97,6 @@ class Judge(Oracle):
         self.began = self.looked = 0.0
         self.unsure: dict[str, float] = {}
         self.answers: dict[tuple[str, int], list[float]] = {}
-        self.died_before: dict[tuple[str, int], float] = {}
         self.just_ended: dict[tuple[str, int], tuple[float, float]] = {}
         self.will_not_boot: set[tuple[str, int]] = set()
         self.proved: set[tuple[str, int, int]] = set()
@@ -148,12 +147,7 @@ class Judge(Oracle):
             return super()._heir(life, now)
         answers = self.answers.get(life.key)
         answered = answers is not None and answers[1] - answers[0] >= self.settings.min_healthy_time - HAIR
-        return answered and max(Oracle._last_well(self, life, now), self.died_before.get(life.key, -math.inf)) >= now - self.lag
-
-    def changed(self, server: str, now: float) -> None:
-        """One that died and was started by nobody of the engine's between two probes was well until it died."""
-        self.died_before |= {life.key: self.died[life.key] for life in self.lives(server) if life.key in self.died and not self.meant(life)}
-        super().changed(server, now)
+        return answered and max(Oracle._last_well(self, life, now), self.last_died.get(life.server, -math.inf)) >= now - self.lag
 
     def _tally(self, now: float) -> None:
         """A case has no last line."""
