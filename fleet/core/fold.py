@@ -297,6 +297,8 @@ def _restarted(state: State, event: Event, number: int) -> State:
 
 
 def _step_done(state: State, event: Event) -> State:
+    if not event.rollout:
+        return _server(state, event, untidy=())
     run = _find_run(state, event)
     if run is None or run.op != event.data["op"] or run.settled:
         return state
@@ -320,6 +322,9 @@ def _learn(state: State, pool: str, step: str, seconds: float) -> State:
 
 
 def _step_failed(state: State, event: Event) -> State:
+    if not event.rollout:
+        since = state.pool(event.pool).server(event.server).untidy[:1] or (event.at,)
+        return _server(state, event, untidy=(*since, event.at))
     run = _find_run(state, event)
     if run is None or run.op != event.data["op"] or run.settled:
         return state

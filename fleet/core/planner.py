@@ -20,9 +20,11 @@ from fleet.core.observed import Seen
 from fleet.core.runs import Bench, advance, again, enter_next, forward_path, redirect, settle
 from fleet.core.sight import Sight, span
 from fleet.core.slots import Slots, ahead, revives
-from fleet.core.state import Rollout, Run, Target
+from fleet.core.state import Rollout, Run, Server, Target
 
 HOUSEKEEPING_DEADLINE = 120.0
+TIDY_AGAIN = 60.0, 3600.0
+"""Seconds after which tidying up that failed is tried again: at least, and at most. Between them, for as long as it has failed already."""
 NAMED_WAITS = 20
 """So many servers at the head of the queue are told what exactly they wait for; the rest wait for their turn."""
 THEIR_TURN = Wait("waits for its turn")
@@ -120,6 +122,11 @@ def _revert(sight: Sight, rollout: Rollout, run: Run) -> Draft:
     home = run.home or rollout.image_from
     if home is None or run.target is None:
         return settle(rollout, run, "skipped", "nothing to go back to: it was born in this rollout")
+    mine = sight.by_server.get(run.server, {})
+    went = [number for number, seen in mine.items() if sight.pool.in_place and seen.state == "running" and seen.digest == home.digest]
+    if went and went[0] != run.target.number:
+        target = Target("revive", went[0], home)
+        return redirect(rollout, run, "fall-back", f"it went back to {home.version} by itself", source=run.target.number, target=target, reverting=True)
     retained = [number for number, seen in sight.retained(run.server).items() if seen.digest == home.digest]
     if retained:
         target = Target("revive", max(retained), home)
@@ -348,10 +355,21 @@ def _housekeep(sight: Sight) -> Decision:
         if len(mine) < 2 or server in sight.busy:
             continue
         serving = sight.serving(server)
+        if (due := _tidied_from(sight.known(server))) > sight.now:
+            wake.append(due)
         for number, seen in mine.items():
             if serving is not None and number != serving.number:
                 _keep_or_bury(sight, seen, notes, actions, wake)
     return Decision(notes=tuple(notes), actions=() if notes else tuple(actions), wake_at=min(wake, default=None))
+
+
+def _tidied_from(known: Server) -> float:
+    """From when on something may be stopped or removed beside what serves. A place that is away for long is not asked all the time."""
+    if not known.untidy:
+        return 0.0
+    began, last = known.untidy
+    least, most = TIDY_AGAIN
+    return last + min(max(last - began, least), most)
 
 
 def _gone(sight: Sight, server: str, mine: Mapping[int, Seen]) -> list[Draft]:
@@ -364,7 +382,7 @@ def _gone(sight: Sight, server: str, mine: Mapping[int, Seen]) -> list[Draft]:
 
 def _keep_or_bury(sight: Sight, seen: Seen, notes: list[Draft], actions: list[Action], wake: list[float]) -> None:
     known = sight.known(seen.server)
-    available = sight.available(seen.server)
+    available = sight.available(seen.server) and not sight.unreachable(seen.server) and _tidied_from(known) <= sight.now
     if seen.state == "running":
         if available and known.admitted is not None:
             actions.append(_house_action(seen, "retiring", "retire", "a stray incarnation, not in service"))

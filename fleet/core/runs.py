@@ -54,7 +54,7 @@ def advance(bench: Bench, run: Run) -> Step:
     if not bench.fresh(run):
         return Wait("looking at what is there")
     away = bench.sight.unreachable(run.server)
-    if away and (run.step != "proving" or run.phase in ("done", "failed")):
+    if away and (run.step != "proving" or run.phase in ("done", "failed") or _turned(bench.rollout, run)):
         return _silent(bench, run, away)
     if run.phase == "failed" or _turned(bench.rollout, run):
         why = run.error if run.phase == "failed" else "aborted" if bench.rollout.ending else "rolled back"
@@ -367,6 +367,10 @@ def _runs(seen: Seen | None) -> bool:
     return seen is not None and seen.state == "running"
 
 
+def _stopped(seen: Seen | None) -> bool:
+    return seen is not None and seen.state == "stopped"
+
+
 def _own_way_back(bench: Bench, run: Run, old: Seen | None, why: str, back: bool) -> Draft:
     """A machine goes back to its old slot, unless it never left it. That it may have gone back by itself is found by the verb."""
     new = run.target.number if run.target else None
@@ -407,6 +411,9 @@ def _second_way(bench: Bench, run: Run, why: str) -> Draft:
     failed = run.target.number
     if run.step == "booting" and run.attempts < MOST_ATTEMPTS and _runs(sight.seen(run.server, failed)):
         return _runs_after_all(rollout, run, None, why)
+    if run.path == "fall-back" and run.step == "proving" and run.attempts < MOST_ATTEMPTS and _stopped(sight.seen(run.server, failed)):
+        return redirect(rollout, run, run.path, f"the machine left it again: {why}", source=run.source, target=replace(run.target, kind="revive"),
+                        reverting=run.reverting)  # a boot that was asked for long ago came late: its slot is startable, and the way back
     if run.target.kind == "revive" and run.attempts < MOST_ATTEMPTS and run.target.image.digest in sight.images:
         target = Target("birth", sight.highest(run.server) + 1, run.target.image)
         return redirect(rollout, run, run.path, f"the old incarnation did not come back ({why}), born anew", source=failed, target=target,

@@ -126,6 +126,11 @@ class Sight:
         return frozenset(found)
 
     @cached_property
+    def unadmitted(self) -> frozenset[str]:
+        """Servers whose incarnation in service was started again and not admitted since: well or not, nobody can rely on them."""
+        return frozenset(name for name, server in self.pool_state.servers.items() if server.restarted).intersection(self.pool.server_names)
+
+    @cached_property
     def held(self) -> frozenset[str]:
         """Servers that nothing but an explicit command touches."""
         return frozenset(name for name, server in self.pool_state.servers.items() if server.held is not None)

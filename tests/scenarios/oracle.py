@@ -49,7 +49,9 @@ class WatchedWorld(World):
 
 
 class Oracle:
-    """Watches one pool. What is broken is kept in `broken`: the engine would catch an exception, as it must."""
+    """Watches one pool. What is broken is kept in `broken`: the engine would catch an exception, as it must. `last_died`: until when a server
+    that died served, whatever became of its slot since.
+    """
 
     lag = LAG
 
@@ -71,6 +73,7 @@ class Oracle:
         self.judged: set[str] = set()
         self.leaving: dict[str, str] = {}
         self.died: dict[tuple[str, int], float] = {}
+        self.last_died: dict[str, float] = {}
         self.ended_at: dict[tuple[str, int], float] = {}
         self.aborting = False
         self.admitted: set[tuple[str, int]] = set()
@@ -101,7 +104,7 @@ class Oracle:
         return self.died.get(life.key, -math.inf) if life.state == "crashed" else -math.inf
 
     def well(self, server: str, now: float, lag: float = 0.0) -> bool:
-        return any(self._last_well(life, now) >= now - lag for life in self.lives(server))
+        return max([self.last_died.get(server, -math.inf), *(self._last_well(life, now) for life in self.lives(server))]) >= now - lag
 
     def count_well(self, now: float, names: Iterable[str] | None = None) -> int:
         return sum(self.well(name, now) for name in (names or self.pool.server_names))
@@ -140,6 +143,7 @@ class Oracle:
         for life in mine:
             if life.state == "crashed":
                 self.died.setdefault(life.key, min(now, life.dies_at))
+                self.last_died[server] = max(self.last_died.get(server, -math.inf), self._last_well(life, now))
             elif life.state == "running":
                 self.died.pop(life.key, None)
             if life.state in ("stopped", "crashed"):
@@ -179,8 +183,8 @@ class Oracle:
 
     def burying(self, server: str, number: int, now: float) -> None:
         life = self.world.lives.get((server, number))
-        if life is None or not life.committed:
-            return
+        if life is None or not life.committed or life.state == "running":
+            return  # one that runs is not removed: the driver refuses it
         if not any(self._heir(other, now) for other in self.lives(server) if other.number != number):
             self._break(f"I3: {server}.{number} is buried, and nothing proved runs in its place")
         if now - self.ended_at.get((server, number), now) < min(self.settings.retain, self.pool.rollout.retain) - 1e-6:

@@ -147,7 +147,7 @@ class Judge(Oracle):
             return super()._heir(life, now)
         answers = self.answers.get(life.key)
         answered = answers is not None and answers[1] - answers[0] >= self.settings.min_healthy_time - HAIR
-        return answered and Oracle._last_well(self, life, now) >= now - self.lag
+        return answered and max(Oracle._last_well(self, life, now), self.last_died.get(life.server, -math.inf)) >= now - self.lag
 
     def _tally(self, now: float) -> None:
         """A case has no last line."""
