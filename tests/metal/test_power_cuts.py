@@ -13,6 +13,7 @@ from tests.metal.metallab import COMEBACK, MetalLab
 pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(3600)]
 
 STRUCK = "rack1"
+SETTLED = ("serving", "put-back", "failed", "quarantined", "skipped")
 
 
 def slot_state(lab: MetalLab, name: str, slot: str) -> str:
@@ -31,6 +32,7 @@ def to_the_end(lab: MetalLab, version: str) -> None:
         row = lab.until_state("done", "paused")
         if row["state"] == "done":
             break
+        lab.until_step(STRUCK, *SETTLED, seconds=COMEBACK)
         lab.well(COMEBACK)
         done = lab.anew("rollout", "resume", "metal")
         assert done.code == 0, lab.trouble(done)
