@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fleet.core.codec import image_out, run_out, settings_out
-from fleet.core.desired import Access, Pool, definition, redefined
+from fleet.core.desired import Access, Pool, redefined
 from fleet.core.errors import Refused, Stale
 from fleet.core.events import Draft
 from fleet.core.proposal import Plan, differences
@@ -130,7 +130,7 @@ def proposed(plan: Plan, pool: Pool, request: Mapping[str, Any], summary: Sequen
     """The event that has a plan wait for approval. `uid`: NOBODY for the engine."""
     return Draft("plan-proposed", actor=actor, pool=plan.pool, request=request_id, data={
         "hash": plan.hash, "uid": uid, "kind": plan.kind, "from": image_out(plan.image_from), "to": image_out(plan.image_to),
-        "settings": settings_out(plan.settings), "definition": definition(pool), "runs": [run_out(run) for run in plan.runs],
+        "settings": settings_out(plan.settings), "definition": pool.definition, "runs": [run_out(run) for run in plan.runs],
         "request": plainly(request), "summary": list(summary)})
 
 

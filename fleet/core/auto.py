@@ -92,12 +92,18 @@ def of_age(sight: Sight, fleet: str) -> tuple[str, ...]:
     return tuple(name for name in names if name not in sight.held)
 
 
+def busy(sight: Sight) -> Verdict:
+    """While a rollout is under way nothing is due."""
+    stopped = breaker.open_reason(sight)
+    return Verdict(waits=f"stopped by {stopped}" if stopped else "")
+
+
 def judge(sight: Sight, around: Around) -> Verdict:
     """What is due, and what mode auto does about it now."""
     pool, state = sight.pool, sight.pool_state
-    stopped = breaker.open_reason(sight)
     if sight.rollout is not None or sight.observed is None:
-        return Verdict(waits=f"stopped by {stopped}" if stopped else "")
+        return busy(sight)
+    stopped = breaker.open_reason(sight)
     image, aged = newer(state, sight.images, around.offered), of_age(sight, around.fleet)
     due = _words(sight, image, aged)
     if pool.mode != "auto":
@@ -194,4 +200,4 @@ def _for_the_window(sight: Sight, opens: float | None) -> str:
     return f"waits for the window, opens {spoken(sight.pool.windows, opens)}" if opens is not None else "waits for the window"
 
 
-__all__ = ["SPREAD", "Around", "Verdict", "due_at", "judge", "newer", "of_age", "share"]
+__all__ = ["SPREAD", "Around", "Verdict", "busy", "due_at", "judge", "newer", "of_age", "share"]

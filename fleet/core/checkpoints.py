@@ -41,12 +41,11 @@ def _begun(run: Run) -> bool:
     return run.action in ("replace", "birth") and touched and not ahead(run)
 
 
-def closed(rollout: Rollout, more: int = 0) -> str:
-    """"" if another server may be begun before the next checkpoint, else the reason why not. `more`: begun in this decision."""
-    limit = bound(rollout)
-    if limit is None or begun(rollout) + more < limit[1]:
-        return ""
-    return f"waits for the checkpoint at {limit[0]}%"
+def closed(left: tuple[int, int] | None, more: int = 0) -> str:
+    """"" if another server may be begun before the next checkpoint, else the reason why not. `left`: as `ahead_of` tells; `more`: begun
+    in this decision.
+    """
+    return "" if left is None or more < left[1] else f"waits for the checkpoint at {left[0]}%"
 
 
 def reached(rollout: Rollout) -> tuple[int, str] | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
-from functools import lru_cache
+from functools import cached_property
 from typing import Any, Literal
 
 from fleet.core.windows import Window
@@ -119,10 +119,10 @@ class SimSettings:
     places: int = 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Pool:
     """Interchangeable servers that run one image at a time. Server names are `{name}-1 … {name}-{servers}`, or on bare metal
-    those of the machines.
+    those of the machines. Not slotted: it caches what every decision asks it for.
     """
 
     name: str
@@ -151,17 +151,17 @@ class Pool:
     breaker: Breaker | None = Breaker()
     after: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def server_names(self) -> tuple[str, ...]:
         """The lasting names, in order: those of the pool's machines, else numbered."""
-        return self.machines or _names(self.name, self.servers)
+        return self.machines or tuple(f"{self.name}-{n}" for n in range(1, self.servers + 1))
 
-    @property
+    @cached_property
     def in_place(self) -> bool:
         """True if a server is replaced on its own machine, by a boot into the other slot: old and new never run side by side."""
         return bool(self.machines) or (self.sim is not None and self.sim.in_place)
 
-    @property
+    @cached_property
     def places(self) -> tuple[str, ...]:
         """Where its servers live. A machine is a place of its own, so that one silent machine hides no other."""
         if self.in_place:
@@ -170,16 +170,16 @@ class Pool:
             return tuple(f"{self.driver}-{number}" for number in range(1, self.sim.places + 1))
         return self.hypervisors or (self.driver,)
 
+    @cached_property
+    def slowest_probe(self) -> float:
+        """Seconds from one look of its slowest check to the end of the next."""
+        return max((check.interval + check.deadline for check in self.health), default=7.0)
 
-@lru_cache(maxsize=256)
-def _names(pool: str, servers: int) -> tuple[str, ...]:
-    return tuple(f"{pool}-{n}" for n in range(1, servers + 1))
-
-
-def definition(pool: Pool) -> str:
-    """A word for what a pool's servers are made from; it changes with every setting but the mode and what only shows."""
-    essence = replace(pool, mode="manual", max_age=None, rollout=RolloutSettings(), windows=(), approvals=0, approval_expiry=0.0, breaker=None, after=())
-    return KIND + hashlib.sha256(repr(_named(essence)).encode()).hexdigest()[:16]
+    @cached_property
+    def definition(self) -> str:
+        """A word for what its servers are made from; it changes with every setting but the mode and what only shows."""
+        essence = replace(self, mode="manual", max_age=None, rollout=RolloutSettings(), windows=(), approvals=0, approval_expiry=0.0, breaker=None, after=())
+        return KIND + hashlib.sha256(repr(_named(essence)).encode()).hexdigest()[:16]
 
 
 KIND = "set:"
@@ -188,7 +188,7 @@ KIND = "set:"
 
 def redefined(before: str, pool: Pool) -> bool:
     """True if the pool's servers are made from something else than when the journal had `before`."""
-    return before.startswith(KIND) and before != definition(pool)
+    return before.startswith(KIND) and before != pool.definition
 
 
 def _named(value: Any) -> Any:

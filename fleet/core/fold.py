@@ -6,7 +6,6 @@ Unknown event types change nothing but the sequence number, so that an older rea
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from fleet.core import automatic, budget
@@ -16,6 +15,7 @@ from fleet.core.events import Event
 from fleet.core.lifecycle import BACKWARD, ENDED, ENDS, FORWARD, SETTLED, TAKES_DOWN, move, next_step
 from fleet.core.state import Approval, PoolState, Proposal, Rejection, Rollout, Run, Server, State, Target
 from fleet.core.steering import told
+from fleet.core.values import changed
 
 KEPT_ROLLOUTS = 50
 KEPT_DURATIONS = 20
@@ -29,7 +29,7 @@ def fold(state: State, event: Event) -> State:
     after = change(state, event) if change else state
     if event.type in automatic.HEARD and event.pool:
         after = _remembered(after, event)
-    return replace(after, seq=event.seq)
+    return changed(after, seq=event.seq)
 
 
 def fold_all(state: State, events: Iterable[Event]) -> State:
@@ -46,7 +46,7 @@ def _remembered(state: State, event: Event) -> State:
     about = automatic.About(in_service=number is not None and number == pool.server(event.server).admitted)
     if rollout is not None:
         failed = {run.server: pool.server(run.server).admitted for run in rollout.runs.values() if run.error} if rollout.ended else {}
-        about = replace(about, digest=rollout.image_to.digest if rollout.kind == "rollout" else "", whole=rollout.whole,
+        about = changed(about, digest=rollout.image_to.digest if rollout.kind == "rollout" else "", whole=rollout.whole,
                         left={name: admitted for name, admitted in failed.items() if admitted is not None})
     known = automatic.remember(pool.automatic, event, about)
     return state if known is pool.automatic else _pool(state, event.pool, automatic=known)
@@ -59,28 +59,28 @@ def _with(mapping: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
 
 
 def _pool(state: State, name: str, **changes: Any) -> State:
-    return replace(state, pools=_with(state.pools, name, replace(state.pool(name), **changes)))
+    return changed(state, pools=_with(state.pools, name, changed(state.pool(name), **changes)))
 
 
 def _decided(state: State, name: str, **changes: Any) -> State:
     """A change that makes decisions taken before it stale: the pool gets a new generation."""
     generation = state.generation + 1
-    return replace(_pool(state, name, generation=generation, **changes), generation=generation)
+    return changed(_pool(state, name, generation=generation, **changes), generation=generation)
 
 
 def _server(state: State, event: Event, **changes: Any) -> State:
     pool = state.pool(event.pool)
-    server = replace(pool.server(event.server), **changes)
+    server = changed(pool.server(event.server), **changes)
     return _pool(state, event.pool, servers=_with(pool.servers, event.server, server))
 
 
 def _rollout(state: State, rollout: Rollout, /, **changes: Any) -> State:
-    return replace(state, rollouts=_with(state.rollouts, rollout.id, replace(rollout, **changes)))
+    return changed(state, rollouts=_with(state.rollouts, rollout.id, changed(rollout, **changes)))
 
 
 def _run(state: State, event: Event, run: Run, **changes: Any) -> State:
     rollout = state.rollouts[event.rollout]
-    return _rollout(state, rollout, runs=_with(rollout.runs, run.server, replace(run, **changes)))
+    return _rollout(state, rollout, runs=_with(rollout.runs, run.server, changed(run, **changes)))
 
 
 def _find_run(state: State, event: Event) -> Run | None:
@@ -90,7 +90,7 @@ def _find_run(state: State, event: Event) -> Run | None:
 
 def _daemon_started(state: State, event: Event) -> State:
     """Time while no daemon looked does not count, and intents of an earlier daemon are unknown until looked at."""
-    state = replace(state, epoch=int(event.data["epoch"]), leapt_at=event.at if event.data.get("leap") else state.leapt_at)
+    state = changed(state, epoch=int(event.data["epoch"]), leapt_at=event.at if event.data.get("leap") else state.leapt_at)
     for rollout in list(state.rollouts.values()):
         if rollout.ended:
             continue
@@ -103,7 +103,7 @@ def _waken(run: Run, at: float) -> Run:
     if not run.active:
         return run
     phase = "unknown" if run.phase == "doing" and run.step != "proving" else run.phase
-    return replace(run, phase=phase, since=at, booted_at=at, changed_at=at)
+    return changed(run, phase=phase, since=at, booted_at=at, changed_at=at)
 
 
 def _daemon_blind(state: State, event: Event) -> State:
@@ -111,7 +111,7 @@ def _daemon_blind(state: State, event: Event) -> State:
     for rollout in list(state.rollouts.values()):
         if rollout.ended:
             continue
-        runs = {name: replace(run, since=event.at, booted_at=event.at) if run.active else run for name, run in rollout.runs.items()}
+        runs = {name: changed(run, since=event.at, booted_at=event.at) if run.active else run for name, run in rollout.runs.items()}
         state = _rollout(state, rollout, runs=runs, progress_at=event.at)
     return state
 
@@ -135,10 +135,10 @@ def _rollout_started(state: State, event: Event) -> State:
     for run in runs.values():
         if run.target is not None:
             server = pool.server(run.server)
-            servers[run.server] = replace(server, last_number=max(server.last_number, run.target.number))
+            servers[run.server] = changed(server, last_number=max(server.last_number, run.target.number))
     kept = _keep_recent(state.rollouts)
     kept[rollout.id] = rollout
-    return _decided(replace(state, rollouts=kept), event.pool, target=target, rollout=rollout.id, servers=servers, **_learned_with(pool, data), proposal=None)
+    return _decided(changed(state, rollouts=kept), event.pool, target=target, rollout=rollout.id, servers=servers, **_learned_with(pool, data), proposal=None)
 
 
 def _proposed(state: State, event: Event) -> State:
@@ -159,7 +159,7 @@ def _approved(state: State, event: Event) -> State:
     if proposal is None or proposal.hash != event.data["hash"] or uid in (proposal.uid, -1):
         return state
     others = tuple(one for one in proposal.approvals if one.uid != uid)
-    return _pool(state, event.pool, proposal=replace(proposal, approvals=(*others, Approval(event.actor, uid, event.at))))
+    return _pool(state, event.pool, proposal=changed(proposal, approvals=(*others, Approval(event.actor, uid, event.at))))
 
 
 def _withdrawn(state: State, event: Event) -> State:
@@ -234,14 +234,14 @@ def _retry(state: State, rollout: Rollout) -> dict[str, Run]:
     runs = dict(rollout.runs)
     for run in rollout.runs.values():
         if run.step == "quarantined":
-            runs[run.server] = replace(run, error="", reason=f"left as it is: {run.error}")
+            runs[run.server] = changed(run, error="", reason=f"left as it is: {run.error}")
         if run.step not in ("put-back", "failed") or run.reverting or rollout.resume_to == "rolling-back":
             continue
         server = state.pool(rollout.pool).server(run.server)
         number = max([server.last_number, *server.failed]) + 1
         target = Target("birth", number, rollout.image_to)  # one that was cleared has none left
         source = None if run.planned == "birth" else run.source if server.admitted is None else server.admitted
-        runs[run.server] = replace(run, step="waiting", phase="idle", path=run.planned, source=source, target=target,
+        runs[run.server] = changed(run, step="waiting", phase="idle", path=run.planned, source=source, target=target,
                                    flaps=0, error="", last_words="", reason="tried again after resume")
     return runs
 
@@ -297,6 +297,8 @@ def _restarted(state: State, event: Event, number: int) -> State:
 
 
 def _step_done(state: State, event: Event) -> State:
+    if not event.rollout:
+        return _server(state, event, untidy=())
     run = _find_run(state, event)
     if run is None or run.op != event.data["op"] or run.settled:
         return state
@@ -320,6 +322,9 @@ def _learn(state: State, pool: str, step: str, seconds: float) -> State:
 
 
 def _step_failed(state: State, event: Event) -> State:
+    if not event.rollout:
+        since = state.pool(event.pool).server(event.server).untidy[:1] or (event.at,)
+        return _server(state, event, untidy=(*since, event.at))
     run = _find_run(state, event)
     if run is None or run.op != event.data["op"] or run.settled:
         return state

@@ -6,22 +6,31 @@ counts: a pool that was silent when a person last decided about the rollout may 
 
 from __future__ import annotations
 
-from fleet.core.observed import Health
+from fleet.core.observed import Health, Seen
 from fleet.core.sight import Sight
 from fleet.core.state import Rollout
 
 
 def fell_silent(sight: Sight, rollout: Rollout) -> int:
-    """How many servers stopped answering at once: all that run in service, several or all that this rollout has not in hand; else 0."""
+    """How many servers stopped answering at once: all that run in service, several or all that this rollout has not in hand; else 0.
+    Who is silent since we booted it tells nothing about the probes.
+    """
     if len(sight.missing) < sight.pool.servers:
         return 0
-    serving = [seen for name in sight.pool.server_names if (seen := sight.serving(name)) is not None]
+    serving = [seen for name in sight.pool.server_names if (seen := sight.serving(name)) is not None and not _rebooted(rollout, seen)]
     alone = len(serving) == 1 and any(run.active and run.server != serving[0].server for run in rollout.runs.values())
     if not (len(serving) > 1 or alone) or any(sight.healthy(seen.server, seen.number) for seen in serving):
         return 0
     told = [sight.health.get((seen.server, seen.number)) for seen in serving]
     since = [health.since for health in told if health is not None and health.since > rollout.told_at]
     return len(serving) if len(since) == len(serving) and max(since) - min(since) <= sight.gap else 0
+
+
+def _rebooted(rollout: Rollout, seen: Seen) -> bool:
+    """True for one in service that this rollout starts again, and that did not answer since."""
+    run = rollout.runs.get(seen.server)
+    return (run is not None and run.step in ("booting", "proving") and not run.flaps
+            and run.target is not None and run.target.number == seen.number)
 
 
 def heard_since(sight: Sight, rollout: Rollout) -> float:

@@ -20,9 +20,11 @@ from fleet.core.observed import Seen
 from fleet.core.runs import Bench, advance, again, enter_next, forward_path, redirect, settle
 from fleet.core.sight import Sight, span
 from fleet.core.slots import Slots, ahead, revives
-from fleet.core.state import Rollout, Run, Target
+from fleet.core.state import Rollout, Run, Server, Target
 
 HOUSEKEEPING_DEADLINE = 120.0
+TIDY_AGAIN = 60.0, 3600.0
+"""Seconds after which tidying up that failed is tried again: at least, and at most. Between them, for as long as it has failed already."""
 NAMED_WAITS = 20
 """So many servers at the head of the queue are told what exactly they wait for; the rest wait for their turn."""
 THEIR_TURN = Wait("waits for its turn")
@@ -120,6 +122,11 @@ def _revert(sight: Sight, rollout: Rollout, run: Run) -> Draft:
     home = run.home or rollout.image_from
     if home is None or run.target is None:
         return settle(rollout, run, "skipped", "nothing to go back to: it was born in this rollout")
+    mine = sight.by_server.get(run.server, {})
+    went = [number for number, seen in mine.items() if sight.pool.in_place and seen.state == "running" and seen.digest == home.digest]
+    if went and went[0] != run.target.number:
+        target = Target("revive", went[0], home)
+        return redirect(rollout, run, "fall-back", f"it went back to {home.version} by itself", source=run.target.number, target=target, reverting=True)
     retained = [number for number, seen in sight.retained(run.server).items() if seen.digest == home.digest]
     if retained:
         target = Target("revive", max(retained), home)
@@ -155,7 +162,7 @@ def _limit(sight: Sight, rollout: Rollout) -> float | None:
     """
     if rollout.state not in ("canary", "rolling", "rolling-back"):
         return None
-    active = [run for run in rollout.runs.values() if run.active]
+    active = sight.under_way
     prepared = [run for run in active if ahead(run)]
     if len(prepared) == len(active) and any(run.phase == "doing" for run in prepared):
         return None
@@ -172,7 +179,7 @@ def _deaf(sight: Sight, rollout: Rollout) -> str:
 
 def _finish(sight: Sight, rollout: Rollout) -> tuple[Draft, ...]:
     runs = rollout.runs.values()
-    if rollout.state == "paused" and rollout.ending and not any(run.active for run in runs):
+    if rollout.state == "paused" and rollout.ending and not sight.under_way:
         return (_end(rollout, "aborted", rollout.reason),)
     if rollout.state == "canary" and all(run.settled for run in runs if run.canary):
         more = any(not run.settled for run in runs)
@@ -220,11 +227,11 @@ def _arrived(rollout: Rollout, run: Run) -> bool:
 
 def _work(sight: Sight, rollout: Rollout) -> Decision:
     slots = Slots(sight, rollout)
-    bench = Bench(sight, rollout, slots)
+    bench = Bench(sight, rollout, slots, checkpoints.ahead_of(rollout))
     notes: list[Draft] = []
     actions: list[Action] = []
     waits: dict[str, Wait] = {}
-    for run in [run for run in rollout.runs.values() if run.active]:
+    for run in sight.under_way:
         step = advance(bench, run)
         if isinstance(step, Action) and ahead(run) and step.step != "preparing":
             slots.take(run)
@@ -318,7 +325,7 @@ def _prepares(run: Run) -> bool:
 def _before_checkpoint(bench: Bench, run: Run) -> str:
     if run.reverting or run.path not in FORWARD or run.canary or _prepares(run):
         return ""
-    return checkpoints.closed(bench.rollout, bench.slots.taken)
+    return checkpoints.closed(bench.checkpoint, bench.slots.taken)
 
 
 def _not_yet(bench: Bench, run: Run) -> str:
@@ -360,10 +367,21 @@ def _housekeep(sight: Sight) -> Decision:
         if len(mine) < 2 or server in sight.busy:
             continue
         serving = sight.serving(server)
+        if (due := _tidied_from(sight.known(server))) > sight.now:
+            wake.append(due)
         for number, seen in mine.items():
             if serving is not None and number != serving.number:
                 _keep_or_bury(sight, seen, notes, actions, wake)
     return Decision(notes=tuple(notes), actions=() if notes else tuple(actions), wake_at=min(wake, default=None))
+
+
+def _tidied_from(known: Server) -> float:
+    """From when on something may be stopped or removed beside what serves. A place that is away for long is not asked all the time."""
+    if not known.untidy:
+        return 0.0
+    began, last = known.untidy
+    least, most = TIDY_AGAIN
+    return last + min(max(last - began, least), most)
 
 
 def _gone(sight: Sight, server: str, mine: Mapping[int, Seen]) -> list[Draft]:
@@ -376,7 +394,7 @@ def _gone(sight: Sight, server: str, mine: Mapping[int, Seen]) -> list[Draft]:
 
 def _keep_or_bury(sight: Sight, seen: Seen, notes: list[Draft], actions: list[Action], wake: list[float]) -> None:
     known = sight.known(seen.server)
-    available = sight.available(seen.server)
+    available = sight.available(seen.server) and not sight.unreachable(seen.server) and _tidied_from(known) <= sight.now
     if seen.state == "running":
         if available and known.admitted is not None:
             actions.append(_house_action(seen, "retiring", "retire", "a stray incarnation, not in service"))
@@ -390,7 +408,19 @@ def _keep_or_bury(sight: Sight, seen: Seen, notes: list[Draft], actions: list[Ac
     elif until > sight.now:
         wake.append(until)
     elif available and not (known.restarted or sight.clock_in_doubt):
-        actions.append(_house_action(seen, "burying", "bury", "its retention ended"))
+        if (proved := _proved_at(sight, seen.server)) > sight.now:
+            wake.append(proved)
+        else:
+            actions.append(_house_action(seen, "burying", "bury", "its retention ended"))
+
+
+def _proved_at(sight: Sight, server: str) -> float:
+    """When what serves has answered for as long as a proof, or is looked at again: who crashed and came back by itself is an heir only then."""
+    serving, proof = sight.serving(server), sight.pool.rollout.min_healthy_time
+    health = sight.health.get((server, serving.number)) if serving else None
+    if health is not None and health.last - health.since >= proof:
+        return sight.now
+    return max(health.since + proof if health else 0.0, sight.now + 1.0)
 
 
 def _house_action(seen: Seen, step: str, verb: str, reason: str) -> Action:

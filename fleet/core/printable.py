@@ -6,6 +6,8 @@ bidirectional overrides and isolates, zero-width characters, and lone surrogates
 
 from __future__ import annotations
 
+import re
+
 _DROPPED = {
     *range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0),
     0x061C, 0x200B, 0x200C, 0x200D, 0x200E, 0x200F, 0x2060, 0xFEFF,
@@ -24,6 +26,8 @@ def printable(text: str, cap: int = 200) -> str:
     return cut if len(cut) <= cap else cut[: cap - 1] + "…"
 
 
+_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]+[0-~]|[0-Z^-~])")
+"""ECMA-48: what a boot loader sends to move the cursor or to clear the screen, and titles; the escape alone would leave `[1;1H`."""
 WORDS_LINES = 20
 WORDS_CAP = 2000
 PANIC = "Kernel panic - not syncing"
@@ -34,7 +38,7 @@ def last_words(console: str) -> str:
 
     After a panic they begin with its own line: the kernel's trace below it would push out the one line that matters.
     """
-    lines = [line for line in (printable(raw) for raw in console.splitlines()) if line]
+    lines = [line for line in (printable(raw) for raw in _SEQUENCE.sub("", console).splitlines()) if line]
     panics = [index for index, line in enumerate(lines) if PANIC in line]
     if panics:
         return "\n".join(lines[panics[-1]:][:WORDS_LINES])[:WORDS_CAP]

@@ -148,7 +148,7 @@ def _judge(sight: Sight, ask: Ask, name: str) -> Run:
     if serving is None:
         why = "absent" if not sight.by_server.get(name) else "not running"
         return replace(run, action="birth", target=target, reason=why)
-    if serving.digest == ask.image.digest and not known.tainted and ask.older_than is None:
+    if serving.digest == ask.image.digest and not (known.tainted or known.restarted) and ask.older_than is None:
         return replace(run, action="skip", reason=f"already {ask.image.version}")
     if ask.kind == "rollback" and target.kind == "birth" and ask.image.digest not in sight.images:
         return replace(run, action="hold", reason=f"nothing to go back to: no incarnation of {ask.image} is retained there, and the image is not catalogued")
@@ -158,6 +158,8 @@ def _judge(sight: Sight, ask: Ask, name: str) -> Run:
 def _why(sight: Sight, ask: Ask, serving: Seen) -> str:
     age = f"{span(sight.now - serving.born_at)} old" if serving.born_at else "of unknown age"
     tainted = sight.known(serving.server).tainted
+    if sight.known(serving.server).restarted:
+        return f"incarnation {serving.number} was started again, and not admitted since"
     if ask.kind == "rollback":
         back = _target(sight, ask, serving.server)
         how = f"back to retained incarnation {back.number}" if back.kind == "revive" else "by re-birth, none is retained"
@@ -183,7 +185,7 @@ def _ordered(sight: Sight, ask: Ask, runs: list[Run]) -> list[Run]:
     ages = {run.server: _age(sight, run.server) for run in runs}
 
     def key(run: Run) -> tuple[bool, float, int]:
-        sick_first = sight.available(run.server)
+        sick_first = sight.available(run.server) and run.server not in sight.unadmitted
         age = 0.0 if ask.settings.order == "name" else -ages[run.server] if ask.settings.order == "oldest" else ages[run.server]
         return sick_first, age, names[run.server]
 

@@ -31,11 +31,14 @@ Step = Draft | Action | Wait
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What deciding about a run needs: the sight, the rollout, the budget's places, and whether the observation is fresh."""
+    """What deciding about a run needs: the sight, the rollout, the budget's places, what is left until the next checkpoint, and whether the
+    observation is fresh.
+    """
 
     sight: Sight
     rollout: Rollout
     slots: Slots
+    checkpoint: tuple[int, int] | None = None
 
     def fresh(self, run: Run) -> bool:
         """True if the fleet was observed after the run's last event."""
@@ -51,12 +54,11 @@ def advance(bench: Bench, run: Run) -> Step:
     if not bench.fresh(run):
         return Wait("looking at what is there")
     away = bench.sight.unreachable(run.server)
-    if away and (run.step != "proving" or run.phase in ("done", "failed")):
+    if away and (run.step != "proving" or run.phase in ("done", "failed") or _turned(bench.rollout, run)):
         return _silent(bench, run, away)
-    if run.phase == "failed":
-        return way_back(bench, run, run.error)
-    if _turned(bench.rollout, run):
-        return way_back(bench, run, "aborted" if bench.rollout.ending else "rolled back")
+    if run.phase == "failed" or _turned(bench.rollout, run):
+        why = run.error if run.phase == "failed" else "aborted" if bench.rollout.ending else "rolled back"
+        return Wait("waits: its health is not known yet") if _unheard(bench.sight, run) else way_back(bench, run, why)
     if run.phase == "done" or run.step == "waiting":
         return enter_next(bench, run)
     if run.step == "proving":
@@ -119,6 +121,14 @@ def _past_admission(run: Run) -> bool:
     return (run.step in ("draining", "retiring") and run.path == "create-first") or run.step == "admitting"
 
 
+def _unheard(sight: Sight, run: Run) -> bool:
+    """True if what is to serve runs, and was not asked lately: which way back there is depends on whether it is well."""
+    if run.target is None or run.step not in ("admitting", "draining", "retiring"):
+        return False
+    health = sight.health.get((run.server, run.target.number))
+    return _runs(sight.seen(run.server, run.target.number)) and (health is None or sight.now - health.last > sight.gap)
+
+
 def enter_next(bench: Bench, run: Run) -> Step:
     """Begin the next step that has something to do, if its gate is open."""
     step = next_step(run.path, run.step)
@@ -172,7 +182,7 @@ def _not_its_turn(bench: Bench, run: Run) -> str:
         return "prepared, waits for the canaries"
     if bench.rollout.state == "checkpoint":
         return "prepared, waits at the checkpoint"
-    if past := checkpoints.closed(bench.rollout, bench.slots.taken):
+    if past := checkpoints.closed(bench.checkpoint, bench.slots.taken):
         return f"prepared, {past}"
     return "prepared, waits for a person to promote the canaries" if bench.rollout.state == "awaiting-promotion" else ""
 
@@ -318,7 +328,8 @@ def way_back(bench: Bench, run: Run, why: str) -> Draft:
         return redirect(rollout, run, "create-first", why, source=new, target=target, reverting=True)
     if back and run.step == "admitting" and sight.healthy(run.server, new):
         return settle(rollout, run, "quarantined", f"it answers, but could not be admitted: {why}")
-    if back and run.step == "booting" and run.target is not None and _runs(sight.seen(run.server, new)):
+    unproved = run.step == "booting" or (run.step == "proving" and run.phase != "failed")
+    if back and unproved and run.target is not None and _runs(sight.seen(run.server, new)):
         return _runs_after_all(rollout, run, run.source, why)
     if back and run.target is not None and run.attempts < 2 and run.target.image.digest in sight.images:
         target = Target("birth", sight.highest(run.server) + 1, run.target.image)
@@ -354,6 +365,10 @@ def _past_a_stray(bench: Bench, run: Run, stray: Seen | None, why: str, back: bo
 
 def _runs(seen: Seen | None) -> bool:
     return seen is not None and seen.state == "running"
+
+
+def _stopped(seen: Seen | None) -> bool:
+    return seen is not None and seen.state == "stopped"
 
 
 def _own_way_back(bench: Bench, run: Run, old: Seen | None, why: str, back: bool) -> Draft:
@@ -396,6 +411,9 @@ def _second_way(bench: Bench, run: Run, why: str) -> Draft:
     failed = run.target.number
     if run.step == "booting" and run.attempts < MOST_ATTEMPTS and _runs(sight.seen(run.server, failed)):
         return _runs_after_all(rollout, run, None, why)
+    if run.path == "fall-back" and run.step == "proving" and run.attempts < MOST_ATTEMPTS and _stopped(sight.seen(run.server, failed)):
+        return redirect(rollout, run, run.path, f"the machine left it again: {why}", source=run.source, target=replace(run.target, kind="revive"),
+                        reverting=run.reverting)  # a boot that was asked for long ago came late: its slot is startable, and the way back
     if run.target.kind == "revive" and run.attempts < MOST_ATTEMPTS and run.target.image.digest in sight.images:
         target = Target("birth", sight.highest(run.server) + 1, run.target.image)
         return redirect(rollout, run, run.path, f"the old incarnation did not come back ({why}), born anew", source=failed, target=target,
@@ -409,11 +427,12 @@ def _second_way(bench: Bench, run: Run, why: str) -> Draft:
 
 
 def _runs_after_all(rollout: Rollout, run: Run, source: int | None, why: str) -> Draft:
-    """Its start was not confirmed in time, and yet it runs: it is proved and admitted, never stopped for that."""
+    """Its start was not confirmed in time, or an abort came before its proof, and it runs: it is proved and admitted, never stopped for that."""
     assert run.target is not None
     path = run.path if run.path in BACKWARD else "put-back"
     back = run.reverting or rollout.kind == "rollback"
-    return redirect(rollout, run, path, f"it runs after all: {why}", source=source, target=replace(run.target, kind="revive"), reverting=back)
+    how = "it runs after all" if run.phase == "failed" else "it is on its way back already"
+    return redirect(rollout, run, path, f"{how}: {why}", source=source, target=replace(run.target, kind="revive"), reverting=back)
 
 
 def again(sight: Sight, rollout: Rollout, run: Run) -> Draft | None:

@@ -12,7 +12,7 @@ from heapq import nsmallest
 
 from fleet.core.desired import Pool
 from fleet.core.observed import Facts, Health, Image, ImageRef, Observed, Seen
-from fleet.core.state import PoolState, Rollout, Server, State
+from fleet.core.state import PoolState, Rollout, Run, Server, State
 
 PROBES_PER_SECOND = 200.0
 """Of one pool, at most."""
@@ -48,6 +48,11 @@ class Sight:
     def rollout(self) -> Rollout | None:
         """The pool's rollout under way."""
         return self.state.active(self.pool.name)
+
+    @cached_property
+    def under_way(self) -> tuple[Run, ...]:
+        """The active runs of the rollout under way, in the plan's order."""
+        return tuple(run for run in self.rollout.runs.values() if run.active) if self.rollout else ()
 
     def known(self, server: str) -> Server:
         """What the journal knows of a server."""
@@ -121,6 +126,11 @@ class Sight:
         return frozenset(found)
 
     @cached_property
+    def unadmitted(self) -> frozenset[str]:
+        """Servers whose incarnation in service was started again and not admitted since: well or not, nobody can rely on them."""
+        return frozenset(name for name, server in self.pool_state.servers.items() if server.restarted).intersection(self.pool.server_names)
+
+    @cached_property
     def held(self) -> frozenset[str]:
         """Servers that nothing but an explicit command touches."""
         return frozenset(name for name, server in self.pool_state.servers.items() if server.held is not None)
@@ -145,7 +155,8 @@ class Sight:
 
     def unreachable(self, server: str) -> str:
         """"" or the sentence why the server's hypervisor does not answer."""
-        return self.observed.unreachable.get(self.place(server), "") if self.observed else ""
+        away = self.observed.unreachable if self.observed else {}
+        return away.get(self.place(server), "") if away else ""
 
     def highest(self, server: str) -> int:
         """The highest incarnation number ever seen or given."""
@@ -160,8 +171,7 @@ class Sight:
 
 def longest_gap(pool: Pool, incarnations: int) -> float:
     """Seconds without a look that are no gap yet: two rounds of the slowest probe, or of a whole large pool."""
-    slowest = max((check.interval + check.deadline for check in pool.health), default=7.0)
-    return 2 * max(slowest, incarnations / PROBES_PER_SECOND) + 1.0
+    return 2 * max(pool.slowest_probe, incarnations / PROBES_PER_SECOND) + 1.0
 
 
 def home_place(pool: Pool, server: str) -> str:

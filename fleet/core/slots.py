@@ -25,9 +25,8 @@ class Slots:
         self._sight = sight
         self._budget = rollout.budget
         self._rollout = rollout
-        active = {run.server: run for run in rollout.runs.values() if run.active}
-        self._ahead = {name: run for name, run in active.items() if ahead(run)}
-        self._active = {name: run for name, run in active.items() if name not in self._ahead}
+        self._ahead = {run.server: run for run in sight.under_way if ahead(run)}
+        self._active = {run.server: run for run in sight.under_way if not ahead(run)}
         self._taken: dict[str, Run] = {}
         self._named = (-1, "")
         self._rolling_back = rollout.state == "rolling-back"
@@ -44,10 +43,12 @@ class Slots:
     def missing(self) -> set[str]:
         """Servers that do not serve now, or that we have begun to take down.
 
-        Servers that the fleet file gained after a whole-pool rollout began were never there to be missed.
+        Servers that the fleet file gained after a whole-pool rollout began were never there to be missed. Who was started again and could not
+        be admitted is missed by the others, but is not taken for sick: it may serve for all we know.
         """
         taken_down = {name for name, run in self._active.items() if run.path in TAKES_DOWN or run.path in ("put-back", "fall-back")}
-        known = self._sight.missing & self._rollout.runs.keys() if self._rollout.whole else self._sight.missing
+        gone = self._sight.missing | self._sight.unadmitted
+        known = gone & self._rollout.runs.keys() if self._rollout.whole else gone
         return set(known) | taken_down
 
     @cached_property

@@ -163,7 +163,8 @@ class Server:
 
     `failed`: incarnations that failed their proof (never offered for rollback). `last_number`: the highest number ever given.
     `admitted_at`: when the one in service was, 0.0 if it was not born for that. `restarted`: a rollout started the one in service again,
-    and it was not admitted since: nothing beside it is removed.
+    and it was not admitted since: nothing beside it is removed. `untidy`: when tidying up beside it began to fail, and when it last
+    did; () if the last time it went well.
     """
 
     held: str | None = None
@@ -174,6 +175,7 @@ class Server:
     failed: frozenset[int] = frozenset()
     admitted_at: float = 0.0
     restarted: bool = False
+    untidy: tuple[float, float] | tuple[()] = ()
 
 
 @dataclass(frozen=True, slots=True)

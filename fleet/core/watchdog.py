@@ -23,7 +23,7 @@ def breach(sight: Sight, rollout: Rollout) -> str:
     """"" or the sentence for a promise that is broken now."""
     if rollout.state not in WATCHED or sight.observed is None:
         return ""
-    flying = _flying(rollout)
+    flying = _flying(sight)
     fresh = {seen.server for seen in sight.observed.incarnations if seen.born_at >= rollout.started_at and seen.state == "running"}
     return (_two_writers(sight) or _too_many_down(sight, rollout, flying) or _too_many_in_flight(sight, rollout, flying, fresh)
             or _too_many_twice(sight, rollout, fresh))
@@ -33,7 +33,7 @@ def sift(sight: Sight, rollout: Rollout, actions: Sequence[Action]) -> tuple[lis
     """(what may be begun, server -> the sentence why its action may not)."""
     kept: list[Action] = []
     barred: dict[str, str] = {}
-    flight = {run.server for run in _flying(rollout)} if actions else set()
+    flight = {run.server for run in _flying(sight)} if actions else set()
     taken: set[str] = set()
     for action in actions:
         why = _over_budget(rollout, action, flight) or _over_minimum(sight, rollout, action, taken)
@@ -60,9 +60,9 @@ def _two_writers(sight: Sight) -> str:
 
 # --- I2: how many at once ---------------------------------------------------------------------------------------------
 
-def _flying(rollout: Rollout) -> list[Run]:
+def _flying(sight: Sight) -> list[Run]:
     """Servers that the journal says are in flight: begun, not settled, and more than prepared."""
-    return [run for run in rollout.runs.values() if run.active and not (run.path in TAKES_DOWN and run.step in ("waiting", "preparing"))]
+    return [run for run in sight.under_way if not (run.path in TAKES_DOWN and run.step in ("waiting", "preparing"))]
 
 
 def _unaccounted(sight: Sight, rollout: Rollout, server: str) -> Seen | None:
@@ -124,7 +124,7 @@ def _over_minimum(sight: Sight, rollout: Rollout, action: Action, taken: set[str
     if not _takes_away(sight, rollout, action):
         return ""
     names = {name for name in sight.pool.server_names if name in rollout.runs or not rollout.whole}
-    emptied = {run.server for run in _flying(rollout) if run.path in TAKES_DOWN}
+    emptied = {run.server for run in _flying(sight) if run.path in TAKES_DOWN}
     away = {name for name in names if name in taken or name in emptied or not sight.available(name)} - {action.server}
     if len(away) < rollout.budget.unavailable:
         taken.add(action.server)

@@ -1,8 +1,9 @@
 """Carrying out one action: intent is durable before the first byte leaves, the outcome is written whatever it is.
 
 Rule 1: one verb at a time per server. Rule 2: Transient is tried again until the step's deadline, Permanent and Refused
-fail the step. Rule 3: what was done but timed out is found by the next observation, never assumed. Rule 4: this is one of
-the two places where any exception is caught: a fault of anew's own fails the step and is logged with an id.
+fail the step; what belongs to no rollout is tried once, since what it was decided on may be over by the next try. Rule 3: what
+was done but timed out is found by the next observation, never assumed. Rule 4: this is one of the two places where any
+exception is caught: a fault of anew's own fails the step and is logged with an id.
 """
 
 from __future__ import annotations
@@ -104,11 +105,11 @@ class Actor:
                     op = Operation(action.op, self.epoch, action.rollout, left, lambda words: self._told(view, action, words))
                     return await self._verb(view, action, op, images)
             except TimeoutError:
-                if self.pulse.check() != gaps:
+                if self.pulse.check() != gaps and action.rollout:
                     continue
                 raise Permanent(f"`{action.verb}` of {action.server} was not done within {action.deadline:g}s") from None
             except Transient as error:
-                if error.code == "deadline":
+                if error.code == "deadline" or not action.rollout:
                     raise
                 if self.clock.now() + error.retry_after >= ends and self.pulse.check() == gaps:
                     raise Permanent(f"{error.beside(action.server)} (tried for {action.deadline:g}s)") from error

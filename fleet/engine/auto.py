@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fleet.core import auto
 from fleet.core.automatic import AUTHOR
 from fleet.core.events import Draft
+from fleet.core.sight import Sight
 from fleet.engine.starts import started
 from fleet.engine.view import PoolView
 
@@ -15,10 +16,12 @@ if TYPE_CHECKING:
     from fleet.engine.loop import Engine
 
 
-def review(engine: Engine, view: PoolView) -> tuple[Draft, ...]:
+def review(engine: Engine, view: PoolView, sight: Sight) -> tuple[Draft, ...]:
     """What starts the rollout that is due, () if none is or it must wait; the verdict is in the view. The caller holds the pool's lock."""
-    verdict = auto.judge(engine.sight(view), _around(engine, view))
-    plan, verdict = verdict.plan, replace(verdict, plan=None)
+    verdict = auto.busy(sight) if sight.rollout is not None else auto.judge(sight, _around(engine, view))
+    plan = verdict.plan
+    if plan is not None:
+        verdict = replace(verdict, plan=None)
     if verdict != view.auto:
         view.auto = verdict
         engine.hub.changed(view.pool.name, "")

@@ -225,8 +225,9 @@ class Engine:
         if gone := self.reins.lost(self.record.state.active(view.pool.name)):
             await self.actor.pause_for(view, gone, LEFT_OFF)
         for _ in range(ROUNDS):
-            decision = plan(self.sight(view))
-            notes = await self._enriched(view, decision.notes) or auto.review(self, view)
+            sight = self.sight(view)
+            decision = plan(sight)
+            notes = await self._enriched(view, decision.notes) or auto.review(self, view, sight)
             if not notes:
                 break
             await self.record.write(*notes)

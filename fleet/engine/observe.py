@@ -29,11 +29,17 @@ FACTS_DEADLINE = 15.0
 PROVING_EVERY = 1.0
 NEWBORN_EVERY = 0.2
 NEWBORN_PROBES_PER_SECOND = 400.0
+SIMULATED = (HealthCheck("sim"),)
+"""The checks of a pool that names none: only simulated ones may."""
 
 
 def _answers(view: PoolView, run: Run) -> bool:
     health = view.health.get((run.server, run.target.number)) if run.target else None
     return health is not None and health.healthy
+
+
+def _running(observed: Observed | None) -> list[tuple[Key, Seen]]:
+    return [((seen.server, seen.number), seen) for seen in observed.incarnations if seen.state == "running"] if observed else []
 
 
 class Watch:
@@ -99,13 +105,14 @@ class Watch:
         due: dict[Key, float] = {}
         asking: set[Key] = set()
         room = asyncio.Semaphore(AT_ONCE)
+        known, running = view.observed, _running(view.observed)
         async with asyncio.TaskGroup() as tasks:
             while True:
                 now = self.clock.now()
-                running = [seen for seen in view.observed.incarnations if seen.state == "running"] if view.observed else []
-                for seen in running:
-                    key = (seen.server, seen.number)
-                    if key in asking or due.get(key, 0.0) > now:
+                if known is not view.observed:
+                    known, running = view.observed, _running(view.observed)
+                for key, seen in running:
+                    if due.get(key, 0.0) > now or key in asking:
                         continue
                     asking.add(key)
                     due[key] = now + self._pace(view, key, len(running))
@@ -135,7 +142,7 @@ class Watch:
         return min(PROVING_EVERY, interval, max(NEWBORN_EVERY, silent / NEWBORN_PROBES_PER_SECOND))
 
     def _checks(self, view: PoolView) -> tuple[HealthCheck, ...]:
-        return view.pool.health or (HealthCheck("sim"),)
+        return view.pool.health or SIMULATED
 
     async def _ask(self, view: PoolView, seen: Seen, asking: set[Key], room: asyncio.Semaphore, tasks: asyncio.TaskGroup) -> None:
         key = (seen.server, seen.number)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fleet.core.codec import image_out, run_out, settings_out
-from fleet.core.desired import Pool, definition
+from fleet.core.desired import Pool
 from fleet.core.events import Draft
 from fleet.core.planner import reject_note
 from fleet.core.proposal import Plan
@@ -18,7 +18,7 @@ def started(plan: Plan, pool: Pool, rollout: str, actor: str, request: str, appr
     """`rollout-started`, with the people who approved it and what was `asked` besides (steer.asked_of), and for the rollback of a whole pool the rejection of what it leaves (rollout.md rule 10)."""
     begin = Draft("rollout-started", actor=actor, pool=plan.pool, rollout=rollout, request=request, data={
         "kind": plan.kind, "from": image_out(plan.image_from), "to": image_out(plan.image_to), "plan_hash": plan.hash,
-        "settings": settings_out(plan.settings), "servers": pool.servers, "whole": plan.whole, "definition": definition(pool), "driver": pool.driver, "runs": [run_out(run) for run in plan.runs],
+        "settings": settings_out(plan.settings), "servers": pool.servers, "whole": plan.whole, "definition": pool.definition, "driver": pool.driver, "runs": [run_out(run) for run in plan.runs],
         "approvals": [{"by": one.by, "uid": one.uid, "at": one.at} for one in approved], **(asked or {})})
     if plan.kind != "rollback" or not plan.whole or plan.image_from is None or plan.image_from.digest == plan.image_to.digest:
         return (begin,)

@@ -9,6 +9,8 @@ import pytest
 from fleet.core.decision import Decision
 from fleet.core.desired import Amount, SimSettings
 from fleet.core.errors import Refused
+from fleet.core.events import Draft
+from fleet.core.observed import Health
 from fleet.core.planner import plan
 from fleet.core.proposal import draw
 from fleet.core.state import Target
@@ -122,6 +124,30 @@ def test_a_machine_that_came_back_by_itself_and_has_been_well_since_before_it_wa
     assert not early.notes and early.waits["web-1"].deadline == book.now + enough
     (proved,) = plan(sight(*whole(2), of=of, state=book.state, now=book.now + enough)).notes
     assert (proved.type, proved.data["step"]) == ("step-done", "proving")
+
+
+def test_machines_that_a_rollback_boots_again_tell_nothing_about_the_probes_until_they_have_answered() -> None:
+    book = prepared(2, max_unavailable=Amount(2))
+    for name in ("web-1", "web-2"):
+        book.write(Draft("server-adopted", pool="web", server=name, data={"number": 1, "digest": "", "place": "", "name": ""}))
+        book.walk(name, "booting")
+    slots = [seen(name, number, V1 if number == 1 else V2, "running" if number == 2 else "stopped") for name in ("web-1", "web-2") for number in (1, 2)]
+    of = replace(POOL, servers=2)
+    book.move("rollback")
+    book.write(*plan(sight(*slots, of=of, state=book.state)).notes)
+    book.now = NOW
+    for name in ("web-1", "web-2"):
+        book.walk(name, "booting")
+        book.begin(name, "proving")
+    refused = {(name, 1): Health(False, NOW + 1.0, NOW + 2.0, "refused") for name in ("web-1", "web-2")}
+
+    def causes() -> list[str]:
+        return [note.data["cause"] for note in plan(sight(*whole(2), of=of, state=book.state, now=NOW + 2.0, health=refused)).notes]
+
+    assert causes() == []
+    for kind in ("server-healthy", "server-unhealthy"):
+        book.write(*(Draft(kind, pool="web", server=name, rollout="r1", data={"number": 1, "words": ""}) for name in ("web-1", "web-2")))
+    assert causes() == ["pause"]
 
 
 def test_a_machine_without_slots_is_in_the_plan_with_the_reason_why_nothing_is_done_to_it() -> None:

@@ -26,3 +26,8 @@ def test_hostile_bytes_do_not_pass() -> None:
 
 def test_silence_is_silence() -> None:
     assert last_words("\r\n\r\n") == last_words("") == ""
+
+
+def test_what_moves_the_cursor_leaves_nothing_behind_and_text_beside_it_stays() -> None:
+    said = "\x1b[H\x1b[J\x1b[1;1H\x1b[0mslot A, order A B\n\x1b]0;title\x07\x1b(Bplain [1;1H] text\n\x1b[31mred\x1b[0m \x1b[999999999Aend\x1b"
+    assert last_words(said).splitlines() == ["slot A, order A B", "plain [1;1H] text", "red end"]

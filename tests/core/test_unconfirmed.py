@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from fleet.core.decision import Decision
@@ -47,6 +48,45 @@ def test_a_rollback_does_not_stop_what_it_started_since_the_start_was_not_confir
         assert (run.path, run.target and (run.target.kind, run.target.number), run.reason) == (
             "put-back", ("revive", 2), "it runs after all: no answer in time")
         assert acts(plan(sight(*fleet, state=book.state))) == (("web-1", "revive", 2) if walked else ("web-1", "retire", 1))
+
+
+def test_an_abort_does_not_stop_what_a_rollback_has_started_where_nothing_else_runs() -> None:
+    for step in ("booting", "proving"):
+        book = begun(*whole(image=V2), kind="rollback", image=V1)
+        book.walk("web-1", *(("booting",) if step == "proving" else ()))
+        op = book.begin("web-1", step)
+        if step == "booting":
+            book.done("web-1", step, op)
+        book.move("abort")
+        fleet = (seen("web-1", 2, V1), seen("web-1", 1, V2, "crashed"), *whole(image=V2)[1:])
+        book.write(*plan(sight(*fleet, state=book.state)).notes)
+        run = book.state.rollouts["r1"].runs["web-1"]
+        assert (run.path, run.target and (run.target.kind, run.target.number), run.reason) == (
+            "put-back", ("revive", 2), "it is on its way back already: aborted")
+        assert acts(plan(sight(*fleet, state=book.state))) == ("web-1", "retire", 1)
+
+
+def test_no_way_back_is_chosen_before_what_serves_was_asked_once_since_the_daemon_started() -> None:
+    """Taken for a sick one, it would be stopped and put back, which the watchdog bars for ever once it answers."""
+    book = begun(*whole())
+    book.write(Draft("server-adopted", pool="web", server="web-1", data={"number": 1, "digest": "", "place": "", "name": ""}))
+    book.walk("web-1", "preparing", "booting", "proving")
+    book.done("web-1", "admitting", book.begin("web-1", "admitting"))
+    book.begin("web-1", "retiring")
+    book.move("rollback")
+    book.write(Draft("daemon-started", data={"epoch": 2}))
+    fleet = (seen("web-1", 1, state="stopped"), seen("web-1", 2, V2), *whole()[1:])
+    book.write(*(note for note in plan(sight(*fleet, state=book.state)).notes if note.server != "web-1"))
+    well = sight(*fleet, state=book.state)
+
+    def look(heard: Health | None) -> Decision:
+        others = {key: health for key, health in well.health.items() if key != ("web-1", 2)}
+        return plan(replace(well, health=others if heard is None else {**others, ("web-1", 2): heard}))
+
+    for heard in (None, Health(True, NOW - 90.0, NOW - 60.0, "tcp 22")):
+        assert look(heard).waits["web-1"].reason == "waits: its health is not known yet"
+    chosen = [look(Health(answers, NOW - 1.0, NOW, "tcp 22")).notes[0] for answers in (True, False)]
+    assert [(note.server, note.data.get("state") or note.data["path"]) for note in chosen] == [("web-1", "serving"), ("web-1", "put-back")]
 
 
 def test_who_answered_all_along_is_proved_by_what_was_heard_since_its_proof_began_anew() -> None:

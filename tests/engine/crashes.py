@@ -53,7 +53,7 @@ class Play(Mortal):
         rollout = self.roll("2", retain="300ms")
         self.order("rollout.set", rollout=rollout, overrides={"progress_deadline": "50s"})
         assert self.lead() == "done"
-        self.settle(1.5)
+        self.settle(4.0)  # who is buried goes once its heir has answered for a proof, and a calm pool is asked every other second
         self.stands("2", "1")
 
     def _rollback(self) -> None:

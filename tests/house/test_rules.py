@@ -18,6 +18,7 @@ GRAB_BAGS = {"utils", "util", "helpers", "helper", "common", "misc", "shared"}
 LATER = re.compile(r"\b(" + "|".join(("TO" + "DO", "FIX" + "ME", "X" * 3, "HA" + "CK")) + r")\b")
 WITHOUT_SLOTS = {
     "fleet/core/sight.py:Sight": "its derived views are cached properties, which need a __dict__",
+    "fleet/core/desired.py:Pool": "its names, places and definition are asked for at every decision, and cached",
     "fleet/core/observed.py:Observed": "its index by server is a cached property, made once for many decisions",
 }
 

@@ -225,6 +225,15 @@ class Sandbox:
     def bundle(self, found: Bundle, suffix: str = "bundle") -> Path:
         return self.root / f"data/anew/bundles/{found.sha}.{suffix}"
 
+    def lacks(self, tool: str) -> None:
+        """A PATH with all but this tool."""
+        for name in os.environ["PATH"].split(":"):
+            for path in Path(name).glob("*"):
+                link = self.root / "wrap" / path.name
+                if path.name != tool and not link.exists():
+                    link.symlink_to(path)
+        self.env["PATH"] = str(self.root / "wrap")
+
     def wrap(self, name: str, script: str) -> None:
         """A wrapper first on PATH; in it `real` is the real tool's path."""
         path = self.root / "wrap" / name

@@ -120,6 +120,15 @@ def test_sdboot_refuses_a_bundle_of_somebody_else(sdboot: Sandbox, tmp_path: Pat
     assert entries(sdboot) == ["anew-A.conf"]
 
 
+def test_sdboot_says_which_tool_the_image_lacks(sdboot: Sandbox, bundle: Bundle) -> None:
+    """RAUC unpacks with unsquashfs, and says of its absence only that it cannot unpack."""
+    sdboot.uploads(bundle)
+    sdboot.lacks("unsquashfs")
+    frame = sdboot.ask("install", "7", OP, bundle.sha, bundle.digest, "1")
+    assert (frame.code, entries(sdboot)) == ("no-backend", ["anew-A.conf"])
+    assert "squashfs-tools" in frame.sentence
+
+
 def refused_disk(host: Sandbox, bundle: Bundle) -> str:
     """The sentence of an install that is refused; nothing was changed for it."""
     host.uploads(bundle)

@@ -329,21 +329,11 @@ def test_a_delta_that_is_no_help_leaves_its_room_to_the_plain_form(small: Sandbo
         free = int(small.ask("observe").value("data_free"))
         (small.root / "data/filler").write_bytes(b"x" * (free - 300_000))
     else:
-        _path_without(small, "zstd")
+        small.lacks("zstd")
     frame = small.ask("patch", "7", OP, "-", SHA, SIZE, packed)
     assert (frame.code, whole(small, packed).exists()) == (why, False), frame.sentence
     assert "removed" in frame.sentence
     assert uploads(small, DATA) == SHA
-
-
-def _path_without(host: Sandbox, tool: str) -> None:
-    """A PATH with all but this tool."""
-    for name in os.environ["PATH"].split(":"):
-        for path in Path(name).glob("*"):
-            link = host.root / "wrap" / path.name
-            if path.name != tool and not link.exists():
-                link.symlink_to(path)
-    host.env["PATH"] = str(host.root / "wrap")
 
 
 def test_a_delta_that_unpacks_without_end_is_cut_off(host: Sandbox, tmp_path: Path) -> None:
@@ -386,7 +376,7 @@ def mirror() -> Iterator[str]:
 @pytest.mark.parametrize("tool", ["curl", "wget"])
 def test_a_pull_goes_on_where_it_was_cut(host: Sandbox, mirror: str, tool: str) -> None:
     if tool == "wget":
-        _path_without(host, "curl")
+        host.lacks("curl")
     assert host.does("pull", SHA, SIZE, "http://127.0.0.1:1/nobody") == "not-ready"
     assert host.does("pull", SHA, SIZE, f"{mirror}/short") == "not-ready"
     assert part(host).stat().st_size == 150_000

@@ -49,7 +49,9 @@ class WatchedWorld(World):
 
 
 class Oracle:
-    """Watches one pool. What is broken is kept in `broken`: the engine would catch an exception, as it must."""
+    """Watches one pool. What is broken is kept in `broken`: the engine would catch an exception, as it must. `last_died`: until when a server
+    that died served, whatever became of its slot since.
+    """
 
     lag = LAG
 
@@ -71,6 +73,7 @@ class Oracle:
         self.judged: set[str] = set()
         self.leaving: dict[str, str] = {}
         self.died: dict[tuple[str, int], float] = {}
+        self.last_died: dict[str, float] = {}
         self.ended_at: dict[tuple[str, int], float] = {}
         self.aborting = False
         self.admitted: set[tuple[str, int]] = set()
@@ -101,7 +104,7 @@ class Oracle:
         return self.died.get(life.key, -math.inf) if life.state == "crashed" else -math.inf
 
     def well(self, server: str, now: float, lag: float = 0.0) -> bool:
-        return any(self._last_well(life, now) >= now - lag for life in self.lives(server))
+        return max([self.last_died.get(server, -math.inf), *(self._last_well(life, now) for life in self.lives(server))]) >= now - lag
 
     def count_well(self, now: float, names: Iterable[str] | None = None) -> int:
         return sum(self.well(name, now) for name in (names or self.pool.server_names))
@@ -140,6 +143,7 @@ class Oracle:
         for life in mine:
             if life.state == "crashed":
                 self.died.setdefault(life.key, min(now, life.dies_at))
+                self.last_died[server] = max(self.last_died.get(server, -math.inf), self._last_well(life, now))
             elif life.state == "running":
                 self.died.pop(life.key, None)
             if life.state in ("stopped", "crashed"):
@@ -153,11 +157,15 @@ class Oracle:
         (self.unproved.discard if all(life.committed for life in running) else self.unproved.add)(server)
         doubles = sum(self.extra.values())
         self.most_extra = max(self.most_extra, doubles)
-        self.least = min(self.least, self.count_well(now))
+        self._tally(now)
         if doubles > max(self.limits.surge, len(self.carried)):
             self._break(f"I2: {doubles} extra incarnations run, {self.limits.surge} may")
         if len(self.unproved) > max(self.limits.surge + self.limits.unavailable, len(self.carried)):
             self._break(f"I2: {len(self.unproved)} servers are unproved at once: {sorted(self.unproved)}")
+
+    def _tally(self, now: float) -> None:
+        """For a story's last line; nothing is judged by it."""
+        self.least = min(self.least, self.count_well(now))
 
     def meant(self, life: Life) -> bool:
         """False for an incarnation that nobody wants any more (a request that took effect too late); no budget can hold it."""
@@ -175,14 +183,15 @@ class Oracle:
 
     def burying(self, server: str, number: int, now: float) -> None:
         life = self.world.lives.get((server, number))
-        if life is None or not life.committed:
-            return
-        heirs = [other for other in self.lives(server) if other.number != number and self._last_well(other, now) >= now - self.lag
-                 and now - other.ready_at >= self.settings.min_healthy_time]
-        if not heirs:
+        if life is None or not life.committed or life.state == "running":
+            return  # one that runs is not removed: the driver refuses it
+        if not any(self._heir(other, now) for other in self.lives(server) if other.number != number):
             self._break(f"I3: {server}.{number} is buried, and nothing proved runs in its place")
         if now - self.ended_at.get((server, number), now) < min(self.settings.retain, self.pool.rollout.retain) - 1e-6:
             self._break(f"I4: {server}.{number} is buried before its retention ended")
+
+    def _heir(self, life: Life, now: float) -> bool:
+        return self._last_well(life, now) >= now - self.lag and now - life.ready_at >= self.settings.min_healthy_time
 
     # --- I7, I8, I9: the order of the journal
 

@@ -157,7 +157,7 @@ def _failures_are_not_counted(stack: ExitStack) -> None:
 
 
 def _checkpoints_are_open(stack: ExitStack) -> None:
-    _put(stack, checkpoints, "closed", lambda rollout, more=0: "")
+    _put(stack, checkpoints, "closed", lambda left, more=0: "")
 
 
 def _request_ids_are_not_read(stack: ExitStack) -> None:

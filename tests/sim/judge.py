@@ -53,10 +53,10 @@ ONLY_DEAF = "only the probes are broken, and no server is"
 
 
 class SimWorld(WatchedWorld):
-    """What a request did that took effect after its caller gave up is nobody's intent: `strays` names what it started."""
+    """What a request did that took effect after its caller gave up is nobody's intent: `strays` names what it started, and which of its starts it was."""
 
     def __init__(self, *args: Any) -> None:
-        self.strays: set[tuple[str, int]] = set()
+        self.strays: set[tuple[str, int, int]] = set()
         self._late_now = False
         super().__init__(*args)
 
@@ -71,10 +71,8 @@ class SimWorld(WatchedWorld):
         super().later(at, late)
 
     def _changed(self, life: Life) -> None:
-        if life.state != "running":
-            self.strays.discard(life.key)
-        elif self._late_now:
-            self.strays.add(life.key)
+        if life.state == "running" and self._late_now:
+            self.strays.add((*life.key, life.starts))
         super()._changed(life)
 
     def _breach(self, sentence: str) -> None:
@@ -143,8 +141,19 @@ class Judge(Oracle):
         """One that was started again serves only when it was admitted again."""
         return super()._last_well(life, now) if self.served.get(life.key) == life.starts else -math.inf
 
+    def _heir(self, life: Life, now: float) -> bool:
+        """One in service that nobody of the engine's started again is an heir once it is proved again, by its answers."""
+        if self.meant(life):
+            return super()._heir(life, now)
+        answers = self.answers.get(life.key)
+        answered = answers is not None and answers[1] - answers[0] >= self.settings.min_healthy_time - HAIR
+        return answered and max(Oracle._last_well(self, life, now), self.last_died.get(life.server, -math.inf)) >= now - self.lag
+
+    def _tally(self, now: float) -> None:
+        """A case has no last line."""
+
     def meant(self, life: Life) -> bool:
-        return life.key not in self.world.strays
+        return (*life.key, life.starts) not in self.world.strays
 
     def away(self, now: float) -> None:
         """The daemon did not run for a while: a death in that time could not be known to it before `now`."""
@@ -158,13 +167,12 @@ class Judge(Oracle):
 
     def answered(self, key: tuple[str, int], healthy: bool, now: float) -> None:
         """The answer to one probe of the daemon that lives."""
-        gap = longest_gap(self.pool, len(self.world.lives))
         before = self.answers.get(key)
         if not healthy:
             if before is not None:
                 self.just_ended[key] = before[0], now
             self.answers.pop(key, None)
-        elif before is None or now - before[1] > gap:
+        elif before is None or now - before[1] > longest_gap(self.pool, len(self.world.lives)):
             self.answers[key] = [now, now]
         else:
             before[1] = now
@@ -225,7 +233,7 @@ class Judge(Oracle):
         self.target = data["to"]["digest"]
         if data["kind"] != "rollback":
             self._check_approvals(data["plan_hash"], now)
-        self.passed, self.went_on_alone = set(), False
+        self.passed, self.went_on_alone, self.fell = set(), False, set()
 
     def _on_rollout_moved(self, event: Event, data: dict[str, Any], now: float) -> None:
         before = self.state
@@ -241,7 +249,9 @@ class Judge(Oracle):
             self.went_on_alone = self.settings.promotion == "manual" and self.kind == "rollout"
 
     def _opened(self, event: Event, cause: str) -> None:
-        self.passed |= {percent for percent in self.settings.checkpoints if self._share(percent) <= len(self.begun & self.acting)}
+        """Who failed counts among the servers before it, even if it was only prepared."""
+        before = (self.begun | self.fell) & self.acting
+        self.passed |= {percent for percent in self.settings.checkpoints if self._share(percent) <= len(before)}
         if event.actor == "engine" and self.settings.checkpoint_pause is None:
             self._break(f"I9: a checkpoint that waits for a person was opened by the engine ({cause})")
 
@@ -304,6 +314,8 @@ class Judge(Oracle):
         super()._on_server_settled(event, data, now)
         if data["state"] == "skipped":
             self.begun.discard(event.server)  # it was only prepared: nothing was taken from it
+        if data["state"] in ("serving", "quarantined"):
+            self.fell.discard(event.server)  # no resume tries it again: it stays among those begun
 
     def _on_server_held(self, event: Event, data: dict[str, Any], now: float) -> None:
         self.held.add(event.server)

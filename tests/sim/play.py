@@ -19,8 +19,9 @@ from tests.clocks import Deadlock, Overrun
 from tests.scenarios.oracle import Broken
 from tests.sim.case import Blow, Case, Order
 from tests.sim.history import History
+from tests.sim.loop import run
 from tests.sim.menu import menu_of
-from tests.sim.world import SimStage, heard, past_of, run
+from tests.sim.world import SimStage, heard, past_of
 
 PATIENCE = 14
 """So many times a person looks at a rollout that rests before the case says that it never ends."""

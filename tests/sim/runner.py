@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import time
@@ -71,6 +72,8 @@ def play_chunk(chunk: Chunk) -> tuple[Chunk, Found]:
     cases = [draw(seed, chunk.mode, chunk.servers) for seed in range(chunk.start, chunk.start + chunk.count)]
     for case in cases:
         past_of(*case.shape)  # a past is made by the whole engine
+    gc.collect()
+    gc.freeze()  # modules and pasts live as long as the process: no collection between two cases need look at them
     with without(chunk.without):
         for case in cases:
             result = play(case, chunk.trace)

@@ -1,6 +1,6 @@
 """The stage of the simulator: the production engine and inbox, a world in memory that outlives every daemon, and the judge.
 
-Nothing touches a disk, and the loop never asks the kernel: virtual time jumps from timer to timer. The past of a case (a pool that
+Nothing touches a disk, and the loop (loop.py) never asks the kernel: virtual time jumps from timer to timer. The past of a case (a pool that
 runs image 1) is made once a process for each shape, by a real birth, and copied.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import selectors
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from copy import copy
@@ -28,42 +27,16 @@ from fleet.engine.inbox import Inbox
 from fleet.engine.record import Record
 from fleet.images.catalogue import FolderCatalogue
 from fleet.ports import Birth, Operation, Surroundings
-from tests.clocks import EPOCH, SeededRng, VirtualLoop, _close, _Selector
+from tests.clocks import EPOCH, SeededRng
 from tests.scenarios.memory import MemoryJournal
 from tests.scenarios.stage import CLOSED, Stage, WatchedEngine, WatchedSim
 from tests.sim.case import VERSIONS, Case, Kind, fleet, pool
 from tests.sim.judge import Judge, SimWorld
+from tests.sim.loop import SimClock, run
 from tests.sim.menu import Menu
 
 DAEMONS = 1000
 """More daemons than any case starts: each has a stream of chance of its own."""
-
-
-class _Nobody(_Selector):
-    """No file is ever ready: there are none."""
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if timeout == 0:
-            return []
-        if self.loop.threads or timeout is None:
-            return super().select(timeout)
-        self.loop.jump(timeout)
-        return []
-
-
-class SimLoop(VirtualLoop):
-    """The virtual loop of a case, which no file can wake."""
-
-    waiter = _Nobody
-
-
-def run(program: Any, seed: int, start: float, limit: float) -> Any:
-    """Like tests.clocks.run_virtual, on a SimLoop."""
-    loop = SimLoop(seed, start, limit)
-    try:
-        return loop.run_until_complete(program)
-    finally:
-        _close(loop)
 
 
 class Nowhere(WorldRecord):
@@ -252,6 +225,7 @@ class SimStage(Stage):
         self.case = case
         self.menu = Menu()
         super().__init__(case.desired, "", self.menu, past.events, case.seed)
+        self.clock = SimClock()
         self.journal = Journal(self.clock, past.events)
         self.journal.crashed = self._crashed
         self.dies = asyncio.Event()
@@ -332,6 +306,7 @@ class SimStage(Stage):
         folded = fold_all(self.folded, self.journal.events[self.folded.seq:state.seq])
         if folded != state:
             self.oracle.broken.append("I19: the daemon's state is not the fold of its journal")
+        self.folded = folded
 
     def check(self) -> None:
         """Raises Broken if a promise was, or if anew itself failed."""
@@ -436,6 +411,7 @@ class _Cradle(SimStage):
     def __init__(self, desired: Desired) -> None:
         self.menu = Menu()
         Stage.__init__(self, desired, "", self.menu)
+        self.clock = SimClock()
         self.journal = Journal(self.clock, ())
         self.dies, self.stirred = asyncio.Event(), asyncio.Event()
         self.earth = SimWorld("sim", self.pool.name, Nowhere(), self.menu)

@@ -31,7 +31,7 @@ done
 [ -n "$out" ] || die "--out DIR is missing"
 
 suite=bookworm
-packages=systemd-sysv,udev,dbus,openssh-server,rauc,rauc-service,grub-common,iproute2,kmod,e2fsprogs,fdisk,dosfstools,curl,zstd,busybox-static
+packages=systemd-sysv,udev,dbus,openssh-server,rauc,rauc-service,squashfs-tools,grub-common,iproute2,kmod,e2fsprogs,fdisk,dosfstools,curl,zstd,busybox-static
 number=${version%%[!0-9]*}
 epoch=$((1793491200 + 86400 * 10#$number)) # 2026-11-01 and a day for each version: the date of the recipe, not of the build
 # An image that is broken on purpose is dated a month back, so that no plan goes to it unless it is named.
