@@ -1,11 +1,12 @@
 """Where a rollout stops to be looked at: after so many percent of its servers, until a person or a pause opens it. Pure.
 
-A server counts from the moment that something is taken from it; one that is only prepared ahead does not. A checkpoint that was
-set when more than its share was begun already lies behind the rollout, and stops nothing.
+A server counts from the moment that something is taken from it; one that is only prepared ahead, or could not be, does not. A
+checkpoint that was set when more than its share was begun already lies behind the rollout, and stops nothing.
 """
 
 from __future__ import annotations
 
+from fleet.core.lifecycle import FORWARD
 from fleet.core.slots import ahead
 from fleet.core.state import Rollout, Run
 
@@ -37,7 +38,8 @@ def begun(rollout: Rollout) -> int:
 
 
 def _begun(run: Run) -> bool:
-    touched = run.active or (run.settled and run.step != "skipped")  # one that is about to be put back was touched, too
+    left_alone = run.step == "skipped" or (run.step == "put-back" and run.path in FORWARD)  # put back by a way back, it was touched
+    touched = run.active or (run.settled and not left_alone)  # one that is about to be put back was touched, too
     return run.action in ("replace", "birth") and touched and not ahead(run)
 
 

@@ -126,6 +126,18 @@ def test_a_machine_that_came_back_by_itself_and_has_been_well_since_before_it_wa
     assert (proved.type, proved.data["step"]) == ("step-done", "proving")
 
 
+def test_a_machine_that_could_not_be_prepared_is_not_among_those_before_a_checkpoint() -> None:
+    """Nothing was taken from it; counted among them, it would make too many for the checkpoint, which then stopped nobody."""
+    of = replace(POOL, servers=4)
+    book = begun(*whole(4), of=of, surge=False, checkpoints=(25,), max_failures=1, **ONE)
+    book.fail("web-4", "preparing", book.begin("web-4", "preparing"), "no room")
+    book.write(*plan(sight(*whole(4), of=of, state=book.state)).notes)
+    assert book.state.rollouts["r1"].runs["web-4"].step == "put-back"
+    book.walk("web-1", "preparing", "booting", "proving", "admitting")
+    (stop,) = plan(sight(seen("web-1", 2, V2), *whole(4)[1:], of=of, state=book.state)).notes
+    assert (stop.data["cause"], stop.data["reason"]) == ("checkpoint-reached", "checkpoint at 25%: 1 servers done; promote to go on")
+
+
 def test_machines_that_a_rollback_boots_again_tell_nothing_about_the_probes_until_they_have_answered() -> None:
     book = prepared(2, max_unavailable=Amount(2))
     for name in ("web-1", "web-2"):

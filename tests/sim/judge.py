@@ -249,9 +249,7 @@ class Judge(Oracle):
             self.went_on_alone = self.settings.promotion == "manual" and self.kind == "rollout"
 
     def _opened(self, event: Event, cause: str) -> None:
-        """Who failed counts among the servers before it, even if it was only prepared."""
-        before = (self.begun | self.fell) & self.acting
-        self.passed |= {percent for percent in self.settings.checkpoints if self._share(percent) <= len(before)}
+        self.passed |= {percent for percent in self.settings.checkpoints if self._share(percent) <= len(self.begun & self.acting)}
         if event.actor == "engine" and self.settings.checkpoint_pause is None:
             self._break(f"I9: a checkpoint that waits for a person was opened by the engine ({cause})")
 
