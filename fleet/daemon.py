@@ -136,6 +136,7 @@ class Daemon:
                         await engine.first_look(running)
                         await stack.enter_async_context(serve(
                             office, self.socket, group=self.group, on_refused=lambda caller, what, why: refusals.put(caller.actor, what, why)))
+                        background.append(tasks.create_task(office.pairing.run()))
                         first = False
                     self._swapped.set()
                     await self._until_swapped(engine, running)
