@@ -26,7 +26,6 @@ from tui.desk import Desk
 from tui.ink import Line, Span
 from tui.link import Link
 from tui.phrases import farewell
-from tui.view_model import Trouble
 from tui.widgets.footer import TOO_SMALL, footer, tiny_keys
 from tui.widgets.header import header, tiny
 from tui.widgets.paper import Paper
@@ -115,7 +114,7 @@ class AnewApp(App[int]):
         left, model = desk.armed_left, desk.model
         keys = footer(desk.keymap, situation, width)
         ask = desk.prompt.line(width) if desk.prompt is not None else None
-        flash = desk.flash.lines(self._standing(), width)
+        flash = desk.flash.lines(desk.standing(), width)
         if desk.tiny:
             head = tiny(model, left, desk.clock, tiny_keys(situation), width)
             self.papers["head"].show([ask if ask is not None and height == 1 else head])
@@ -128,12 +127,6 @@ class AnewApp(App[int]):
         self.papers["flash"].show(flash[:1])
         self.papers["rule"].show(flash[1:] or [(Span("─" * width, "faint"),)])
         self.papers["foot"].show([ask if ask is not None else keys])
-
-    def _standing(self) -> Trouble | None:
-        """What still needs somebody; on Fleet it is on the screen already."""
-        if self.desk.view.name in ("fleet", "help"):
-            return None
-        return next(iter(self.desk.model.troubles()), None)
 
     def paint_soon(self) -> None:
         if self._soon is None and self.is_running:
@@ -193,7 +186,7 @@ def run(socket: str, options: Mapping[str, str]) -> int:
     os.environ.pop("NO_COLOR", None)  # taken care of by the theme; Textual would turn it into truecolor greys
     with suppress(OSError):
         chosen.setdefault("terminal", os.ttyname(sys.stdin.fileno()).removeprefix("/dev/"))
-    result = (app := AnewApp(Link(socket), chosen)).run(mouse=False)
+    result = (app := AnewApp(Link(socket, terminal=chosen.get("terminal", "")), chosen)).run(mouse=False)
     with suppress(OSError):  # the terminal may be gone
         sys.stderr.write(farewell(app.left_behind))
         sys.stderr.flush()

@@ -109,7 +109,7 @@ class Office(Protocol):
         shown to everybody and may have the driver's seat.
         """
 
-    def place(self, caller: Caller, place: Mapping[str, str]) -> None:
+    def place(self, caller: Caller, place: Mapping[str, Any]) -> None:
         """Where a person who is here looks, for who follows them; Refused if they are not here."""
 
     def console(self, server: str) -> AsyncIterator[bytes]:

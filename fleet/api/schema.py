@@ -148,7 +148,7 @@ def check_request(body: bytes) -> dict[str, Any]:
 
 def place_request(body: bytes) -> dict[str, Any]:
     """A checked PlaceRequest."""
-    return _object(parse_body(body), "", dict.fromkeys(("screen", "pool", "server", "rollout"), _text))
+    return _object(parse_body(body), "", {**dict.fromkeys(("screen", "pool", "server", "rollout"), _text), "plan": _plan})
 
 
 def whole_query(query: Mapping[str, str], key: str, default: int, most: int = MAX_SEQ) -> int:

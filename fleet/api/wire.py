@@ -416,12 +416,13 @@ class MachineCheck(TypedDict):
 
 
 class PlaceRequest(TypedDict, total=False):
-    """What a person looks at: the screen, and what its cursor is on."""
+    """What a person looks at: the screen, and what its cursor is on; `plan`: what the plan on it was asked with."""
 
     screen: str
     pool: str
     server: str
     rollout: str
+    plan: PlanRequest
 
 
 class PersonRow(TypedDict):

@@ -234,7 +234,7 @@ class EngineOffice:
                 async with engine.hub.subscribe(since, hello) as frames:
                     yield frames
 
-    def place(self, caller: Caller, place: Mapping[str, str]) -> None:
+    def place(self, caller: Caller, place: Mapping[str, Any]) -> None:
         """Where the caller looks, for who follows them."""
         self.pairing.show((caller.uid, caller.pid), place)
 

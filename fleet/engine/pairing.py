@@ -39,7 +39,6 @@ FREE = frozenset({
     "seat.take", "seat.give", "seat.keep",
 })
 """Commands that need no seat. Every other one does, while somebody has it."""
-PLACES = ("screen", "pool", "server", "rollout")
 
 
 class Caller(Protocol):
@@ -69,7 +68,7 @@ class Person:
     heard: float
     streams: int = 0
     until: float | None = None
-    place: Mapping[str, str] = field(default_factory=dict)
+    place: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -140,11 +139,11 @@ class Pairing:
         role = self._role_of(person.caller)
         return "co-driver" if role == "operator" else role or "observer"
 
-    def show(self, by: Key, place: Mapping[str, str]) -> None:
+    def show(self, by: Key, place: Mapping[str, Any]) -> None:
         """Where a person looks, for who follows them."""
         person = self._person(by)
         person.heard = self._now()
-        if (cleaned := {key: printable(place[key], 128) for key in PLACES if place.get(key)}) != person.place:
+        if (cleaned := {key: _clean(value) for key, value in place.items() if value}) != person.place:
             person.place = cleaned
             self._stir.set()
 
@@ -252,6 +251,13 @@ class Pairing:
             driver.heard = now
             if all(rollout.ended for rollout in self._engine().record.state.rollouts.values()):
                 self._leave(f"nothing rolls, and {IDLE / 60:.0f} minutes without a sign of {driver.name}")
+
+
+def _clean(value: Any) -> Any:
+    """A place's part with nothing in it that steers a terminal; its body is small already."""
+    if isinstance(value, Mapping):
+        return {printable(key, 64): _clean(item) for key, item in value.items()}
+    return [_clean(item) for item in value] if isinstance(value, list) else printable(str(value), 128)
 
 
 def _taken(person: Person, actor: str, how: str) -> Draft:

@@ -270,7 +270,7 @@ class CannedOffice:
             if drives:
                 self.driving.remove(drives)
 
-    def place(self, caller: Caller, place: Mapping[str, str]) -> None:
+    def place(self, caller: Caller, place: Mapping[str, Any]) -> None:
         self.asked.append(f"place {dict(place)}")
 
     def publish(self, frame: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tui import phrases
+from tui.fields import Raw, text
 from tui.ink import Line, Span, wrap
 from tui.screens.base import View, event_line, fact, section
 from tui.shapes import Pool, Rollout, Run, Server
@@ -55,6 +56,14 @@ class RolloutView(View):
         rollout = self.rollout()
         run = self._current(rollout) if rollout is not None else None
         return None if run is None else self.desk.model.servers.get(run.name)
+
+    def place(self) -> dict[str, str]:
+        return {"rollout": self.id, **({"server": self.cursor} if self.walked else {})}
+
+    def goto(self, place: Raw) -> None:
+        if (rollout := text(place, "rollout")) in self.desk.model.rollouts:
+            self.id, self.cursor = rollout, text(place, "server")
+            self.walked = bool(self.cursor)
 
     def ticking(self) -> bool:
         rollout = self.rollout()
