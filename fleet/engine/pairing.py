@@ -170,13 +170,13 @@ class Pairing:
         """Sit down in an empty seat, or ask its driver for it."""
         person, driver = self._person(by), self._driver
         if driver is person:
-            raise Refused("you have the driver's seat already", where="seat", code="seat")
+            raise Refused("you have the driver's seat already", where="seat", code="wrong-state")
         if driver is None:
             self._driver = person
             return await self._told(_taken(person, actor, "it was free"), request, "you have the driver's seat: only you start things now")
         if self._asks is not None:
             who = "you have" if self._asks[0] is person else f"{self._asks[0].name} has"
-            raise Refused(f"{who} asked for it already; {driver.name} or {SILENCE:.0f} s of silence answers", where="seat", code="seat")
+            raise Refused(f"{who} asked for it already; {driver.name} or {SILENCE:.0f} s of silence answers", where="seat", code="wrong-state")
         self._asks = person, self._now() + SILENCE
         return await self._told(Draft("seat-asked", actor=actor, data={"driver": driver.name}), request,
                                 f"{driver.name} is asked for the driver's seat; it is yours when they hand it over, or after {SILENCE:.0f} s of silence")
@@ -195,13 +195,13 @@ class Pairing:
         self._drives(by)
         asks, self._asks = self._asks, None
         if asks is None:
-            raise Refused("nobody asks for the seat", where="seat", code="seat")
+            raise Refused("nobody asks for the seat", where="seat", code="wrong-state")
         return await self._told(Draft("seat-kept", actor=actor, data={"asked": asks[0].name}), request, f"you keep the seat; {asks[0].name} is told")
 
     def _drives(self, by: Key) -> None:
         if self._driver is None or self._people.get(by) is not self._driver:
             whose = f"{self._driver.name} has it" if self._driver is not None else "nobody has it"
-            raise Refused(f"you do not have the driver's seat; {whose}", where="seat", code="seat")
+            raise Refused(f"you do not have the driver's seat; {whose}", where="seat", code="not-driver")
 
     async def _told(self, draft: Draft, request: Mapping[str, Any], message: str) -> dict[str, Any]:
         """The change is made; it is in the journal, after what happened before it, before it is answered."""

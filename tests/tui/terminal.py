@@ -32,7 +32,9 @@ SEQUENCES = re.compile(
 class Terminal:
     """`output` is every byte the child wrote, `started` when it was started (monotonic seconds)."""
 
-    def __init__(self, socket: Path, folder: Path, size: tuple[int, int] = (80, 24), **environment: str) -> None:
+    def __init__(self, socket: Path, folder: Path, size: tuple[int, int] = (80, 24), by: tuple[str, ...] = (), **environment: str) -> None:
+        """`by`: words before the command, to make it another user's."""
+        self.by = by
         self.socket, self.folder, self.size = socket, folder, size
         self.environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "LANG": "C.UTF-8", "TZ": "UTC",
                             "TERM": "xterm-256color", "PYTHONPATH": str(ROOT), **environment}
@@ -47,7 +49,7 @@ class Terminal:
         self._set_size(*self.size)
         self.started = time.monotonic()
         self.child = subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(self.socket), str(self.folder)], stdin=slave, stdout=slave, stderr=slave,
+            [*self.by, sys.executable, "-c", CHILD, str(self.socket), str(self.folder)], stdin=slave, stdout=slave, stderr=slave,
             env=self.environment, cwd=ROOT, start_new_session=True)
         os.close(slave)
         os.set_blocking(self._master, False)
