@@ -263,11 +263,15 @@ class Desk:
         self.view.heard()
 
     def came_frame(self, frame: Raw) -> None:
-        driver, asks = self.model.driver, self.model.asks
+        driver, asks, me = self.model.driver, self.model.asks, self.model.me
         self.model.frame(frame, self.now)
-        if fields.text(frame, "frame") in ("people", "hello"):
-            self.shared = self.shared if fields.text(frame, "frame") == "people" else {}
-            pairing.heard(self, driver, asks)
+        match fields.text(frame, "frame"):
+            case "hello":
+                self.shared = {}
+                if self.model.me != me:  # another daemon, perhaps: the numbers of people mean nothing in it
+                    self.following = 0
+            case "people":
+                pairing.heard(self, driver, asks)
         self._alive()
         self.view.heard()
         for rollout in self.mine - self._driving:

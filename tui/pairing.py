@@ -18,7 +18,7 @@ from tui.view_model import Trouble
 if TYPE_CHECKING:
     from tui.desk import Desk
 
-LONGEST_PLACE = 4000
+LONGEST_PLACE = 1000
 """Bytes of a place that the daemon takes, nearly."""
 QUIETLY = frozenset({"follow", "seat", "remark", "pause", "abort", "approve", "theme", "copy", "arm"})
 """Actions of one's own that do not end following."""

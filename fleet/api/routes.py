@@ -166,7 +166,7 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/v1/plan", "observer", MAX_REQUEST, _plan),
     Route("POST", "/v1/machines/check", "observer", MAX_REQUEST, _machine_check),
     Route("GET", "/v1/proposals", "observer", 0, _proposals),
-    Route("POST", "/v1/here", "observer", 4096, _here),
+    Route("POST", "/v1/here", "observer", 1024, _here),
     Route("POST", "/v1/commands", "approver", MAX_REQUEST, _command),
 )
 COMMAND_LEAST: Mapping[str, str] = {"plan.approve": "approver"}

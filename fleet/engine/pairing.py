@@ -6,7 +6,7 @@ another terminal, the same user's included, and not a one-shot command of anothe
 What stops, holds back, or only says something needs no seat, and with the seat empty nobody needs one.
 The seat is asked for: the driver hands it over or keeps it, and SILENCE grants it. It is lost with its connection, but for a reload
 of the fleet file, which ends every stream; and where nothing rolls, after IDLE without a sign of its driver.
-Nothing here waits for a client: frames go into the bounded queues of the hub, at most one in PACE.
+Nothing here waits for a client: frames go into the bounded queues of the hub, at most one in PACE, fewer in a crowd.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ SILENCE = 30.0
 GRACE = 10.0
 """Seconds that people have to come back after a reload."""
 IDLE = 600.0
-PACE = 0.1
+PACE, SLOWEST, TABLE = 0.1, 10.0, 8
+"""Seconds between two frames of people: the first for a table of so many, more with the square of a crowd, for each of it is told of each."""
 FREE = frozenset({
     "rollout.pause", "rollout.abort", "plan.approve", "plan.withdraw", "server.hold", "image.reject", "remark",  # stop, hold back, say
     "image.add", "settings.reload",  # begin nothing by themselves
@@ -228,7 +229,7 @@ class Pairing:
             if notes:
                 await self._engine().record.write(*notes)
             self._engine().hub.tell({"frame": "people", "people": self.rows()})
-            await self._engine().clock.sleep(PACE * max(1, len(self._people) // 8))
+            await self._engine().clock.sleep(min(SLOWEST, PACE * max(1.0, (len(self._people) / TABLE) ** 2)))
 
     def _wakes(self) -> float | None:
         moments = [person.until for person in self._people.values() if person.until is not None]

@@ -280,6 +280,24 @@ def test_a_crowd_that_moves_about_all_the_time_is_told_at_a_steady_pace() -> Non
     play(story)
 
 
+def test_a_crowd_is_told_less_often() -> None:
+    async def story(house: House) -> None:
+        house.roles |= {f"guest{number}": "observer" for number in range(100)}
+        crowd = [Caller(1000 + number, 1000, 5000 + number, f"guest{number}", ()) for number in range(100)]
+        house.come(*crowd)
+        await house.clock.sleep(30.0)
+        before = len(house.frames)
+        for turn in range(1000):
+            house.pairing.show((1000 + turn % 100, 5000 + turn % 100), {"screen": f"s{turn}"})
+            await house.clock.sleep(0.1)
+        assert 1 <= len(house.frames) - before <= 100 / pairing.SLOWEST + 2
+        house.come(ANA)
+        assert "you have the driver's seat" in await house.ask(ANA, "take"), "commands wait for none of it"
+        assert not house.may(crowd[0])
+
+    play(story)
+
+
 def test_a_listener_that_is_stopped_holds_nobody_up() -> None:
     async def story(house: House) -> None:
         house.come(ANA, BEN)
