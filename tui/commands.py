@@ -12,7 +12,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from tui import actions, roots
+from tui import actions, pairing, roots
 from tui.keys import CHANGES, Situation, armed, in_seat, under_way, why_not
 from tui.phrases import movement, offered
 from tui.shapes import Rollout
@@ -25,7 +25,7 @@ POOL_VERBS = ("plan", "approve", "rollback", "pause", "resume", "abort", "promot
 SERVER_VERBS = ("hold", "release", "rollback", "root")
 STEERS = ("pause", "resume", "abort", "promote", "set")
 PLACES = ("fleet", "servers", "images", "rollout", "plan", "events", "help")
-VERBS = ("plan", "approve", "rollback", "hold", "release", "pause", "resume", "abort", "promote", "set", "root", "remark", "quit")
+VERBS = ("plan", "approve", "rollback", "hold", "release", "pause", "resume", "abort", "promote", "set", "root", "remark", "seat", "follow", "quit")
 SETTINGS = ("max_unavailable", "max_surge", "promotion", "min_healthy_time", "healthy_deadline", "progress_deadline", "drain_deadline",
             "max_failures", "on_failure", "retain", "checkpoints", "checkpoint_pause", "on_disconnect", "outside")
 """What `set` changes in mid-rollout; the last one, the reason to go on outside the windows, takes the rest of the line."""
@@ -40,6 +40,8 @@ def complete(model: ViewModel, typed: str) -> list[str]:
     elif words and words[0] == "plan" and len(words) == 2:
         pool = model.pools.get(words[1])
         options = sorted({*pool.versions, offered(pool)} - {""}) if pool is not None else ()
+    elif words and words[0] == "follow" and len(words) == 1:
+        options = [person.name for person in model.others]
     elif words and words[0] == "set" and len(words) > 1:
         options = () if " outside=" in typed else [f"{name}=" for name in SETTINGS]
     elif len(words) == 1:
@@ -74,6 +76,10 @@ def run(desk: Desk, text: str) -> None:
             _checked(desk, "remark", desk.situation(), lambda: actions.send(desk, command="remark", text=rest))
         else:
             actions.remark(desk)
+    elif verb == "seat":
+        _checked(desk, "seat", desk.situation(), lambda: pairing.seat(desk))
+    elif verb == "follow":
+        _checked(desk, "follow", desk.situation(), lambda: pairing.follow(desk, rest))
     elif verb in VERBS:
         _verb(desk, verb, rest)
     elif verb in desk.model.servers and not rest:

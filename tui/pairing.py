@@ -88,14 +88,19 @@ def standing(desk: Desk) -> Trouble | None:
 # following
 
 
-def follow(desk: Desk) -> None:
-    """Follow the driver, else the first of the others; again: the next one; after the last nobody."""
+def follow(desk: Desk, name: str = "") -> None:
+    """Follow the driver, else the first of the others; again: the next one; after the last nobody. `name`: this one, by user or `user@terminal`."""
     others = desk.model.others
     if not others:
         desk.say("Nobody else is here to follow.", "warn")
         return
     ids = [person.id for person in others]
     at = ids.index(desk.following) + 1 if desk.following in ids else 0
+    if name:
+        at = next((index for index, person in enumerate(others) if name in (person.name, person.user)), -1)
+    if at < 0:
+        desk.say(f"There is no {name!r} here to follow: {', '.join(person.name for person in others[:5])}.", "warn")
+        return
     if at >= len(others):
         stop_following(desk)
         return

@@ -188,6 +188,24 @@ async def test_f_goes_from_one_to_the_next_and_then_to_nobody(tmp_path: Path) ->
         await user.see("Who you followed went away.")
 
 
+async def test_the_colon_line_has_both(tmp_path: Path) -> None:
+    async with session(tmp_path) as user:
+        await gather(user, three(BEN))
+        await user.press("colon", *"follow", "space", "e", "tab", "enter")
+        await user.see("You follow eve@pts/9")
+        await user.press("colon", *"follow", "space", *"zoe", "enter")
+        await user.see("There is no 'zoe' here to follow: ben@pts/8, eve@pts/9.")
+        await user.press("colon", *"seat", "enter")
+        assert (await user.sent())["command"] == "seat.take"
+
+
+async def test_the_rollouts_tail_tells_of_the_seat(tmp_path: Path) -> None:
+    async with session(tmp_path) as user:
+        await user.press("5")
+        user.daemon.push({"frame": "event", "seq": 111, "row": story.event(111, 0, "seat-taken", "ben@pts/8 has the driver's seat: handed over", actor="maria@pts/7")})
+        await user.see("ben@pts/8 has the driver's seat: handed over")
+
+
 async def test_a_question_on_the_screen_stays_with_what_it_is_about(tmp_path: Path) -> None:
     async with session(tmp_path) as user:
         await gather(user, three(BEN, ben={"screen": "servers", "server": "web-9"}))

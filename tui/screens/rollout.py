@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 MARGIN = 1
 BUSY = "dsbh"
+PEOPLE = ("remark", "seat-asked", "seat-taken", "seat-kept", "seat-left")
+"""Events about no rollout that people at one tell each other."""
 STOPPED = ("paused", "awaiting-promotion", "awaiting-approval", "checkpoint", "failed")
 
 
@@ -245,7 +247,7 @@ class RolloutView(View):
         if room < 2:
             return []
         events = [item for item in self.desk.model.events[-600:] if not phrases.bare(item) and (
-            item.rollout == rollout.id or (item.type == "remark" and (item.at or 0) >= (rollout.started or 0)))]
+            item.rollout == rollout.id or (item.type in PEOPLE and (item.at or 0) >= (rollout.started or 0)))]
         since = phrases.when(self.desk.model.local(rollout.started), self.desk.now, self.desk.clock.zone)
         others = len(self.desk.model.active()) - 1
         note = f"{phrases.plural(others, 'other rollout')}: n" if others > 0 else ""
