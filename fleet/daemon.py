@@ -144,6 +144,7 @@ class Daemon:
                         await engine.first_look(running)
                         await stack.enter_async_context(serve(
                             office, self.socket, group=self.group, on_refused=lambda caller, what, why: refusals.put(caller.actor, what, why)))
+                        background.append(tasks.create_task(office.pairing.run()))
                         first = False
                         self.notifier.ready(f"fleet {self.desired.fleet} on {self.socket}" + (", only looks: the journal does not hold" if self.read_only else ""))
                     self._swapped.set()

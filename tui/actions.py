@@ -57,8 +57,6 @@ async def _send(desk: Desk, command: dict[str, Any]) -> None:
     request: dict[str, Any] = {"request": desk.clock.request_name(), **command}
     if pool:
         request.setdefault("generation", desk.model.generation(pool))
-    if terminal := desk.options.get("terminal"):
-        request["terminal"] = terminal
     if command["command"] in ("rollout.start", "rollout.resume", "rollout.promote"):
         request["driven"] = True
     answer = await desk.calls.command(request)
@@ -124,10 +122,10 @@ async def look_again(desk: Desk, plan: offers.Plan) -> None:
 
 def start_plan(desk: Desk) -> None:
     """Enter on the plan: arm, then the ladder, then the start with the hash that was seen."""
-    from tui.keys import armed, operator, reachable, startable
+    from tui.keys import armed, in_seat, operator, reachable, startable
 
     at, plan = desk.situation(), desk.plan
-    for need in (startable, reachable, operator, armed):
+    for need in (startable, reachable, operator, in_seat, armed):
         if why := need(at):
             desk.say(why.replace("then again.", "then enter again."), "warn")
             return

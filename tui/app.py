@@ -10,7 +10,6 @@ import os
 import sys
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -26,7 +25,6 @@ from tui.desk import Desk
 from tui.ink import Line, Span
 from tui.link import Link
 from tui.phrases import farewell
-from tui.view_model import Trouble
 from tui.widgets.footer import TOO_SMALL, footer, tiny_keys
 from tui.widgets.ground import textual_theme
 from tui.widgets.header import header, tiny
@@ -122,7 +120,7 @@ class AnewApp(App[int]):
         left, model = desk.armed_left, desk.model
         keys = footer(desk.keymap, situation, width)
         ask = desk.prompt.line(width) if desk.prompt is not None else None
-        flash = desk.flash.lines(self._standing(), width)
+        flash = desk.flash.lines(desk.standing(), width)
         if desk.view.moving():
             self.paint_soon()
         if desk.tiny:
@@ -137,13 +135,6 @@ class AnewApp(App[int]):
         self.papers["flash"].show(flash[:1])
         self.papers["rule"].show(flash[1:] or [(Span("─" * width, "faint"),)])
         self.papers["foot"].show([ask if ask is not None else keys])
-
-    def _standing(self) -> Trouble | None:
-        """What still needs somebody; on Fleet it is on the screen already. Over a replay it says that it is of now."""
-        if self.desk.view.name in ("fleet", "help"):
-            return None
-        first = next(iter(self.desk.model.troubles()), None)
-        return replace(first, name=f"now: {first.name}") if first is not None and self.desk.view.past else first
 
     def paint_soon(self) -> None:
         if self._soon is None and self.is_running:
@@ -193,7 +184,8 @@ def run(socket: str, options: Mapping[str, str], reel: Callable[[str], Reel] | N
     os.environ.pop("NO_COLOR", None)  # taken care of by the theme; Textual would turn it into truecolor greys
     with suppress(OSError):
         chosen.setdefault("terminal", os.ttyname(sys.stdin.fileno()).removeprefix("/dev/"))
-    result = (app := AnewApp(Link(socket) if film is None else None, chosen, reel=reel, film=film)).run(mouse=False)
+    link = Link(socket, terminal=chosen.get("terminal", "")) if film is None else None
+    result = (app := AnewApp(link, chosen, reel=reel, film=film)).run(mouse=False)
     with suppress(OSError):  # the terminal may be gone
         sys.stderr.write(farewell(app.left_behind) if film is None else "")
         sys.stderr.flush()

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from tui import actions, roots
-from tui.keys import CHANGES, Situation, armed, under_way, why_not
+from tui import actions, pairing, roots
+from tui.keys import CHANGES, Situation, armed, in_seat, under_way, why_not
 from tui.phrases import movement, offered
 from tui.shapes import Rollout
 from tui.view_model import ViewModel
@@ -24,7 +25,7 @@ POOL_VERBS = ("plan", "approve", "rollback", "pause", "resume", "abort", "promot
 SERVER_VERBS = ("hold", "release", "rollback", "root")
 STEERS = ("pause", "resume", "abort", "promote", "set")
 PLACES = ("fleet", "servers", "images", "rollout", "plan", "events", "help")
-VERBS = ("plan", "approve", "rollback", "hold", "release", "pause", "resume", "abort", "promote", "set", "root", "remark", "quit")
+VERBS = ("plan", "approve", "rollback", "hold", "release", "pause", "resume", "abort", "promote", "set", "root", "remark", "seat", "follow", "quit")
 SETTINGS = ("max_unavailable", "max_surge", "promotion", "min_healthy_time", "healthy_deadline", "progress_deadline", "drain_deadline",
             "max_failures", "on_failure", "retain", "checkpoints", "checkpoint_pause", "on_disconnect", "outside")
 """What `set` changes in mid-rollout; the last one, the reason to go on outside the windows, takes the rest of the line."""
@@ -39,6 +40,8 @@ def complete(model: ViewModel, typed: str) -> list[str]:
     elif words and words[0] == "plan" and len(words) == 2:
         pool = model.pools.get(words[1])
         options = sorted({*pool.versions, offered(pool)} - {""}) if pool is not None else ()
+    elif words and words[0] == "follow" and len(words) == 1:
+        options = [person.name for person in model.others]
     elif words and words[0] == "set" and len(words) > 1:
         options = () if " outside=" in typed else [f"{name}=" for name in SETTINGS]
     elif len(words) == 1:
@@ -73,6 +76,10 @@ def run(desk: Desk, text: str) -> None:
             _checked(desk, "remark", desk.situation(), lambda: actions.send(desk, command="remark", text=rest))
         else:
             actions.remark(desk)
+    elif verb == "seat":
+        _checked(desk, "seat", desk.situation(), lambda: pairing.seat(desk))
+    elif verb == "follow":
+        _checked(desk, "follow", desk.situation(), lambda: pairing.follow(desk, rest))
     elif verb in VERBS:
         _verb(desk, verb, rest)
     elif verb in desk.model.servers and not rest:
@@ -102,9 +109,9 @@ def _set(desk: Desk, rest: str) -> None:
     at = desk.situation()
     pool = desk.model.pools.get(name)
     rollout = desk.model.rollout_of(name) if pool is not None else None
-    about = Situation("rollout", at.live, at.stale_words, at.role, at.daemon_read_only, at.armed, pool, None, rollout)
+    about = replace(at, screen="rollout", pool=pool, server=None, rollout=rollout)
     given = {key: value for key, equals, value in (pair.partition("=") for pair in pairs) if equals}
-    refused = next((words for need in (*CHANGES, under_way, armed) if (words := need(about))), "") or _unsettable(given, rollout)
+    refused = next((words for need in (*CHANGES, under_way, in_seat, armed) if (words := need(about))), "") or _unsettable(given, rollout)
     if pool is None or len(given) < len(pairs) or not (given or why.strip()):
         desk.say("set POOL NAME=VALUE …, as in `set web max_unavailable=2`: tab completes the names.", "warn")
     elif refused or rollout is None:
@@ -147,7 +154,7 @@ def _verb(desk: Desk, verb: str, rest: str) -> None:
     pool = model.pools.get(name) or (model.pools.get(server.pool) if server is not None else None) or at.pool
     rollout = model.rollout_of(pool.name) if pool is not None else at.rollout
     screen = "servers" if (name in model.servers or (not name and verb in ("hold", "release", "root"))) else "rollout"
-    about = Situation(screen, at.live, at.stale_words, at.role, at.daemon_read_only, at.armed, pool, server, rollout)
+    about = replace(at, screen=screen, pool=pool, server=server, rollout=rollout)
     _do(desk, verb, about, rollout, words.strip())
 
 

@@ -7,10 +7,11 @@ is a thin stage; the tests may be another.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
-from tui import actions, commands, fields
+from tui import actions, commands, fields, pairing
 from tui.clock import Clock
 from tui.errors import LinkError
 from tui.fields import Raw
@@ -21,7 +22,7 @@ from tui.phrases import when
 from tui.screens import make
 from tui.screens.base import View
 from tui.theme import THEMES
-from tui.view_model import Connection, ViewModel
+from tui.view_model import Connection, Trouble, ViewModel
 from tui.widgets.flash import Flash
 from tui.widgets.prompt import Kind, Prompt
 
@@ -41,6 +42,7 @@ class Calls(Protocol):
     async def plan(self, request: Raw) -> Raw: ...
     async def command(self, request: Raw) -> Raw: ...
     async def get(self, path: str, **query: str) -> Raw: ...
+    async def here(self, place: Raw) -> None: ...
     async def drive(self, rollout: str, since: int, go_on: Any) -> None: ...
     async def console(self, server: str, sink: Any) -> None: ...
 
@@ -78,6 +80,10 @@ class Desk:
         self.mine: set[str] = set()
         self._driving: set[str] = set()
         self._reading = False
+        self.following = 0
+        self.seen_place: Raw = {}
+        self.shared: Raw = {}
+        self.sharing = False
         self._kept: dict[str, View] = {"fleet": self.views[0]}
 
     # where we are
@@ -115,6 +121,7 @@ class Desk:
             role=self.model.role, daemon_read_only=self.model.read_only, armed=self.armed_left > 0, pool=pool,
             server=view.server(), rollout=rollout, plan=self.plan, marks=len(view.marks()), rows=0, playing=view.moving(),
             past=view.replays(),
+            driver="" if (driver := self.model.driver) is None or self.model.drives else driver.name, here=bool(self.model.me),
         )
 
     # views
@@ -135,6 +142,7 @@ class Desk:
         if view is not before:
             before.covered()
         view.enter(before, **what)
+        pairing.share(self)
         self.stage.paint()
 
     def _leave_the_past(self) -> None:
@@ -190,7 +198,12 @@ class Desk:
         """A key was pressed: it belongs to the question if there is one, else to the view."""
         if self.prompt is not None:
             self._answer(self.prompt, name, char)
-            return
+        else:
+            self._pressed(name)
+        pairing.go_along(self)
+        pairing.share(self)
+
+    def _pressed(self, name: str) -> None:
         situation = self.situation()
         key = self.keymap.find(name, situation.screen)
         if key is None:
@@ -213,6 +226,8 @@ class Desk:
         if why := why_not(key, situation):
             self.say(why, "warn")
             return
+        if self.following and key.action not in pairing.QUIETLY:
+            pairing.stop_following(self)
         self.act(key.action)
         self.stage.paint()
 
@@ -257,6 +272,10 @@ class Desk:
             self.open("help")
         elif action == "replay":
             self.open("replay", rollout=self.situation().past)
+        elif action == "seat":
+            pairing.seat(self)
+        elif action == "follow":
+            pairing.follow(self)
         else:
             actions.act(self, action)
 
@@ -266,7 +285,7 @@ class Desk:
             self.say("Read-only again.")
             return
         self.armed_until = self.clock.ticks() + ARMED_SECONDS
-        self.say("Armed for ten minutes; every change still asks first.", "good")
+        pairing.armed(self)
 
     def wear(self, theme: str) -> None:
         self.theme = theme
@@ -283,7 +302,15 @@ class Desk:
         self.view.heard()
 
     def came_frame(self, frame: Raw) -> None:
+        driver, asks, me = self.model.driver, self.model.asks, self.model.me
         self.model.frame(frame, self.now)
+        match fields.text(frame, "frame"):
+            case "hello":
+                self.shared = {}
+                if self.model.me != me:  # another daemon, perhaps: the numbers of people mean nothing in it
+                    self.following = 0
+            case "people":
+                pairing.heard(self, driver, asks)
         self._alive()
         self.view.heard()
         for rollout in self.mine - self._driving:
@@ -368,6 +395,15 @@ class Desk:
         if after != before:
             self.model.connection = after
             self.stage.paint_soon()
+
+    def standing(self) -> Trouble | None:
+        """What still needs somebody, where nothing else is said; on Fleet the fleet's own troubles are on the screen already.
+        Over a replay it says that it is of now.
+        """
+        if (asked := pairing.standing(self)) is not None or self.view.name in ("fleet", "help"):
+            return asked
+        first = next(iter(self.model.troubles()), None)
+        return replace(first, name=f"now: {first.name}") if first is not None and self.view.past else first
 
     @property
     def resume_from(self) -> int:

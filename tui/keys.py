@@ -34,6 +34,10 @@ class Situation:
     playing: bool = False
     past: str = ""
     """The rollout whose replay the view could show."""
+    driver: str = ""
+    """Who else has the driver's seat."""
+    here: bool = True
+    """Did the daemon say that this terminal is here?"""
 
 
 Need = Callable[[Situation], str]
@@ -68,6 +72,15 @@ def armed(at: Situation) -> str:
     return "" if at.armed else "Read-only: press A to arm for ten minutes, then again."
 
 
+def in_seat(at: Situation) -> str:
+    """With the seat empty nobody needs it; the daemon judges it again."""
+    return f"{at.driver} has the driver's seat, and alone starts things: T asks for it." if at.driver else ""
+
+
+def attached(at: Situation) -> str:
+    return "" if at.here else "The daemon has not said that this terminal is here: it may be an older one."
+
+
 def a_pool(at: Situation) -> str:
     return "" if at.pool is not None else "There is no pool under the cursor."
 
@@ -100,7 +113,7 @@ def waits_for_promotion(at: Situation) -> str:
 
 def armed_to_resume(at: Situation) -> str:
     """Pausing is for anybody at once; going on starts things."""
-    return armed(at) if at.rollout is not None and at.rollout.state == "paused" else ""
+    return in_seat(at) or armed(at) if at.rollout is not None and at.rollout.state == "paused" else ""
 
 
 def returnable(at: Situation) -> str:
@@ -167,21 +180,25 @@ KEYS: tuple[Key, ...] = (
                              "events": "open", "help": "run it"}, label="enter", long="open what the cursor is on"),
     Key(("p",), "plan", {"fleet": "plan", "servers": "plan", "server": "plan", "images": "plan", "plan": "plan anew"}, (reachable,),
         long="plan a rollout: of the marked servers, or of the pool under the cursor; on the plan: anew"),
-    Key(("c",), "promote", {"rollout": "promote", "fleet": "promote"}, (*CHANGES, waits_for_promotion, armed),
+    Key(("c",), "promote", {"rollout": "promote", "fleet": "promote"}, (*CHANGES, waits_for_promotion, in_seat, armed),
         long="the canaries are good: let the rollout go on"),
     Key(("P",), "pause", {"rollout": "pause", "fleet": "pause", "servers": "pause", "server": "pause"},
         (*CHANGES, under_way, armed_to_resume), long="pause the rollout at once, or let it go on"),
     Key(("u",), "rollback", {"rollout": "rollback", "fleet": "rollback", "servers": "back", "server": "back"},
-        (*CHANGES, returnable, armed), long="go back: the rollout, the pool, or this one server"),
+        (*CHANGES, returnable, in_seat, armed), long="go back: the rollout, the pool, or this one server"),
     Key(("X",), "abort", {"rollout": "abort", "fleet": "abort"}, (*CHANGES, under_way),
         long="stop the rollout where it is; what is done stays"),
     Key(("l",), "console", {"server": "console", "servers": "console", "rollout": "console"},
         (reachable, a_server), long="the serial console of this server, live"),
     Key(("H",), "hold", {"servers": "hold", "server": "hold"}, (*CHANGES, a_server, armed),
         long="hold: skipped by everything; asks why. Again: release"),
-    Key(("o",), "root", {"servers": "root", "server": "root"}, (*CHANGES, a_server, armed), footer=False,
+    Key(("o",), "root", {"servers": "root", "server": "root"}, (*CHANGES, a_server, in_seat, armed), footer=False,
         long="lock the root read-only, or unlock it; shows what writes there, then asks"),
-    Key(("A",), "arm", {"*": "arm"}, CHANGES, long="arm for ten minutes: changes are possible; again: read-only"),
+    Key(("A",), "arm", {"*": "arm"}, CHANGES, long="arm for ten minutes: changes are possible, and a free driver's seat is yours; again: read-only"),
+    Key(("T",), "seat", {"*": "seat"}, (*CHANGES, attached), footer=False,
+        long="take the driver's seat, or ask for it; in it: hand it over, or leave it"),
+    Key(("f",), "follow", {"*": "follow"}, (reachable, attached), footer=False,
+        long="follow the driver's screen, or another person's; again: the next one"),
     Key(("space",), "mark", {"servers": "mark"}, label="space", long="mark this server for a plan"),
     Key(("v",), "mark-range", {"servers": "mark to here"}, footer=False, long="mark from the last mark to here"),
     Key(("*",), "mark-all", {"servers": "mark all"}, footer=False, long="mark all that are shown; again: none"),

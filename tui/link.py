@@ -54,8 +54,9 @@ class Sink(Protocol):
 class Link:
     """One socket, one session at a time."""
 
-    def __init__(self, socket: str, back_off: Sequence[float] = BACK_OFF, silence: float = SILENCE) -> None:
+    def __init__(self, socket: str, back_off: Sequence[float] = BACK_OFF, silence: float = SILENCE, terminal: str = "") -> None:
         self.socket = socket
+        self.terminal = terminal
         self.back_off = tuple(back_off)
         self.silence = silence
         self._session: ClientSession | None = None
@@ -88,7 +89,8 @@ class Link:
 
         if self._session is None or self._session.closed:
             connector = aiohttp.UnixConnector(path=self.socket, limit=16)
-            self._session = aiohttp.ClientSession("http://anew", connector=connector, auto_decompress=False)
+            self._session = aiohttp.ClientSession("http://anew", connector=connector, auto_decompress=False,
+                                                  headers={"Anew-Terminal": self.terminal} if self.terminal else None)
         return self._session
 
     async def _listen(self, sink: Sink) -> AsyncIterator[None]:
@@ -104,7 +106,7 @@ class Link:
             past = await self.get("/v1/journal", since=str(max(0, since - BACKLOG)), limit=str(BACKLOG))
             sink.came_events(rows(past, "events"))
         patience = aiohttp.ClientTimeout(total=None, sock_connect=5.0, sock_read=self.silence)
-        async with self._open().get("/v1/events", params={"since": str(since)}, timeout=patience) as answer:
+        async with self._open().get("/v1/events", params={"since": str(since), "here": "1"}, timeout=patience) as answer:
             if answer.status != 200:
                 raise LinkError(refusal(clean_json(await answer.content.read(65536)), answer.status).sentence)
             async for line in _lines(answer.content):
@@ -142,6 +144,10 @@ class Link:
                 f"{request.get('command')} had no answer ({sentence(error, self.socket)}). It may have been taken: "
                 "look at the events before you try again."
             ) from error
+
+    async def here(self, place: Raw) -> None:
+        """Tell what this terminal looks at, for who follows it."""
+        await self._ask("POST", "/v1/here", json=dict(place))
 
     async def drive(self, rollout: str, since: int, go_on: Callable[[], bool]) -> None:
         """Tell the daemon that this terminal drives a rollout, for as long as this stream lasts. What comes on it came already."""

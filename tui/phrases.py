@@ -253,7 +253,7 @@ def event_tone(event: Event) -> str:
         return "bad"
     if event.type in ("warning", "command-refused", "server-redirected"):
         return "warn"
-    if event.type in ("remark",):
+    if event.type == "remark" or event.type.startswith("seat-"):
         return "accent"
     return "good" if event.type == "server-healthy" else "plain"
 

@@ -251,6 +251,25 @@ def counted(runs: tuple[Run, ...]) -> dict[str, int]:
 
 
 @dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody at a terminal. `asks_until`: when the driver's seat is theirs, if its driver keeps silent."""
+
+    id: int
+    name: str
+    user: str
+    role: str
+    since: float | None
+    asks_until: float | None
+    place: Raw
+
+
+def person(row: Raw) -> Person:
+    user, terminal = text(row, "user"), text(row, "terminal")
+    return Person(id=whole(row, "id"), name=f"{user}@{terminal}" if terminal else user, user=user, role=text(row, "role"), since=moment(row.get("since")),
+                  asks_until=moment(row.get("asks_until")), place=mapping(row, "place"))
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     seq: int
     at: float | None

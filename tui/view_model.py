@@ -13,7 +13,7 @@ from typing import Any
 
 from tui import fields, offers, shapes
 from tui.phrases import approved, mixed, rollout_state, server_trouble, server_words, who
-from tui.shapes import Event, Pool, Rollout, Server
+from tui.shapes import Event, Person, Pool, Rollout, Server
 
 KEEP_EVENTS = 20_000
 """Events kept in memory, about 10 MB; the daemon has them all."""
@@ -66,6 +66,9 @@ class ViewModel:
         self.read_only = ""
         self.fails_on_purpose = False
         self.you: Mapping[str, str] = {}
+        self.people: dict[int, Person] = {}
+        self.me = 0
+        """This terminal's number among them; 0 while the daemon has not said it."""
         self.pools: dict[str, Pool] = {}
         self.servers: dict[str, Server] = {}
         self.rollouts: dict[str, Rollout] = {}
@@ -89,6 +92,7 @@ class ViewModel:
         self.fails_on_purpose = bool(frame.get("failpoints"))
         you = fields.mapping(frame, "you")
         self.you = {key: value for key, value in you.items() if isinstance(value, str)}
+        self._gather(frame)
         daemon_now = fields.moment(frame.get("now"))
         self.skew = 0.0 if daemon_now is None else now - daemon_now
         self.pools, self.servers = {}, {}
@@ -124,8 +128,16 @@ class ViewModel:
                         self.servers_epoch += 1  # the servers are counted against it
             case "rollout":
                 self.add_rollout(row, now)
+            case "people":
+                self._gather(frame)
+            case "hello":
+                self.me = fields.whole(frame, "you")
             case "gone":
                 self._gone(fields.text(frame, "kind"), fields.text(frame, "name"))
+
+    def _gather(self, frame: fields.Raw) -> None:
+        """Who is here now."""
+        self.people = {person.id: person for person in map(shapes.person, fields.rows(frame, "people")) if person.id}
 
     def add_rollout(self, row: fields.Raw, now: float) -> None:
         """Take a rollout's row, whole or partial; `incomplete` names those that must be asked for whole."""
@@ -205,6 +217,26 @@ class ViewModel:
     @property
     def role(self) -> str:
         return self.you.get("role", "")
+
+    @property
+    def driver(self) -> Person | None:
+        """Who has the driver's seat."""
+        return next((person for person in self.people.values() if person.role == "driver"), None)
+
+    @property
+    def drives(self) -> bool:
+        """Does this terminal have it?"""
+        return (driver := self.driver) is not None and driver.id == self.me
+
+    @property
+    def asks(self) -> Person | None:
+        """Who asks for the seat."""
+        return next((person for person in self.people.values() if person.asks_until is not None), None)
+
+    @property
+    def others(self) -> list[Person]:
+        """Who else is here, the driver first."""
+        return [person for person in self.people.values() if person.id != self.me]
 
     def daemon_time(self, now: float) -> float:
         """The daemon's clock, from the terminal's."""

@@ -105,11 +105,15 @@ class Office(Protocol):
     async def journal_verify(self) -> Mapping[str, Any]:
         """{"ok", "message", "rows", "tip"}."""
 
-    def subscribe(self, since: int, caller: Caller, drives: str = "") -> AbstractAsyncContextManager[AsyncIterator[Mapping[str, Any]]]:
+    def subscribe(self, since: int, caller: Caller, drives: str = "", *, here: bool = False) -> AbstractAsyncContextManager[AsyncIterator[Mapping[str, Any]]]:
         """Frames from sequence number `since` on. The queue is bounded: the iterator of a slow client ends.
 
-        `drives`: the id of a rollout that this terminal drives for as long as the stream lasts.
+        `drives`: the id of a rollout that this terminal drives for as long as the stream lasts. `here`: a person sits there, who is
+        shown to everybody and may have the driver's seat.
         """
+
+    def place(self, caller: Caller, place: Mapping[str, Any]) -> None:
+        """Where a person who is here looks, for who follows them; Refused if they are not here."""
 
     def console(self, server: str) -> AsyncIterator[bytes]:
         """The serial console's past, then live bytes."""

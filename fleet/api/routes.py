@@ -126,7 +126,8 @@ async def _events(ask: Ask) -> Answer:
     since, drives = schema.whole_query(ask.query, "since", 0), ask.query.get("drives", "")
     if drives and ask.role != "operator":
         raise Refused(f"{ask.caller.user} may watch, not drive a rollout; that needs an operator: see [access] in the fleet file", where="drives", code="role")
-    async with ask.office.subscribe(since, ask.caller, drives) as frames:
+    here = schema.whole_query(ask.query, "here", 0, 1) == 1
+    async with ask.office.subscribe(since, ask.caller, drives, here=here) as frames:
         return await Pump(ask.request, ask.connection, as_lines(frames)).run("application/x-ndjson", life=b"\n")
 
 
@@ -136,6 +137,11 @@ async def _plan(ask: Ask) -> Answer:
 
 async def _proposals(ask: Ask) -> Answer:
     return {"proposals": ask.office.proposals()}
+
+
+async def _here(ask: Ask) -> Answer:
+    ask.office.place(ask.caller, schema.place_request(ask.body))
+    return {"ok": True}
 
 
 async def _command(ask: Ask) -> Answer:
@@ -161,12 +167,13 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/machines", "observer", 0, _machines),
     Route("GET", "/v1/journal", "observer", 0, _journal, frozenset({"since", "limit", "whole"})),
     Route("GET", "/v1/journal/verify", "observer", 0, _verify),
-    Route("GET", "/v1/events", "observer", 0, _events, frozenset({"since", "drives"})),
+    Route("GET", "/v1/events", "observer", 0, _events, frozenset({"since", "drives", "here"})),
     Route("GET", "/v1/info", "observer", 0, _info),
     Route("GET", "/metrics", "observer", 0, _metrics),
     Route("POST", "/v1/plan", "observer", MAX_REQUEST, _plan),
     Route("POST", "/v1/machines/check", "observer", MAX_REQUEST, _machine_check),
     Route("GET", "/v1/proposals", "observer", 0, _proposals),
+    Route("POST", "/v1/here", "observer", 1024, _here),
     Route("POST", "/v1/commands", "approver", MAX_REQUEST, _command),
 )
 COMMAND_LEAST: Mapping[str, str] = {"plan.approve": "approver"}

@@ -146,6 +146,11 @@ def check_request(body: bytes) -> dict[str, Any]:
     return _object(parse_body(body), "", {"machines": _names})
 
 
+def place_request(body: bytes) -> dict[str, Any]:
+    """A checked PlaceRequest."""
+    return _object(parse_body(body), "", {**dict.fromkeys(("screen", "pool", "server", "rollout"), _text), "plan": _plan})
+
+
 def whole_query(query: Mapping[str, str], key: str, default: int, most: int = MAX_SEQ) -> int:
     """A whole number of the query string, from 0 to `most`."""
     given = query.get(key)

@@ -19,11 +19,13 @@ Paths (method, path, least role):
                                                       With &whole=1 each row has its whole data, "time" and "request", and a page may be shorter
   GET  /v1/journal/verify                  observer   {"ok": bool, "message": str, "rows": int, "tip": str}
   GET  /v1/events?since=SEQ                observer   NDJSON stream of Frame (below); a blank line every 10 s as a sign of life.
-                                                      With &drives=ID, for operators: this terminal drives that rollout
+                                                      With &drives=ID, for operators: this terminal drives that rollout.
+                                                      With &here=1: a person sits there; shown to everybody, may have the driver's seat
   GET  /v1/info                            observer   {"paths", "settings", "versions", "pid", "started_at", "you"}
   POST /v1/plan                            observer   PlanRequest -> PlanFrame
   POST /v1/machines/check                  observer   MachineCheckRequest -> {"checks": [MachineCheck, ...]}; looks now
   GET  /v1/proposals                       observer   {"proposals": [ProposalRow, ...]} plans that wait for approval, oldest first
+  POST /v1/here                            observer   PlaceRequest -> {"ok": true}; where a person who is here looks
   POST /v1/commands                        approver   CommandRequest -> CommandAnswer; all but plan.approve need an operator
 
 Errors: HTTP 4xx/5xx with {"error": ErrorBody}; status 403 for a role, 409 for a stale plan or generation, 404 for an
@@ -292,7 +294,7 @@ class CommandRequest(TypedDict, total=False):
 COMMANDS = (
     "rollout.start", "plan.approve", "plan.withdraw", "rollout.pause", "rollout.resume", "rollout.set", "rollout.promote", "rollout.abort", "rollback.start",
     "server.hold", "server.release", "server.adopt", "root.set", "image.add", "image.reject", "image.unreject",
-    "remark", "settings.reload", "doctor.fix", "machine.install", "machine.recover",
+    "remark", "settings.reload", "doctor.fix", "machine.install", "machine.recover", "seat.take", "seat.give", "seat.keep",
 )
 """rollback.start with `rollout` turns a running rollout around; with `pool` (and `server`) it starts one."""
 
@@ -419,12 +421,35 @@ class MachineCheck(TypedDict):
     told: dict[str, str]
 
 
+class PlaceRequest(TypedDict, total=False):
+    """What a person looks at: the screen, and what its cursor is on; `plan`: what the plan on it was asked with."""
+
+    screen: str
+    pool: str
+    server: str
+    rollout: str
+    plan: PlanRequest
+
+
+class PersonRow(TypedDict):
+    """Somebody who is here. `role`: driver, co-driver, approver or observer. `asks_until`: when the seat is theirs if the driver keeps silent."""
+
+    id: int
+    user: str
+    terminal: str
+    role: str
+    since: str
+    asks_until: str | None
+    place: PlaceRequest
+
+
 class Frame(TypedDict, total=False):
-    """A line of the event stream. `frame`: hello | event | server | pool | rollout | gone | bye.
+    """A line of the event stream. `frame`: hello | event | server | pool | rollout | people | gone | bye.
 
     hello: {"frame": "hello", "seq": N, "fleet": name}. server/pool/rollout: {"row": ...} whenever a row changed.
     A rollout row with "partial": true carries only the servers that may have changed: merge them by name (counts are
     always of all). event: {"row": EventRow}. gone: {"kind": "server"|"pool", "name"}. bye: the daemon ends.
+    people: {"people": [PersonRow, ...]}: somebody came, went or looks elsewhere, or the seat changed. With here=1, hello has `you`: the id of one's own row.
     """
 
     frame: str
@@ -433,6 +458,8 @@ class Frame(TypedDict, total=False):
     row: dict[str, Any]
     kind: str
     name: str
+    you: int
+    people: list[PersonRow]
 
 
 class StatusFrame(TypedDict):
@@ -444,5 +471,6 @@ class StatusFrame(TypedDict):
     read_only: str
     failpoints: NotRequired[list[str]]
     you: dict[str, str]
+    people: NotRequired[list[PersonRow]]
     pools: list[PoolRow]
     rollouts: list[RolloutRow]

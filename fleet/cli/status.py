@@ -7,11 +7,14 @@ from fleet.core.errors import Invalid
 
 TYPE_CHECKING = False  # as `typing` has it; importing typing is felt at start-up
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from fleet.cli.context import Context
 
 SETTLED = ("serving", "put-back", "failed", "quarantined", "skipped", "held")
+SITS = 8
+"""People that are listed; --json has them all."""
 MANY = 40
 """A fleet of more servers shows only pools and what is not well; `anew status POOL` shows a pool's servers."""
 
@@ -59,6 +62,7 @@ def show(context: Context, frame: dict[str, Any], *, everything: bool = False, m
         context.say(f"read-only: {frame['read_only']}", "red")
     if frame.get("failpoints"):
         context.say(f"this daemon fails on purpose ({', '.join(frame['failpoints'])}): take ANEW_FAILPOINT out of its environment", "red")
+    _people(context, frame.get("people", ()))
     context.say()
     context.rows(("pool", "size", "health", "image", "oldest", "root", "rollout"), [_pool(row, frame) for row in pools], right=(1,))
     servers = [row for pool in pools for row in pool.get("servers", ())]
@@ -72,6 +76,21 @@ def show(context: Context, frame: dict[str, Any], *, everything: bool = False, m
     for found in frame.get("rollouts", ()):
         if found.get("outside") and not found["ended_at"] and found["state"] != "paused":
             context.say(f"! {found['pool']}: its rollout goes on outside the windows: {found['outside']} (said {found['outside_by']})", "yellow")
+
+
+def _people(context: Context, people: Sequence[dict[str, Any]]) -> None:
+    """Who sits at a terminal, the driver first; nothing if nobody does."""
+    if people:
+        context.say()
+        context.rows(("here", "role", "since"), [_person(row) for row in people[:SITS]])
+    if len(people) > SITS:
+        context.say(f"and {count(len(people) - SITS, 'more terminal')}; --json has them all")
+
+
+def _person(row: dict[str, Any]) -> list[Any]:
+    asks = f", asks for the seat: theirs at {local(row['asks_until'], date=False)} unless the driver answers" if row.get("asks_until") else ""
+    role = f"{row['role']}{asks}"
+    return ["@".join(part for part in (row["user"], row["terminal"]) if part), (role, "yellow") if asks else role, local(row["since"])]
 
 
 def _pool(row: dict[str, Any], frame: dict[str, Any]) -> list[Any]:

@@ -63,6 +63,10 @@ class Hub:
         self._dirty.setdefault(pool, set()).add(server)
         self._stir.set()
 
+    def tell(self, frame: Frame) -> None:
+        """A frame that is about no pool, to everybody."""
+        self._send(frame)
+
     def forget(self) -> None:
         """What was sent before is of no use any more (the fleet file changed)."""
         self._sent.clear()

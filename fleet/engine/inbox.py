@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
-from fleet.core.approvals import NOBODY, clear
+from fleet.core.approvals import clear
 from fleet.core.errors import AnewError, Invalid, Refused, Stale
 from fleet.core.events import Draft, Event
 from fleet.core.lifecycle import may
@@ -24,6 +24,7 @@ from fleet.core.state import Rollout
 from fleet.engine import consent, machines, roots
 from fleet.engine.loop import Engine, Swapped
 from fleet.engine.metal import Orders
+from fleet.engine.pairing import NO_ONE, Key, Pairing
 from fleet.engine.plans import draw_plan, find_server, find_view, first_look, unknown
 from fleet.engine.starts import started
 from fleet.engine.steer import asked_of, set_note
@@ -39,11 +40,12 @@ class Inbox:
     """The commands of one daemon. `reload` reads the fleet file again and swaps the engine; it raises Invalid."""
 
     def __init__(self, engine: Callable[[], Engine], find_request: Callable[[str], tuple[Event, ...]],
-                 reload: Callable[[str], Awaitable[str]], read_only: Callable[[], str]) -> None:
+                 reload: Callable[[str], Awaitable[str]], read_only: Callable[[], str], pairing: Pairing | None = None) -> None:
         self._engine = engine
         self._find_request = find_request
         self._reload = reload
         self._read_only = read_only
+        self._pairing = pairing or Pairing(engine, lambda caller: "")
         self._orders = Orders()
         self._answers: OrderedDict[str, tuple[tuple[str, str], asyncio.Future[Answer]]] = OrderedDict()
         self._drawn: OrderedDict[str, Plan] = OrderedDict()
@@ -59,11 +61,11 @@ class Inbox:
         while len(self._drawn) > DRAWN:
             self._drawn.popitem(last=False)
 
-    async def command(self, actor: str, request: Request, uid: int = NOBODY) -> Answer:
-        """Carry out one command; the answer means that the journal has it. `uid`: the kernel's word for who gives it."""
+    async def command(self, actor: str, request: Request, uid: int = NO_ONE[0], pid: int = NO_ONE[1]) -> Answer:
+        """Carry out one command; the answer means that the journal has it. `uid`, `pid`: the kernel's word for who gives it."""
         key = str(request.get("request", ""))
         if not key:
-            return await self._decide(actor, request, uid)
+            return await self._decide(actor, request, (uid, pid))
         mine = (actor, str(request.get("command", "")))
         asked, answer = self._answers.get(key, (mine, None))
         if answer is None:
@@ -73,7 +75,7 @@ class Inbox:
                 answer.set_result({"ok": True, "seq": written[-1].seq, "message": "done before", "rollout": written[0].rollout,
                                    **({"proposed": written[0].data["hash"]} if written[0].type == "plan-proposed" else {})})
             else:
-                answer = asyncio.ensure_future(self._decide(actor, request, uid))
+                answer = asyncio.ensure_future(self._decide(actor, request, (uid, pid)))
             self._answers[key] = (asked, answer)
             while len(self._answers) > ANSWERS:
                 self._answers.popitem(last=False)
@@ -81,14 +83,15 @@ class Inbox:
             raise Invalid("this request id was used for something else; nothing was done, ask again with a new one", where="request", code="request-reused")
         return await asyncio.shield(answer)
 
-    async def _decide(self, actor: str, request: Request, uid: int) -> Answer:
+    async def _decide(self, actor: str, request: Request, by: Key) -> Answer:
         name = str(request.get("command", ""))
-        do = self._verbs(uid).get(name)
+        do = self._verbs(by).get(name)
         if do is None:
             raise Invalid(f"no command {name!r}", code="unknown-command")
         if self._read_only():
             raise Refused(self._read_only(), code="read-only")
         try:
+            self._pairing.check(by, name)
             return await self._by_one_file(partial(do, actor, request))
         except AnewError as error:
             await self._engine().record.write(Draft("command-refused", actor=actor, pool=printable(str(request.get("pool", "")), 64), data={
@@ -105,21 +108,22 @@ class Inbox:
                 if self._engine() is engine:
                     raise Refused("the daemon is ending; nothing was done, ask again when it runs", code="ending") from None
 
-    def _verbs(self, uid: int) -> Mapping[str, Callable[[str, Request], Awaitable[Answer]]]:
+    def _verbs(self, by: Key) -> Mapping[str, Callable[[str, Request], Awaitable[Answer]]]:
         return {
-            "rollout.start": partial(self._start, uid=uid), "plan.approve": partial(self._approve, uid=uid), "plan.withdraw": self._withdraw,
+            "rollout.start": partial(self._start, uid=by[0]), "plan.approve": partial(self._approve, uid=by[0]), "plan.withdraw": self._withdraw,
             "rollback.start": self._rollback, "rollout.pause": self._pause, "rollout.resume": self._resume,
             "rollout.set": self._set,
             "rollout.promote": self._promote, "rollout.abort": self._abort, "server.hold": self._hold, "server.release": self._release,
             "remark": self._remark, "settings.reload": self._settings_reload, "image.reject": self._reject,
             "image.unreject": self._unreject, "image.add": self._image_add, "server.adopt": self._adopt,
             "doctor.fix": self._fix, "root.set": self._root, "machine.install": self._machine_install,
-            "machine.recover": self._machine_recover,
+            "machine.recover": self._machine_recover, "seat.take": partial(self._pairing.take, by), "seat.give": partial(self._pairing.give, by),
+            "seat.keep": partial(self._pairing.keep, by),
         }
 
     # --- rollouts
 
-    async def _start(self, actor: str, request: Request, uid: int = NOBODY) -> Answer:
+    async def _start(self, actor: str, request: Request, uid: int = NO_ONE[0]) -> Answer:
         engine = self._engine()
         asked = {**request.get("plan", {}), "pool": request.get("pool") or request.get("plan", {}).get("pool", "")}
         view = find_view(engine, str(asked["pool"]))
@@ -331,6 +335,7 @@ _WRITES: Mapping[str, tuple[str, ...]] = {
     "rollback.start": _STARTS + _MOVES, "rollout.pause": _MOVES, "rollout.resume": _MOVES, "rollout.promote": _MOVES,
     "rollout.abort": _MOVES, "rollout.set": ("rollout-set",), "server.hold": ("server-held",), "server.release": ("server-released",), "server.adopt": ("server-adopted",),
     "remark": ("remark",), "image.reject": ("image-rejected",), "image.unreject": ("image-unrejected",), "image.add": ("warning",),
+    "seat.take": ("seat-asked", "seat-taken"), "seat.give": ("seat-taken", "seat-left"), "seat.keep": ("seat-kept",),
     "root.set": ("root-set",), "machine.install": ("machine-ordered",), "machine.recover": ("machine-ordered",),
 }
 """The event that carries a command's request id: what the journal can still tell after a restart."""

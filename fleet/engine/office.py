@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import ExitStack, aclosing, asynccontextmanager
 from datetime import datetime
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, cast
 
 from fleet.core.desired import Access
 from fleet.core.errors import Invalid, Refused
@@ -18,6 +18,7 @@ from fleet.core.state import Rollout
 from fleet.engine import consent, machines, metal, metrics, present, roots, steer
 from fleet.engine.inbox import Inbox
 from fleet.engine.loop import Engine
+from fleet.engine.pairing import Caller, Pairing
 from fleet.engine.plans import draw_plan, find_server, first_look, unknown
 from fleet.engine.tally import Tally
 from fleet.engine.tell import event_row, whole_page
@@ -32,21 +33,6 @@ PAGE_RUNS = 20_000
 """Of so many servers the plans fit into one page of whole rows: a few megabytes."""
 
 
-class Caller(Protocol):
-    """Who calls, as the kernel says (fleet.api.office.Caller)."""
-
-    @property
-    def uid(self) -> int: ...
-    @property
-    def user(self) -> str: ...
-    @property
-    def groups(self) -> tuple[str, ...]: ...
-    @property
-    def terminal(self) -> str: ...
-    @property
-    def actor(self) -> str: ...
-
-
 class EngineOffice:
     """One for the daemon's life; the engine behind it is swapped when the fleet file is reloaded."""
 
@@ -58,7 +44,8 @@ class EngineOffice:
         self._own_uid = own_uid
         self._read_only = read_only
         self._tally = tally
-        self._inbox = Inbox(engine, journal.find_request, reload, read_only)
+        self.pairing = Pairing(engine, self.role_of)
+        self._inbox = Inbox(engine, journal.find_request, reload, read_only, self.pairing)
 
     def role_of(self, caller: Caller) -> Role:
         """By [access] as it is now; root and the daemon's own user are operators always."""
@@ -84,7 +71,7 @@ class EngineOffice:
                 rollouts.append(present.rollout_row(sight, last, view.shown_waits()))
         return {"schema_version": 1, "fleet": engine.desired.fleet, "generation": state.generation, "seq": state.seq,
                 "now": present.moment(engine.clock.now()), "read_only": self._read_only(), "failpoints": self._about["failpoints"], "you": self._you(caller),
-                "pools": pools, "rollouts": rollouts}
+                "people": self.pairing.rows(), "pools": pools, "rollouts": rollouts}
 
     def _you(self, caller: Caller) -> Row:
         return {"user": caller.user, "terminal": caller.terminal, "role": self.role_of(caller)}
@@ -230,7 +217,7 @@ class EngineOffice:
         """CommandAnswer."""
         if role != "operator" and not (role == "approver" and request.get("command") == "plan.approve"):
             raise Refused(f"{caller.user} may look, not act; [access] operators in the fleet file says who may", code="role")
-        return await self._inbox.command(caller.actor, request, caller.uid)
+        return await self._inbox.command(caller.actor, request, caller.uid, caller.pid)
 
     # --- journal, stream, console
 
@@ -247,12 +234,20 @@ class EngineOffice:
         return {"ok": not message, "message": message or f"{rows} rows, every link holds", "rows": rows, "tip": tip}
 
     @asynccontextmanager
-    async def subscribe(self, since: int, caller: Caller, drives: str = "") -> AsyncIterator[AsyncIterator[Mapping[str, Any]]]:
-        """Frames from `since` on, while the caller's terminal drives the rollout named, if one is."""
+    async def subscribe(self, since: int, caller: Caller, drives: str = "", *, here: bool = False) -> AsyncIterator[AsyncIterator[Mapping[str, Any]]]:
+        """Frames from `since` on, while the caller's terminal drives the rollout named, if one is; with `here` they are shown to everybody."""
         async with steer.driving(self._engine(), drives, caller.actor):
             engine = self._engine()
-            async with engine.hub.subscribe(since, {"frame": "hello", "seq": engine.record.state.seq, "fleet": engine.desired.fleet}) as frames:
-                yield frames
+            hello = {"frame": "hello", "seq": engine.record.state.seq, "fleet": engine.desired.fleet}
+            with ExitStack() as stack:
+                if here:
+                    hello["you"] = stack.enter_context(self.pairing.here(caller, lambda: engine.over))
+                async with engine.hub.subscribe(since, hello) as frames:
+                    yield frames
+
+    def place(self, caller: Caller, place: Mapping[str, Any]) -> None:
+        """Where the caller looks, for who follows them."""
+        self.pairing.show((caller.uid, caller.pid), place)
 
     async def console(self, server: str) -> AsyncIterator[bytes]:
         """The console of the newborn if there is one, else of the incarnation in service."""

@@ -78,6 +78,20 @@ def test_a_mixed_fleet_says_what_somebody_should_know(served: Served, capsys: py
     golden("status-mixed", capsys.readouterr().out)
 
 
+def test_the_status_says_who_is_here_and_who_drives(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    people = [{"id": 2, "user": "ana", "terminal": "pts/1", "role": "driver", "since": "2026-11-21T21:00:00Z", "asks_until": None, "place": {}},
+              {"id": 1, "user": "ben", "terminal": "", "role": "co-driver", "since": "2026-11-21T20:00:00Z", "asks_until": "2026-11-21T21:02:30Z", "place": {}}]
+    served.office.people = [*people, *({**people[1], "id": number, "user": f"guest{number}", "role": "observer", "asks_until": None} for number in range(3, 13))]
+    call("status")
+    told = capsys.readouterr().out.splitlines()
+    top = told.index(next(line for line in told if line.startswith("here")))
+    assert [line.split()[:2] for line in told[top + 1 : top + 3]] == [["ana@pts/1", "driver"], ["ben", "co-driver,"]]
+    assert "asks for the seat: theirs at" in told[top + 2]
+    assert told[top + 9] == "and 4 more terminals; --json has them all"
+    call("status", "--json")
+    assert len(json.loads(capsys.readouterr().out)["people"]) == 12
+
+
 @pytest.mark.parametrize(("more", "line"), [
     ({"due": "image 2", "auto": "waits for the window, opens Sat 02:00"}, "  web: due: image 2; auto: waits for the window, opens Sat 02:00"),
     ({"due": "image 2", "auto": ""}, "  web: due: image 2"),

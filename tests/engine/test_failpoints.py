@@ -31,6 +31,7 @@ ELSEWHERE = {
     "root-set": "the root of a simulated server is not locked in place",
     "machine-ordered": "bare metal only", "machine-installed": "bare metal only", "machine-recovered": "bare metal only", "machine-failed": "bare metal only",
     "plan-approved": "needs a second user of this machine", "rollout-driven": "no terminal drives these rollouts",
+    **dict.fromkeys(("seat-asked", "seat-taken", "seat-kept", "seat-left"), "nobody sits at a terminal in these plays"),
     "writers": "bare metal only", "lock_root": "bare metal only", "check": "bare metal only", "install": "bare metal only", "recover": "bare metal only",
     "adopt": "libvirt only", "sweep": "libvirt only",
 }

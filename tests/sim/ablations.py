@@ -161,8 +161,8 @@ def _checkpoints_are_open(stack: ExitStack) -> None:
 
 
 def _request_ids_are_not_read(stack: ExitStack) -> None:
-    async def decide(self: Inbox, actor: str, request: Any, uid: int = -1) -> Any:
-        return await self._decide(actor, request, uid)
+    async def decide(self: Inbox, actor: str, request: Any, uid: int = -1, pid: int = 0) -> Any:
+        return await self._decide(actor, request, (uid, pid))
 
     _put(stack, Inbox, "command", decide)
 

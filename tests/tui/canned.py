@@ -41,6 +41,8 @@ class CannedDaemon:
         self.swallow = 0
         self.rollouts: dict[str, Row] = {}
         self.driving: list[str] = []
+        self.places: list[Row] = []
+        self.you = 0
         self._streams: set[asyncio.Queue[bytes | None]] = set()
         self._runner: web.AppRunner | None = None
 
@@ -56,6 +58,7 @@ class CannedDaemon:
         app.router.add_get("/v1/rollouts/{id}", self._rollout)
         app.router.add_get("/v1/servers/{name}/console", self._console)
         app.router.add_post("/v1/plan", self._plan)
+        app.router.add_post("/v1/here", self._here)
         app.router.add_post("/v1/commands", self._command)
         self._runner = web.AppRunner(app, shutdown_timeout=0.2)
         await self._runner.setup()
@@ -145,6 +148,10 @@ class CannedDaemon:
             await asyncio.sleep(3600)
         return response
 
+    async def _here(self, request: web.Request) -> web.Response:
+        self.places.append(await request.json())
+        return web.json_response({"ok": True})
+
     async def _plan(self, request: web.Request) -> web.Response:
         self.plans.append(await request.json())
         return self._refused() or web.json_response(self.plan)
@@ -176,7 +183,7 @@ class CannedDaemon:
         self.driving += [drives] if drives else []
         self._streams.add(queue)
         try:
-            hello = {"frame": "hello", "seq": self.status["seq"], "fleet": self.status["fleet"]}
+            hello = {"frame": "hello", "seq": self.status["seq"], "fleet": self.status["fleet"], **({"you": self.you} if self.you and "here" in request.query else {})}
             await response.write(json.dumps(hello).encode() + b"\n")
             for row in self.events:
                 if row["seq"] > since:

@@ -22,6 +22,7 @@ class MadeUp:
     def __init__(self) -> None:
         self.commands: list[Mapping[str, Any]] = []
         self.refusal: LinkError | None = None
+        self.places: list[Mapping[str, Any]] = []
 
     async def plan(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         return self._answer({**story.plan(), "pool": request["pool"], "kind": request.get("kind", "rollout")})
@@ -32,6 +33,10 @@ class MadeUp:
 
     async def get(self, path: str, **query: str) -> Mapping[str, Any]:
         return self._answer({"images": story.images()} if path == "/v1/images" else {})
+
+    async def here(self, place: Mapping[str, Any]) -> None:
+        self.places.append(place)
+        self._answer({})
 
     async def drive(self, rollout: str, since: int, go_on: Callable[[], bool]) -> None: ...
 

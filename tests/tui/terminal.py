@@ -32,9 +32,11 @@ SEQUENCES = re.compile(
 class Terminal:
     """`output` is every byte the child wrote, `started` when it was started (monotonic seconds)."""
 
-    def __init__(self, socket: Path, folder: Path, size: tuple[int, int] = (80, 24), command: Sequence[str] = (), **environment: str) -> None:
+    def __init__(self, socket: Path, folder: Path, size: tuple[int, int] = (80, 24), command: Sequence[str] = (), by: Sequence[str] = (),
+                 **environment: str) -> None:
+        """`by`: words before the command, to make it another user's."""
         self.socket, self.folder, self.size = socket, folder, size
-        self.command = command or (sys.executable, "-c", CHILD, str(socket), str(folder))
+        self.command = (*by, *(command or (sys.executable, "-c", CHILD, str(socket), str(folder))))
         self.environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "LANG": "C.UTF-8", "TZ": "UTC",
                             "TERM": "xterm-256color", "PYTHONPATH": str(ROOT), **environment}
         self.output = bytearray()

@@ -27,6 +27,12 @@ FRAME = st.sampled_from([
     {"frame": "rollout", "row": {"id": "r9", "pool": "db", "partial": True, "counts": {"a": 5}}},
     {"frame": "rollout", "row": {"id": "web-r1", "pool": "gone", "servers": []}}, {"frame": "pool", "row": {"name": "web", "size": 0}},
     {"frame": "event", "seq": 500, "row": story.event(500, 0, "step-failed", "web-1: no", server="web-1")}, {"frame": "bye"},
+    {"frame": "hello", "seq": 1, "you": 1}, {"frame": "people", "people": "nobody"},
+    *({"frame": "people", "people": [
+        {"id": 1, "user": "maria", "role": "driver" if driver == 1 else "co-driver", "asks_until": story.at(-30) if asks == 1 else None},
+        {"id": 2, "user": "ben", "role": "driver" if driver == 2 else "co-driver", "asks_until": story.at(-30) if asks == 2 else None, "place": place}]}
+      for driver, asks, place in ((0, 0, {"screen": "servers", "server": "web-9"}), (1, 2, {"screen": "rollout", "rollout": "edge-r1", "server": "edge-5"}),
+                                  (2, 1, {"screen": "plan", "plan": {"pool": "web"}}), (2, 0, {"screen": "server", "server": "none"}), (1, 0, {"screen": 7}))),
 ])
 STEP = st.one_of(st.tuples(st.just("key"), KEY), st.tuples(st.just("size"), SIZE), st.tuples(st.just("frame"), FRAME),
                  st.tuples(st.just("time"), st.sampled_from([0.1, 0.4, 61.0, 700.0])), st.tuples(st.just("lost"), st.booleans()))
@@ -57,7 +63,8 @@ def test_any_keys_at_any_size_while_anything_happens(steps: list[tuple[str, Any]
             assert width_of(row) == size[0]
     for request in calls.commands:
         assert request["request"]
-        assert request["command"] in ("rollout.pause", "remark", "rollout.abort") or made.armed_until is not None
+        calm = ("rollout.pause", "remark", "rollout.abort", "seat.take", "seat.give", "seat.keep")
+        assert request["command"] in calm or made.armed_until is not None
 
 
 @settings(max_examples=40, deadline=None)

@@ -132,6 +132,8 @@ class CannedOffice:
         self.fleet_path = "/etc/anew/fleet.toml"
         self.queues: set[asyncio.Queue[dict[str, Any] | None]] = set()
         self.driving: list[str] = []
+        self.here: list[str] = []
+        self.people: list[dict[str, Any]] = []
         self.dropped = 0
 
     def role_of(self, caller: Caller) -> Role:
@@ -152,7 +154,7 @@ class CannedOffice:
         }
         return {
             "schema_version": 1, "fleet": "lab", "generation": 42, "seq": 100, "now": "2026-11-21T21:00:00Z", "read_only": "",
-            "you": {"user": caller.user, "role": "operator", "terminal": caller.terminal}, "pools": [pool],
+            "you": {"user": caller.user, "role": "operator", "terminal": caller.terminal}, "people": self.people, "pools": [pool],
             "rollouts": [] if self.empty else self.rollouts(),
         }
 
@@ -252,7 +254,7 @@ class CannedOffice:
                 "rows": len(self.events), "tip": "c" * 64}
 
     @asynccontextmanager
-    async def subscribe(self, since: int, caller: Caller, drives: str = "") -> AsyncIterator[AsyncIterator[Mapping[str, Any]]]:
+    async def subscribe(self, since: int, caller: Caller, drives: str = "", *, here: bool = False) -> AsyncIterator[AsyncIterator[Mapping[str, Any]]]:
         queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
         queue.put_nowait({"frame": "hello", "seq": self.events[-1]["seq"], "fleet": "lab"})
         for row in self.events:
@@ -260,6 +262,7 @@ class CannedOffice:
                 queue.put_nowait({"frame": "event", "seq": row["seq"], "row": row})
         self.queues.add(queue)
         self.driving += [drives] * bool(drives)
+        self.here += [caller.user] * here
 
         async def frames() -> AsyncIterator[Mapping[str, Any]]:
             while (frame := await queue.get()) is not None:
@@ -271,6 +274,9 @@ class CannedOffice:
             self.queues.discard(queue)
             if drives:
                 self.driving.remove(drives)
+
+    def place(self, caller: Caller, place: Mapping[str, Any]) -> None:
+        self.asked.append(f"place {dict(place)}")
 
     def publish(self, frame: dict[str, Any]) -> None:
         """A frame for everybody; who is QUEUE behind the last hundred is dropped."""

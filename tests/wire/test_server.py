@@ -67,7 +67,7 @@ PLAIN = [route for route in ROUTES if not route.path.endswith(("/console", "/eve
 @pytest.mark.parametrize("route", PLAIN, ids=lambda route: route.path)
 @pytest.mark.parametrize("role", ["observer", "operator", "approver", ""])
 def test_each_role_gets_exactly_what_the_table_says(served: Served, route: Route, role: str) -> None:
-    body = {"/v1/plan": {"pool": "web"}, "/v1/machines/check": {}, "/v1/commands": {"command": "remark", "request": f"role-{role or 'none'}", "text": "hm"}}
+    body = {"/v1/plan": {"pool": "web"}, "/v1/machines/check": {}, "/v1/here": {"screen": "fleet"}, "/v1/commands": {"command": "remark", "request": f"role-{role or 'none'}", "text": "hm"}}
     served.office.roles[os.getuid()] = role  # type: ignore[assignment]
     status, answer = http(served.socket, route.method, url_of(route), json.dumps(body[route.path]).encode() if route.cap else b"")
     allowed = role == "operator" or (role != "" and route.least == "observer")  # of the commands an approver has one, and not this
@@ -145,6 +145,8 @@ BAD_BODIES: list[tuple[str, bytes, str]] = [
     ("/v1/plan", b'{"pool": "a\\u0000b"}', "pool"),
     ("/v1/machines/check", b'{"machines": "rack1"}', "machines"),
     ("/v1/machines/check", b'{"names": []}', "names"),
+    ("/v1/here", b'{"screen": 1}', "screen"),
+    ("/v1/here", b'{"user": "root"}', "user"),
     ("/v1/commands", b'{"command": "remark"}', "request"),
     ("/v1/commands", b'{"request": "a"}', "command"),
     ("/v1/commands", b'{"command": "format.disk", "request": "a"}', "command"),

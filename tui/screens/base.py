@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from tui.fields import Raw, text
 from tui.ink import Line, Span, fit, plain, width_of
 from tui.phrases import clock, event_tone, when, who
 from tui.shapes import Event, Pool, Rollout, Server
@@ -77,6 +78,13 @@ class View:
         pool = self.pool()
         return None if pool is None else self.desk.model.rollout_of(pool.name)
 
+    def place(self) -> dict[str, str]:
+        """What the cursor is on, for who follows."""
+        return {}
+
+    def goto(self, place: Raw) -> None:
+        """Put the cursor there; the view is on top."""
+
     def marks(self) -> frozenset[str]:
         return frozenset()
 
@@ -85,9 +93,22 @@ class View:
 
 
 class TableView(View, Generic[R]):
-    """A view that is mostly one table."""
+    """A view that is mostly one table. `rows`: what its rows are in a place, "" if others cannot be sent to one."""
 
     table: Table[R]
+    rows = ""
+
+    def place(self) -> dict[str, str]:
+        return {self.rows: self.table.cursor} if self.rows and self.table.cursor else {}
+
+    def goto(self, place: Raw) -> None:
+        """Past a filter that hides the row."""
+        name, table = text(place, self.rows), self.table
+        if name and name != table.cursor:
+            if table.order and name not in table.order:
+                table.set_filter("")
+                table.only = None
+            table.cursor = name
 
     def covered(self) -> None:
         self.table.home()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tui.errors import LinkError
+from tui.fields import Raw, text
 from tui.ink import Line, Span
 from tui.screens.base import View, section
 from tui.shapes import Server
@@ -36,6 +37,13 @@ class ConsoleView(View):
         self.named, self.scrollback, self.back, self.ended = name, Scrollback(), 0, ""
         self._turn += 1
         self.desk.spawn(self._listen(name, self._turn))
+
+    def place(self) -> dict[str, str]:
+        return {"server": self.named}
+
+    def goto(self, place: Raw) -> None:
+        if (name := text(place, "server")) and name != self.named:
+            self.enter(self, server=name)
 
     def leave(self) -> None:
         self._turn += 1

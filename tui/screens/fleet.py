@@ -18,6 +18,7 @@ class FleetView(TableView[Pool]):
     """A table of pools; a fleet has few, so the rest of the screen tells more about them."""
 
     name = "fleet"
+    rows = "pool"
 
     def __init__(self, desk: Desk) -> None:
         super().__init__(desk)

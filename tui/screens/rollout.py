@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tui import phrases
+from tui.fields import Raw, text
 from tui.ink import Line, Span, wrap
 from tui.screens.base import View, event_line, fact, section
 from tui.shapes import Pool, Rollout, Run, Server
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 MARGIN = 1
 BUSY = "dsbh"
+PEOPLE = ("remark", "seat-asked", "seat-taken", "seat-kept", "seat-left")
+"""Events about no rollout that people at one tell each other."""
 STOPPED = ("paused", "awaiting-promotion", "awaiting-approval", "checkpoint", "failed")
 
 
@@ -55,6 +58,14 @@ class RolloutView(View):
         rollout = self.rollout()
         run = self._current(rollout) if rollout is not None else None
         return None if run is None else self.desk.model.servers.get(run.name)
+
+    def place(self) -> dict[str, str]:
+        return {"rollout": self.id, **({"server": self.cursor} if self.walked else {})}
+
+    def goto(self, place: Raw) -> None:
+        if (rollout := text(place, "rollout")) in self.desk.model.rollouts:
+            self.id, self.cursor = rollout, text(place, "server")
+            self.walked = bool(self.cursor)
 
     def ticking(self) -> bool:
         rollout = self.rollout()
@@ -236,7 +247,7 @@ class RolloutView(View):
         if room < 2:
             return []
         events = [item for item in self.desk.model.events[-600:] if not phrases.bare(item) and (
-            item.rollout == rollout.id or (item.type == "remark" and (item.at or 0) >= (rollout.started or 0)))]
+            item.rollout == rollout.id or (item.type in PEOPLE and (item.at or 0) >= (rollout.started or 0)))]
         since = phrases.when(self.desk.model.local(rollout.started), self.desk.now, self.desk.clock.zone)
         others = len(self.desk.model.active()) - 1
         note = f"{phrases.plural(others, 'other rollout')}: n" if others > 0 else ""

@@ -47,6 +47,13 @@ class ServerView(View):
     def server(self) -> Server | None:
         return self.desk.model.servers.get(self.named)
 
+    def place(self) -> dict[str, str]:
+        return {"server": self.named}
+
+    def goto(self, place: Raw) -> None:
+        if (name := fields.text(place, "server")) and name != self.named:
+            self.enter(self, server=name)
+
     def run(self) -> Run | None:
         rollout = self.rollout()
         if rollout is None or not rollout.active:

@@ -27,6 +27,7 @@ class ServersView(TableView[Server]):
     """A row per server; marks made here become a plan with `p`."""
 
     name = "servers"
+    rows = "server"
 
     def __init__(self, desk: Desk) -> None:
         super().__init__(desk)

@@ -39,10 +39,34 @@ def rollouts(model: ViewModel, clock: Clock, looked_at: Rollout | None = None) -
     return (*rollout_phrase(active[0], clock.zone), *more)
 
 
-def people(model: ViewModel) -> Line:
+WIDE = 120
+"""Columns from which everybody is named, up to NAMED of them."""
+NAMED = 5
+
+
+def people(model: ViewModel, width: int = 80) -> Line:
+    """You, the driver marked `*`, and how many more are here."""
     if not model.you:
         return ()
-    return (Span(model.name), Span(f" {model.role}" if model.role and model.role != "observer" else "", "dim"))
+    others, driver = model.others if model.me else [], model.driver
+    role = f" {model.role}" if model.role not in ("", "observer") and not others and not model.drives else ""
+    said = [Span(model.name), Span("*" if model.drives else "", "accent"), Span(role, "dim")]
+    named = others[:NAMED] if width >= WIDE else [person for person in others if person is driver]
+    for person in named:
+        said += [Span(f", {person.user}"), Span("*" if person is driver else "", "accent")]
+    more = len(others) - len(named)
+    said.append(Span(f" +{more}" if more else "", "dim"))
+    return tuple(span for span in said if span.text)
+
+
+def briefly(model: ViewModel) -> Line:
+    """The same where there is no room for names: `you* +2` drives, `you +2*` does not, but one of the others."""
+    others = len(model.others) if model.me else 0
+    if not others and not model.drives:
+        return ()
+    star, more = Span("*" if model.driver is not None else "", "accent"), Span(f" +{others}" if others else "")
+    said = (Span("you"), star, more) if model.drives else (Span("you"), more, star)
+    return tuple(span for span in said if span.text)
 
 
 def changed(model: ViewModel, clock: Clock) -> str:
@@ -54,15 +78,16 @@ def changed(model: ViewModel, clock: Clock) -> str:
 def header(
     model: ViewModel, armed_left: float, clock: Clock, width: int, looked_at: Rollout | None = None
 ) -> Line:
-    """All of it in `width` cells; the right side gives way first, then the rollout is clipped."""
+    """All of it in `width` cells; the right side gives way first, to a number of people at least, then the rollout is clipped."""
     left: Line = (Span(" "), Span(model.fleet or "anew", "title"), Span(" · ", "dim"), *state(model, armed_left, clock))
     middle = rollouts(model, clock, looked_at)
-    right = people(model)
+    right = people(model, width)
     last = changed(model, clock)
     pad = max(3, min(6, width - line_width(left) - line_width(middle) - line_width(right) - len(last) - 4))
-    for ending in (_joined(right, last), right, ()):
+    brief = briefly(model)
+    for ending in (_joined(right, last), right, brief):
         room = width - line_width(left) - line_width(ending) - pad - (2 if ending else 0)
-        if room >= line_width(middle) or not ending:
+        if room >= line_width(middle):
             break
     middle = clip_line(middle, max(0, room))
     body: Line = (*left, Span(" " * pad), *middle)
