@@ -15,7 +15,8 @@ from fleet.core.events import EVENT_TYPES
 from fleet.core.lifecycle import diagrams
 from fleet.engine.failpoints import DEEDS, VARIABLE, WORK
 from fleet.settings.schema import page_text, schema_text
-from tui.keys import KEYS, Key, label, shown
+from tui.keynames import shown
+from tui.keys import KEYS, Key, label
 
 ROOT = Path(__file__).resolve().parents[1]
 AGAIN = "python docs/generate.py --write"
@@ -44,12 +45,17 @@ it. "needs" names what must hold first; the daemon checks roles and states again
 shows. To give an action another key, write it into `~/.config/anew/terminal.toml`, with the name from the last column:
 
 ```toml
-theme = "dark"        # or light, ansi-dark, ansi-light, mono
+theme = "dark"        # or light, ansi-dark, ansi-light, mono, colourblind
 ascii = false         # true: no line-drawing characters
 
 [keys]
 rollback = "U"
+pause = ["Z", "f5"]   # several for one action
 ```
+
+A key is a letter, a sign, `space`, `f1` to `f12` or `ctrl+` and a letter. `enter`, `esc`, `ctrl+c`, arrows and paging keys go on doing
+what they do. A key that another action has on the same view is refused with both places named; whatever is wrong with the file
+is told when the UI opens, and the rest of it holds.
 
 | key | does | where | needs | action |
 | --- | --- | --- | --- | --- |

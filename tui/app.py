@@ -17,7 +17,6 @@ from typing import Any, ClassVar
 from textual import events
 from textual.app import App, ComposeResult
 from textual.screen import Screen
-from textual.theme import BUILTIN_THEMES, Theme
 from textual.timer import Timer
 
 from tui import clipboard, theme
@@ -28,6 +27,7 @@ from tui.link import Link
 from tui.phrases import farewell
 from tui.view_model import Trouble
 from tui.widgets.footer import TOO_SMALL, footer, tiny_keys
+from tui.widgets.ground import ground
 from tui.widgets.header import header, tiny
 from tui.widgets.paper import Paper
 from tui.widgets.tight import tight_screen
@@ -74,7 +74,7 @@ class AnewApp(App[int]):
         self._minute, self._painted = (0, 0), 0.0
         self.left_behind: tuple[str, ...] = ()
         for name in theme.THEMES:
-            self.register_theme(_textual_theme(name))
+            self.register_theme(ground(name))
         for paper in self.papers.values():
             paper.ascii_only = options.get("ascii") == "yes"
         self.wear(self.desk.theme)
@@ -171,23 +171,13 @@ class AnewApp(App[int]):
         task.add_done_callback(self._work.discard)
 
 
-def _textual_theme(name: str) -> Theme:
-    """Textual's own colours for a palette: only the ground, all else is painted by the papers."""
-    ground = theme.style(name, "plain")
-    ansi = name not in ("dark", "light")
-    back = "ansi_default" if ansi or ground.bgcolor is None else ground.bgcolor.name
-    fore = "ansi_default" if ansi or ground.color is None else ground.color.name
-    return Theme(name=f"anew-{name}", primary="ansi_blue" if ansi else "#79b4ea", background=back, surface=back,
-                 panel=back, foreground=fore, dark=name in ("dark", "ansi-dark", "mono"), ansi=ansi,
-                 variables=BUILTIN_THEMES["ansi-dark"].variables if ansi else {})
-
-
 def run(socket: str, options: Mapping[str, str]) -> int:
     """Open the terminal UI on the daemon at `socket`; the exit code. The caller has made sure there is a terminal.
 
-    `options`: theme, ascii ("yes"/"no"), terminal (a name for the journal), state_dir, and `keys.ACTION` = a key.
+    `options`: theme, ascii ("yes"/"no"), terminal (a name for the journal), state_dir, `keys.ACTION` = names of keys, and
+    `problems`: what was wrong with the user's file, a line each, told when the UI opens.
     """
-    chosen = dict(options)
+    chosen = {**options, "problems": "\n".join(filter(None, (options.get("problems", ""), theme.problem(options.get("theme", "")))))}
     chosen["theme"] = theme.choose(os.environ, options.get("theme", ""))
     chosen.setdefault("ascii", "yes" if theme.needs_ascii(theme.first_environment()) else "no")
     os.environ.pop("NO_COLOR", None)  # taken care of by the theme; Textual would turn it into truecolor greys

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
@@ -102,7 +103,7 @@ def _set(desk: Desk, rest: str) -> None:
     at = desk.situation()
     pool = desk.model.pools.get(name)
     rollout = desk.model.rollout_of(name) if pool is not None else None
-    about = Situation("rollout", at.live, at.stale_words, at.role, at.daemon_read_only, at.armed, pool, None, rollout)
+    about = replace(at, screen="rollout", pool=pool, server=None, rollout=rollout, plan=None)
     given = {key: value for key, equals, value in (pair.partition("=") for pair in pairs) if equals}
     refused = next((words for need in (*CHANGES, under_way, armed) if (words := need(about))), "") or _unsettable(given, rollout)
     if pool is None or len(given) < len(pairs) or not (given or why.strip()):
@@ -147,7 +148,7 @@ def _verb(desk: Desk, verb: str, rest: str) -> None:
     pool = model.pools.get(name) or (model.pools.get(server.pool) if server is not None else None) or at.pool
     rollout = model.rollout_of(pool.name) if pool is not None else at.rollout
     screen = "servers" if (name in model.servers or (not name and verb in ("hold", "release", "root"))) else "rollout"
-    about = Situation(screen, at.live, at.stale_words, at.role, at.daemon_read_only, at.armed, pool, server, rollout)
+    about = replace(at, screen=screen, pool=pool, server=server, rollout=rollout, plan=None)
     _do(desk, verb, about, rollout, words.strip())
 
 

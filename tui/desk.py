@@ -15,7 +15,8 @@ from tui.clock import Clock
 from tui.errors import LinkError
 from tui.fields import Raw
 from tui.ink import Line
-from tui.keys import QUIET, Keymap, Situation, label, why_not
+from tui.keymap import Keymap
+from tui.keys import QUIET, Situation, label, why_not
 from tui.offers import Plan
 from tui.phrases import when
 from tui.screens import make
@@ -75,6 +76,10 @@ class Desk:
         self._driving: set[str] = set()
         self._reading = False
         self._kept: dict[str, View] = {"fleet": self.views[0]}
+        self.model.arm_key = self.keymap.label("arm")
+        if problems := [*filter(None, options.get("problems", "").split("\n")), *self.keymap.problems]:
+            more = f" And {len(problems) - 1} more." if len(problems) > 1 else ""
+            self.flash.say(problems[0] + more, "warn")
 
     # where we are
 
@@ -110,6 +115,7 @@ class Desk:
             screen="rollout" if self.tiny and not self.prompt else view.name, live=link.live, stale_words=stale,
             role=self.model.role, daemon_read_only=self.model.read_only, armed=self.armed_left > 0, pool=pool,
             server=view.server(), rollout=rollout, plan=self.plan, marks=len(view.marks()), rows=0,
+            arm_key=self.model.arm_key,
         )
 
     # views

@@ -8,8 +8,9 @@ by role; these answers only spare the user a refusal.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from tui.keynames import shown
 from tui.offers import Plan
 from tui.phrases import rollout_state
 from tui.shapes import Pool, Rollout, Server
@@ -31,6 +32,7 @@ class Situation:
     plan: Plan | None = None
     marks: int = 0
     rows: int = 0
+    arm_key: str = "A"
 
 
 Need = Callable[[Situation], str]
@@ -62,7 +64,7 @@ def waits_for_approval(at: Situation) -> str:
 
 
 def armed(at: Situation) -> str:
-    return "" if at.armed else "Read-only: press A to arm for ten minutes, then again."
+    return "" if at.armed else f"Read-only: press {at.arm_key} to arm for ten minutes, then again."
 
 
 def a_pool(at: Situation) -> str:
@@ -174,7 +176,7 @@ KEYS: tuple[Key, ...] = (
     Key(("A",), "arm", {"*": "arm"}, CHANGES, long="arm for ten minutes: changes are possible; again: read-only"),
     Key(("space",), "mark", {"servers": "mark"}, label="space", long="mark this server for a plan"),
     Key(("v",), "mark-range", {"servers": "mark to here"}, footer=False, long="mark from the last mark to here"),
-    Key(("*",), "mark-all", {"servers": "mark all"}, footer=False, long="mark all that are shown; again: none"),
+    Key(("asterisk",), "mark-all", {"servers": "mark all"}, footer=False, long="mark all that are shown; again: none"),
     Key(("exclamation_mark",), "faults", {"fleet": "faults", "servers": "faults", "events": "faults"}, label="!",
         long="only what needs a look"),
     Key(("slash",), "filter", {"servers": "filter", "images": "filter", "events": "filter", "plan": "filter"},
@@ -194,7 +196,7 @@ KEYS: tuple[Key, ...] = (
     Key(("w",), "wide", {"servers": "wide", "events": "wide", "fleet": "wide", "plan": "wide", "images": "wide"},
         footer=False, long="all columns; left and right move along them"),
     Key(("y",), "copy", {"*": "copy"}, footer=False, long="copy the row to the clipboard (OSC 52) and to a file"),
-    Key(("t",), "theme", {"*": "theme"}, footer=False, long="the next theme: dark, light, ansi-dark, ansi-light, mono"),
+    Key(("t",), "theme", {"*": "theme"}, footer=False, long="the next theme: dark, light, ansi-dark, ansi-light, mono, colourblind"),
     Key(("colon",), "command", {"*": "command"}, label=":", long="type a command; tab completes it"),
     Key(("question_mark",), "help", {"*": "help"}, label="?", long="the keys of this view; enter runs one"),
     Key(("escape", "q", "ctrl+c"), "back", {"*": "back"}, footer=False, label="q", long="back; on Fleet q leaves"),
@@ -217,56 +219,6 @@ KEYS: tuple[Key, ...] = (
 
 QUIET = frozenset({"down", "up", "left", "right", "page-down", "page-up", "top", "bottom"})
 """Actions that help shows once, as one line."""
-
-_ALIASES = {"upper_a": "A", "!": "exclamation_mark", "/": "slash", ":": "colon", "?": "question_mark",
-            "asterisk": "*", "tilde": "~"}
-
-
-def normal(name: str) -> str:
-    """One name per key, whatever the terminal calls it."""
-    if name in _ALIASES:
-        return _ALIASES[name]
-    if name.startswith("upper_"):
-        return name[-1].upper()
-    return name
-
-
-@dataclass(frozen=True, slots=True)
-class Keymap:
-    """The table, as remapped by the user. `options` may carry `keys.ACTION = "x"`."""
-
-    keys: tuple[Key, ...] = KEYS
-    index: Mapping[str, tuple[Key, ...]] = field(default_factory=dict)
-
-    @classmethod
-    def made(cls, options: Mapping[str, str]) -> Keymap:
-        """The table with the user's own keys. An unknown action is left alone: it belongs to a newer release."""
-        wanted = {name[5:]: normal(value) for name, value in options.items() if name.startswith("keys.") and value}
-        keys = tuple(
-            Key((wanted[key.action],), key.action, key.words, key.needs, key.footer, shown(wanted[key.action]), key.long)
-            if key.action in wanted else key
-            for key in KEYS
-        )
-        index: dict[str, tuple[Key, ...]] = {}
-        for key in keys:
-            for name in key.keys:
-                index[name] = (*index.get(name, ()), key)
-        return cls(keys, index)
-
-    def find(self, name: str, screen: str) -> Key | None:
-        """The key that works on this screen under this name."""
-        return next((key for key in self.index.get(normal(name), ()) if key.on(screen)), None)
-
-    def elsewhere(self, name: str) -> Key | None:
-        """A key that exists, on another screen."""
-        found = self.index.get(normal(name), ())
-        return found[0] if found else None
-
-
-def shown(name: str) -> str:
-    """A key as it is printed on the keyboard."""
-    names = {"exclamation_mark": "!", "slash": "/", "colon": ":", "question_mark": "?", "escape": "esc"}
-    return names.get(name, name)
 
 
 def label(key: Key) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import json
 import os
 import pty
 import re
@@ -16,12 +17,12 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 ROOT = Path(__file__).resolve().parents[2]
-CHILD = "import sys; from tui.app import run; sys.exit(run(sys.argv[1], {'state_dir': sys.argv[2]}))"
+CHILD = "import json, sys; from tui.app import run; sys.exit(run(sys.argv[1], {'state_dir': sys.argv[2], **json.loads(sys.argv[3])}))"
 SEQUENCES = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI
     r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"  # OSC
@@ -32,7 +33,9 @@ SEQUENCES = re.compile(
 class Terminal:
     """`output` is every byte the child wrote, `started` when it was started (monotonic seconds)."""
 
-    def __init__(self, socket: Path, folder: Path, size: tuple[int, int] = (80, 24), **environment: str) -> None:
+    def __init__(self, socket: Path, folder: Path, size: tuple[int, int] = (80, 24),
+                 options: Mapping[str, str] | None = None, **environment: str) -> None:
+        self.options = json.dumps(dict(options or {}))
         self.socket, self.folder, self.size = socket, folder, size
         self.environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "LANG": "C.UTF-8", "TZ": "UTC",
                             "TERM": "xterm-256color", "PYTHONPATH": str(ROOT), **environment}
@@ -47,7 +50,7 @@ class Terminal:
         self._set_size(*self.size)
         self.started = time.monotonic()
         self.child = subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(self.socket), str(self.folder)], stdin=slave, stdout=slave, stderr=slave,
+            [sys.executable, "-c", CHILD, str(self.socket), str(self.folder), self.options], stdin=slave, stdout=slave, stderr=slave,
             env=self.environment, cwd=ROOT, start_new_session=True)
         os.close(slave)
         os.set_blocking(self._master, False)

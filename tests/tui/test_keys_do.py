@@ -294,7 +294,7 @@ async def test_copy_says_where_it_is(tmp_path: Path) -> None:
 
 async def test_themes_and_leaving(tmp_path: Path) -> None:
     async with session(tmp_path) as user:
-        for theme in ("light", "ansi-dark", "ansi-light", "mono", "dark"):
+        for theme in ("light", "ansi-dark", "ansi-light", "mono", "colourblind", "dark"):
             await user.press("t")
             assert f"Theme {theme}." in user.text
         await user.press("q")

@@ -172,7 +172,7 @@ class PlanView(TableView[PlanRow]):
         does = "propose, nothing is started" if left else "start"
         typed = "enter, then y" if count == 1 else f"enter, then type {count}"
         if self.desk.armed_left <= 0:
-            typed = f"A to arm, then {typed}"
+            typed = f"{self.desk.model.arm_key} to arm, then {typed}"
         return (Span(typed, "key"), Span(f" to {does}"))
 
     def _waiting(self, plan: Plan) -> Waiting | None:
