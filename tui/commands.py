@@ -1,7 +1,8 @@
 """The `:` line: a few verbs with completion, for those who type faster than they look for a key.
 
 A name alone goes there: `:web` shows the pool's servers, `:web-3` the server. A verb does what its key does, with the
-same questions. `set` is the one that has no key, for it needs values: `:set web max_unavailable=2 outside=the fix cannot wait`.
+same questions; what is about the view alone is in tui/verbs.py. `set` is the one that has no key, for it needs values:
+`:set web max_unavailable=2 outside=the fix cannot wait`.
 """
 
 from __future__ import annotations
@@ -12,11 +13,10 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from tui import actions, roots
+from tui import actions, roots, verbs
 from tui.keys import CHANGES, Situation, armed, under_way, why_not
 from tui.phrases import movement, offered
 from tui.shapes import Rollout
-from tui.view_model import ViewModel
 
 if TYPE_CHECKING:
     from tui.desk import Desk
@@ -31,12 +31,15 @@ SETTINGS = ("max_unavailable", "max_surge", "promotion", "min_healthy_time", "he
 """What `set` changes in mid-rollout; the last one, the reason to go on outside the windows, takes the rest of the line."""
 
 
-def complete(model: ViewModel, typed: str) -> list[str]:
+def complete(desk: Desk, typed: str) -> list[str]:
     """Whole lines that `typed` may become."""
+    model = desk.model
     head, space, last = typed.rpartition(" ")
     words = head.split()
     if not space:
-        options: Sequence[str] = (*VERBS, *PLACES, *model.pools, *model.servers)
+        options: Sequence[str] = (*VERBS, *PLACES, *verbs.VERBS, *verbs.keys(desk), *model.pools, *model.servers)
+    elif len(words) == 1 and words[0] in verbs.VERBS:
+        options = verbs.complete(desk, words)
     elif words and words[0] == "plan" and len(words) == 2:
         pool = model.pools.get(words[1])
         options = sorted({*pool.versions, offered(pool)} - {""}) if pool is not None else ()
@@ -51,7 +54,7 @@ def complete(model: ViewModel, typed: str) -> list[str]:
 
 
 def ask(desk: Desk) -> None:
-    desk.ask(":", lambda text: run(desk, text), complete=lambda typed: complete(desk.model, typed))
+    desk.ask(":", lambda text: run(desk, text), remember=":", complete=lambda typed: complete(desk, typed))
 
 
 def run(desk: Desk, text: str) -> None:
@@ -76,12 +79,14 @@ def run(desk: Desk, text: str) -> None:
             actions.remark(desk)
     elif verb in VERBS:
         _verb(desk, verb, rest)
+    elif verbs.run(desk, verb, rest):
+        pass
     elif verb in desk.model.servers and not rest:
         desk.open("server", server=verb)
     elif verb in desk.model.pools and not rest:
         desk.open("servers", pool=verb)
     else:
-        near = get_close_matches(verb, [*VERBS, *PLACES, *desk.model.pools, *desk.model.servers], 1)
+        near = get_close_matches(verb, [*VERBS, *PLACES, *verbs.VERBS, *verbs.keys(desk), *desk.model.pools, *desk.model.servers], 1)
         desk.say(f"There is no command, pool or server {verb!r}." + (f" Is it {near[0]!r}?" if near else ""), "warn")
 
 

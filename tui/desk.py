@@ -29,6 +29,8 @@ from tui.widgets.prompt import Kind, Prompt
 ARMED_SECONDS = 600.0
 PAGE = 1000
 """Events asked for at once: the most that the daemon gives."""
+HISTORY = 200
+"""Lines of each kind that a session remembers."""
 TINY = (60, 20)
 """Below this many columns or rows there is one line of status and the keys that matter."""
 
@@ -75,6 +77,7 @@ class Desk:
         self.mine: set[str] = set()
         self._driving: set[str] = set()
         self._reading = False
+        self.history: dict[str, list[str]] = {}
         self._kept: dict[str, View] = {"fleet": self.views[0]}
         self.model.arm_key = self.keymap.label("arm")
         if problems := [*filter(None, options.get("problems", "").split("\n")), *self.keymap.problems]:
@@ -152,8 +155,16 @@ class Desk:
         self.flash.say(words, tone)
         self.stage.paint()
 
-    def ask(self, question: str, accept: Any, kind: Kind = "text", **more: Any) -> None:
-        self.prompt = Prompt(question, accept, kind, opened=self.clock.ticks(), **more)
+    def ask(self, question: str, accept: Any, kind: Kind = "text", remember: str = "", **more: Any) -> None:
+        """Ask; `remember` names the history that the answer goes into and that up and down walk through."""
+        past = self.history.setdefault(remember, []) if remember else []
+
+        def taken(answer: str) -> None:
+            if remember and answer:
+                past[:] = [*(line for line in past if line != answer), answer][-HISTORY:]
+            accept(answer)
+
+        self.prompt = Prompt(question, taken, kind, opened=self.clock.ticks(), history=past, **more)
         self.stage.paint()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:

@@ -80,6 +80,9 @@ class ConsoleView(View):
             return True
         return action in ("left", "right")
 
+    def records(self) -> list[dict[str, str]]:
+        return [{"server": self.named, "line": line} for line in self.scrollback.tail(len(self.scrollback.lines) + 1)]
+
     def copy_text(self) -> str:
         return "\n".join(self.scrollback.tail(200))
 

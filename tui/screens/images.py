@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tui import fields, offers, phrases
 from tui.ink import Line, Span, wrap
 from tui.offers import Image
-from tui.screens.base import TableView, View, fact, section
+from tui.screens.base import TableView, View, fact, iso, section
 from tui.screens.servers import natural
 from tui.shapes import Pool
 from tui.widgets.table import Column, Shown, Table
@@ -31,11 +31,12 @@ class ImagesView(TableView[Image]):
                 Column("version", "version", lambda item: (Span(item.version, "title"),), 8, 16,
                        words=lambda item: item.version),
                 Column("built", "built", self._built, 9, align="right",
-                       order=lambda item: -(item.built or 0), words=lambda item: ""),
+                       order=lambda item: -(item.built or 0), words=lambda item: "", value=lambda item: iso(item.built)),
                 Column("size", "size", lambda item: phrases.size(item.size), 8, align="right",
-                       order=lambda item: -item.size, words=lambda item: ""),
+                       order=lambda item: -item.size, words=lambda item: "", value=lambda item: item.size),
                 Column("packages", "packages", lambda item: "-" if item.packages is None else f"{item.packages:,}", 8,
-                       align="right", order=lambda item: -(item.packages or 0), words=lambda item: ""),
+                       align="right", order=lambda item: -(item.packages or 0), words=lambda item: "",
+                       value=lambda item: item.packages),
                 Column("state", "used by", self._state, 0, words=self._words),
                 Column("kind", "kind", lambda item: (Span(item.kind, "dim"),), 9, at=120, words=lambda item: item.kind),
                 Column("digest", "digest", lambda item: (Span(item.digest.removeprefix("sha256:")[:16], "dim"),), 16,

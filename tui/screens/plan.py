@@ -33,7 +33,7 @@ class PlanView(TableView[PlanRow]):
                 Column("server", "server", lambda row: row.name, 8, 20, words=lambda row: row.name),
                 Column("does", "does", lambda row: (Span(row.action, ACTION_TONES.get(row.action, "plain")),), 7,
                        words=lambda row: row.action, order=lambda row: row.action),
-                Column("turn", "turn", self._turn, 6, align="right", words=lambda row: "canary" if row.canary else ""),
+                Column("turn", "turn", self._turn, 6, align="right", words=lambda row: "canary" if row.canary else "", value=lambda row: self._turns.get(row.name, "")),
                 Column("move", "from→to", self._move, 8, 14, words=lambda row: f"{row.origin}→{row.to}"),
                 Column("data", "data kept", lambda row: (Span(", ".join(row.data_kept) or "-", "dim"),), 9, 16,
                        words=lambda row: ",".join(row.data_kept)),
@@ -42,7 +42,7 @@ class PlanView(TableView[PlanRow]):
                 Column("back", "way back", lambda row: (Span(row.rollback, "dim"),), 9, at=120,
                        words=lambda row: row.rollback),
                 Column("takes", "takes", lambda row: phrases.span(row.seconds) if row.seconds else "-", 7,
-                       align="right", at=120, order=lambda row: -row.seconds, words=lambda row: ""),
+                       align="right", at=120, order=lambda row: -row.seconds, words=lambda row: "", value=lambda row: round(row.seconds)),
             ),
         )
 

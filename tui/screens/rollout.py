@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tui import phrases
 from tui.ink import Line, Span, wrap
-from tui.screens.base import View, event_line, fact, section
+from tui.screens.base import View, event_line, fact, iso, section
 from tui.shapes import Pool, Rollout, Run, Server
 
 if TYPE_CHECKING:
@@ -242,6 +242,12 @@ class RolloutView(View):
         note = f"{phrases.plural(others, 'other rollout')}: n" if others > 0 else ""
         return [section(f"since {since}", width, note),
                 *(event_line(self.desk, item) for item in reversed(events[-(room - 1):]))]
+
+    def records(self) -> list[dict[str, Any]]:
+        rollout = self.rollout()
+        return [] if rollout is None else [
+            {"rollout": rollout.id, "server": run.name, "cell": run.cell, "step": run.step, "canary": run.canary, "since": iso(run.since),
+             "deadline": iso(run.deadline), "why": run.reason, "error": run.error, "last_words": run.last_words} for run in self._ordered(rollout)]
 
     # doing
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from tui import fields, phrases
 from tui.fields import Raw
 from tui.ink import Line, Span, wrap
-from tui.screens.base import View, event_line, fact, section
+from tui.screens.base import View, event_line, fact, iso, section
 from tui.shapes import Rollout, Run, Server
 
 if TYPE_CHECKING:
@@ -194,6 +194,17 @@ class ServerView(View):
             rows.append((Span(f" {kept.incarnation:>4}  "), Span(f"{kept.version:<10}"),
                          Span(f"retained until {stays}", "dim")))
         return rows
+
+    def records(self) -> list[dict[str, Any]]:
+        """A row for every incarnation that the daemon tells of, or for the one of now."""
+        server = self.server()
+        if server is None:
+            return []
+        lives = [{"incarnation": fields.whole(life, "incarnation", fields.whole(life, "number")), "image": fields.text(life, "version"),
+                  "state": fields.text(life, "state"), "born": fields.text(life, "born_at"), "retained_until": fields.text(life, "retained_until"),
+                  "failed": life.get("failed") is True} for life in fields.rows(self.detail, "incarnations")]
+        now: dict[str, Any] = {"incarnation": server.incarnation, "image": server.version, "state": server.state, "born": iso(server.born)}
+        return [{"server": server.name, "pool": server.pool, "address": server.address, "on": server.hypervisor, **life} for life in lives or [now]]
 
     # doing
 
