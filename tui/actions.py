@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tui import fields, offers, phrases, roots
+from tui import diffs, fields, offers, phrases, roots
 from tui.errors import LinkError
 from tui.fields import Raw
 from tui.shapes import Pool, Rollout, Server, Waiting
@@ -43,6 +43,8 @@ def act(desk: Desk, action: str) -> None:
             roots.change(desk, at.server)
         case "remark":
             remark(desk)
+        case "diff":
+            diffs.show(desk)
         case "console" if at.server is not None:
             desk.open("console", server=at.server.name)
 
@@ -95,8 +97,8 @@ def plan_here(desk: Desk) -> None:
     request: dict[str, Any] = {"pool": pool.name}
     if view.name == "server" and (server := view.server()) is not None:
         request["servers"] = [server.name]
-    if view.name == "images" and (version := view.copy_text().split()) and len(version) > 1:
-        request["to"] = version[1]
+    if version := view.image():
+        request["to"] = version
     desk.spawn(make_plan(desk, request))
 
 

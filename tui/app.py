@@ -26,6 +26,7 @@ from tui.ink import Line, Span
 from tui.link import Link
 from tui.phrases import farewell
 from tui.view_model import Trouble
+from tui.widgets.crumbs import rule
 from tui.widgets.footer import TOO_SMALL, footer, tiny_keys
 from tui.widgets.ground import ground
 from tui.widgets.header import header, tiny
@@ -126,7 +127,7 @@ class AnewApp(App[int]):
         body = self.papers["body"]
         body.show(desk.lines(*body.size))
         self.papers["flash"].show(flash[:1])
-        self.papers["rule"].show(flash[1:] or [(Span("─" * width, "faint"),)])
+        self.papers["rule"].show(flash[1:] or [rule(desk.crumbs(), width)])
         self.papers["foot"].show([ask if ask is not None else keys])
 
     def _standing(self) -> Trouble | None:

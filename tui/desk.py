@@ -148,6 +148,10 @@ class Desk:
         gone.leave()
         self.stage.paint()
 
+    def crumbs(self) -> list[str]:
+        """The way from Fleet to the view on top, a name each."""
+        return [view.crumb() for view in self.views]
+
     # words
 
     def say(self, words: str, tone: str = "plain") -> None:

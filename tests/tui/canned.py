@@ -27,6 +27,8 @@ class CannedDaemon:
         self.status = status if status is not None else story.status()
         self.events: list[Row] = story.events()
         self.images = story.images()
+        self.image_diff = story.image_diff()
+        self.compared: list[str] = []
         self.plan: Row = story.plan()
         self.commands: list[Row] = []
         self.plans: list[Row] = []
@@ -48,6 +50,7 @@ class CannedDaemon:
         app.router.add_get("/v1/events", self._events)
         app.router.add_get("/v1/journal", self._journal)
         app.router.add_get("/v1/images", self._images)
+        app.router.add_get("/v1/images/{family}/{a}/diff/{b}", self._diff)
         app.router.add_get("/v1/proposals", self._proposals)
         app.router.add_get("/v1/servers/{name}", self._server)
         app.router.add_get("/v1/roots/{name}", self._roots)
@@ -114,6 +117,10 @@ class CannedDaemon:
 
     async def _images(self, _: web.Request) -> web.Response:
         return web.json_response({"images": self.images})
+
+    async def _diff(self, request: web.Request) -> web.Response:
+        self.compared.append("{family} {a} {b}".format(**request.match_info))
+        return web.json_response(self.image_diff)
 
     async def _server(self, request: web.Request) -> web.Response:
         for pool in self.status["pools"]:

@@ -39,6 +39,8 @@ def on(screen: str) -> Desk:
         made.key("l", "l")
     elif screen == "server":
         typed(made, "web-1")
+    elif screen == "diff":
+        made.key("d", "d")
     elif screen == "plan":
         made.key("p", "p")
     elif screen != "fleet":

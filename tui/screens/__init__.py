@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from tui.desk import Desk
     from tui.screens.base import View
 
-SCREENS = ("fleet", "servers", "server", "images", "rollout", "plan", "events", "console", "help")
+SCREENS = ("fleet", "servers", "server", "images", "rollout", "plan", "events", "console", "diff", "help")
 
 
 def make(name: str, desk: Desk) -> View:

@@ -38,6 +38,14 @@ class View:
     def covered(self) -> None:
         """The view is no longer on top: it went away, or another came over it."""
 
+    def crumb(self) -> str:
+        """What the view is about, in a word or two."""
+        return self.name
+
+    def image(self) -> str:
+        """The version under the cursor, on a view of images."""
+        return ""
+
     def heard(self) -> None:
         """The view is on top, and the daemon told of something."""
 
@@ -161,6 +169,10 @@ class TableView(View, Generic[R]):
         """Why the table is empty, and the way out."""
         source = self.table.filter.source
         more = " with a fault" if self.table.only is not None else ""
+        head, colon, _ = source.lstrip("!").partition(":")
+        unknown = colon and head.isalpha() and not self.table.filter.column
+        if unknown:
+            return f'no {what}{more} matches "{source}", esc clears it; columns are {", ".join(column.key for column in self.table.columns)}'
         return f'no {what}{more} matches "{source}": esc clears the filter'
 
     def filter_words(self) -> str:

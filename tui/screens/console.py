@@ -60,6 +60,9 @@ class ConsoleView(View):
             self.ended = "the console was closed by the other side"
             self.desk.stage.paint_soon()
 
+    def crumb(self) -> str:
+        return f"console {self.named}"
+
     def server(self) -> Server | None:
         return self.desk.model.servers.get(self.named)
 

@@ -92,6 +92,10 @@ class FleetView(TableView[Pool]):
         self._lead = min(6, max(len(phrases.lead_version(pool)) for pool in model.pools.values()))
         most = max(4, height - 9)
         rows = self.table.lines(width, min(len(self.table.order) + 1, most, height))
+        if words := self.filter_words():
+            rows.append((Span(f" {words}", "accent"), Span(" · esc shows all", "dim")))
+        if not self.table.order:
+            rows.append((Span(f"  {self.no_match('pool')}", "dim"),))
         pool = self.table.current
         rest = height - len(rows)
         if pool is not None and rest >= 5:

@@ -60,6 +60,9 @@ class PlanView(TableView[PlanRow]):
             self._looked = pool.generation
             self.desk.spawn(actions.look_again(self.desk, plan))
 
+    def crumb(self) -> str:
+        return self.name if self.desk.plan is None else f"plan {self.desk.plan.pool}"
+
     # cells
 
     def _turn(self, row: PlanRow) -> Shown:

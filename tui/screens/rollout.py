@@ -47,6 +47,10 @@ class RolloutView(View):
             self.id = newest.id if newest is not None else ""
         return self.desk.model.rollouts.get(self.id)
 
+    def crumb(self) -> str:
+        rollout = self.rollout()
+        return self.name if rollout is None else f"rollout {rollout.pool}"
+
     def pool(self) -> Pool | None:
         rollout = self.rollout()
         return None if rollout is None else self.desk.model.pools.get(rollout.pool)

@@ -44,6 +44,9 @@ class ServerView(View):
             self.detail = detail
             self.desk.stage.paint()
 
+    def crumb(self) -> str:
+        return self.named or self.name
+
     def server(self) -> Server | None:
         return self.desk.model.servers.get(self.named)
 

@@ -69,6 +69,13 @@ class ServersView(TableView[Server]):
             self.table.set_filter("")
             self.table.only = self.desk.model.faulty
 
+    def crumb(self) -> str:
+        source = self.table.filter.source
+        only = " !" if self.table.only is not None else ""
+        if source.startswith("pool:^") and source.endswith("$"):
+            return f"servers {source[6:-1]}{only}".replace("\\", "")
+        return f"servers{only}{f' /{source}' if source else ''}"
+
     # cells
 
     def _image(self, item: Server) -> Shown:

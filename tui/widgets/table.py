@@ -26,6 +26,8 @@ from tui.ink import (
 )
 
 R = TypeVar("R")
+LEAST = 12
+"""Cells that the column of what is left has at least, while another can be left out."""
 Shown = str | Line
 
 
@@ -268,14 +270,15 @@ class Table(Generic[R]):
         return [self._heading(columns, width, top, len(shown)), *rows][:height]
 
     def _columns(self, width: int) -> list[tuple[Column[R], int]]:
-        """The columns for a width with their cells; those that do not fit are left out from the right."""
+        """The columns for a width with their cells; those that do not fit are left out from the right, for reasons need a place."""
         room = 10_000 if self.wide else width - 2
         picked: list[tuple[Column[R], int]] = []
         for column in self.columns:
             if column.at <= width or self.wide:
                 picked.append((column, self._grown.get(column.key, column.width)))
         used = sum(size + 2 for _, size in picked)
-        while used > room and len(picked) > 1:
+        least = LEAST if any(not size for _, size in picked) else 0
+        while used + least > room and len(picked) > 1:
             fixed = [item for item in picked if item[1]]
             if len(fixed) <= 1:
                 break
