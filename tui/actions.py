@@ -103,11 +103,15 @@ def plan_here(desk: Desk) -> None:
 
 
 async def make_plan(desk: Desk, request: Raw) -> None:
-    """Ask the daemon for a plan and show it. Planning changes nothing."""
+    """Ask the daemon for a plan and show it, unless the user has gone elsewhere meanwhile. Planning changes nothing."""
     desk.say(f"Planning for {request['pool']}.", "dim")
+    asked_on = desk.view
     answer = await desk.calls.plan(request)
     desk.plan = offers.plan(answer, request)
     desk.difference, desk.left_behind = (), False
+    if desk.view not in (asked_on, desk.at("plan")):
+        desk.say(f"The plan of {request['pool']} is there: {desk.keymap.label('show-plan')} shows it.", "dim")
+        return
     desk.flash.clear()
     desk.open("plan", kept="yes")
 

@@ -100,7 +100,6 @@ class AnewApp(App[int]):
     def on_resize(self, event: events.Resize) -> None:
         self.desk.size = (event.size.width, event.size.height)
         self.screen.set_class(self.desk.tiny, "tiny")
-        self.call_after_refresh(self.paint)
 
     # the stage (desk.Stage)
 

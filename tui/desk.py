@@ -139,6 +139,10 @@ class Desk:
         view.enter(before, **what)
         self.stage.paint()
 
+    def at(self, name: str) -> View | None:
+        """The view of that name, if it was ever opened."""
+        return self._kept.get(name)
+
     def back(self) -> None:
         if len(self.views) == 1:
             self.stage.leave()

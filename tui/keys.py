@@ -144,6 +144,7 @@ class Key:
 ALL: Mapping[str, str] = {}
 LISTS = ("fleet", "servers", "images", "plan", "events", "diff", "help")
 MOVING = (*LISTS, "rollout", "console", "server")
+SIDEWAYS = ("fleet", "servers", "images", "plan", "events", "diff", "rollout")
 
 
 def _on(screens: Sequence[str], words: str) -> Mapping[str, str]:
@@ -215,8 +216,8 @@ KEYS: tuple[Key, ...] = (
     Key(("7",), "show-events", {"*": "Events"}, footer=False, long="the journal"),
     Key(("j", "down"), "down", _on(MOVING, "down"), footer=False, label="j", long="down"),
     Key(("k", "up"), "up", _on(MOVING, "up"), footer=False, label="k", long="up"),
-    Key(("left",), "left", _on(MOVING, "left"), footer=False, label="left", long="left along wide columns or cells"),
-    Key(("right",), "right", _on(MOVING, "right"), footer=False, label="right", long="right along them"),
+    Key(("left",), "left", _on(SIDEWAYS, "left"), footer=False, label="left", long="left along wide columns or cells"),
+    Key(("right",), "right", _on(SIDEWAYS, "right"), footer=False, label="right", long="right along them"),
     Key(("pagedown", "ctrl+f"), "page-down", _on(MOVING, "page down"), footer=False, label="PgDn", long="a page down"),
     Key(("pageup", "ctrl+b"), "page-up", _on(MOVING, "page up"), footer=False, label="PgUp", long="a page up"),
     Key(("g", "home"), "top", _on(MOVING, "top"), footer=False, label="g", long="to the first row"),

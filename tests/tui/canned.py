@@ -39,6 +39,7 @@ class CannedDaemon:
         self.root: Row = {}
         self.proposals: list[Row] = []
         self.swallow = 0
+        self.plan_waits: asyncio.Event | None = None
         self.rollouts: dict[str, Row] = {}
         self.driving: list[str] = []
         self._streams: set[asyncio.Queue[bytes | None]] = set()
@@ -149,6 +150,8 @@ class CannedDaemon:
 
     async def _plan(self, request: web.Request) -> web.Response:
         self.plans.append(await request.json())
+        if self.plan_waits is not None:
+            await self.plan_waits.wait()
         return self._refused() or web.json_response(self.plan)
 
     async def _command(self, request: web.Request) -> web.Response:

@@ -81,7 +81,7 @@ class ConsoleView(View):
         if action in steps:
             self.back = max(0, self.back + steps[action])
             return True
-        return action in ("left", "right")
+        return False
 
     def records(self) -> list[dict[str, str]]:
         return [{"server": self.named, "line": line} for line in self.scrollback.tail(len(self.scrollback.lines) + 1)]

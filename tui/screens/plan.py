@@ -48,7 +48,9 @@ class PlanView(TableView[PlanRow]):
 
     def enter(self, before: View, **what: str) -> None:
         pool = before.pool()
-        if what.get("kept") or (self.desk.plan is not None and (pool is None or pool.name == self.desk.plan.pool)):
+        plan = self.desk.plan
+        unseen = plan is not None and plan is not self._shown  # it came when the user was elsewhere
+        if what.get("kept") or unseen or (plan is not None and (pool is None or pool.name == plan.pool)):
             self.heard()
         elif pool is not None:
             self.desk.spawn(actions.make_plan(self.desk, {"pool": pool.name}))

@@ -216,7 +216,7 @@ class ServerView(View):
         if action in steps:
             self.scroll = max(0, self.scroll + steps[action])
             return True
-        return action in ("left", "right")
+        return False
 
 
 def make(desk: Desk) -> ServerView:
