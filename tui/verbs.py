@@ -91,12 +91,8 @@ def _sort(desk: Desk, rest: str) -> None:
 
 
 def _filter(desk: Desk, rest: str) -> None:
-    table = _table(desk)
-    if table is None or "filter" not in keys(desk):
-        desk.say("filter does nothing on this view.", "warn")
-        return
     try:
-        table.set_filter(rest)
+        desk.view.look_for(rest)
     except ValueError as error:
         desk.say(str(error), "warn")
 

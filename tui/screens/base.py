@@ -46,6 +46,10 @@ class View:
         """The version under the cursor, on a view of images."""
         return ""
 
+    def look_for(self, pattern: str) -> None:
+        """Filter, or find. Raises ValueError with a sentence for a bad pattern, or where there is nothing to look through."""
+        raise ValueError("filter does nothing on this view.")
+
     def heard(self) -> None:
         """The view is on top, and the daemon told of something."""
 
@@ -89,6 +93,11 @@ class TableView(View, Generic[R]):
 
     def covered(self) -> None:
         self.table.home()
+
+    def look_for(self, pattern: str) -> None:
+        if not any(key.action == "filter" and key.on(self.name) for key in self.desk.keymap.keys):
+            super().look_for(pattern)
+        self.table.set_filter(pattern)
 
     def act(self, action: str) -> bool:
         table = self.table
