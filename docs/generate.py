@@ -57,6 +57,32 @@ A key is a letter, a sign, `space`, `f1` to `f12` or `ctrl+` and a letter. `ente
 what they do. A key that another action has on the same view is refused with both places named; whatever is wrong with the file
 is told when the UI opens, and the rest of it holds.
 
+## Finding rows
+
+`/` filters as it is typed: a regular expression, case ignored, over all that a row shows. `image:2` looks in one column (the beginning of
+its name is enough), a leading `!` turns it round, ` & ` joins several: `pool:^web$ & state:!ok`. `esc` shows all again; `n` and `N` go along
+the matches of the last filter. On the console `/` finds: the newest match first. What is no pattern stays on the line to be mended.
+
+## Commands
+
+`:` takes the name of a pool or a server (goes there), a verb with its object (`:hold web-3 disk test`), or the action of any key that works on
+the view (`:faults`). `tab` completes; `up` and `down` bring back earlier lines that begin like this one. Those without a key:
+
+| command | does |
+| --- | --- |
+| `:set POOL NAME=VALUE …` | changes settings of the rollout under way (docs/rollouts.md) |
+| `:filter PATTERN`, `:sort COLUMN`, `:sort -COLUMN` | as `/` and `s`, at once |
+| `:theme NAME` | puts on a theme |
+| `:export`, `:export json`, `:export FILE.csv`, `:export FILE.json` | writes what the view shows, or the marked rows, into a new file |
+
+An export has the rows in the order shown, all columns, and values in place of words: seconds, bytes, RFC 3339. A file that exists is left
+alone; a text that a spreadsheet would take for a formula gets an apostrophe in CSV.
+
+`y` copies the row, or the marked ones, by OSC 52 and into `copied.txt` in the state folder. The clipboard gets at most 74,994 bytes, which is what
+terminals take. tmux needs `set -g set-clipboard on` or `set -g allow-passthrough on`.
+
+## Every key
+
 | key | does | where | needs | action |
 | --- | --- | --- | --- | --- |
 """
