@@ -72,6 +72,7 @@ the view (`:faults`). `tab` completes; `up` and `down` bring back earlier lines 
 | --- | --- |
 | `:set POOL NAME=VALUE …` | changes settings of the rollout under way (docs/rollouts.md) |
 | `:filter PATTERN`, `:sort COLUMN`, `:sort -COLUMN` | as `/` and `s`, at once |
+| `:server NAME`, `:console NAME`, `:servers POOL`, `:rollout POOL` | goes there |
 | `:theme NAME` | puts on a theme |
 | `:export`, `:export json`, `:export FILE.csv`, `:export FILE.json` | writes what the view shows, or the marked rows, into a new file |
 

@@ -37,8 +37,8 @@ def complete(desk: Desk, typed: str) -> list[str]:
     head, space, last = typed.rpartition(" ")
     words = head.split()
     if not space:
-        options: Sequence[str] = (*VERBS, *PLACES, *verbs.VERBS, *verbs.keys(desk), *model.pools, *model.servers)
-    elif len(words) == 1 and words[0] in verbs.VERBS:
+        options: Sequence[str] = (*VERBS, *PLACES, *verbs.VERBS, *verbs.ABOUT, *verbs.keys(desk), *model.pools, *model.servers)
+    elif len(words) == 1 and words[0] in (*verbs.VERBS, *verbs.ABOUT):
         options = verbs.complete(desk, words)
     elif words and words[0] == "plan" and len(words) == 2:
         pool = model.pools.get(words[1])

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from tui.desk import Desk
 
 VERBS = ("filter", "sort", "theme", "export")
+ABOUT = {"server": "servers", "console": "servers", "servers": "pools", "rollout": "pools"}
+"""Views that may be asked for by the name of what they are about."""
 _OWN = frozenset({*QUIET, "command", "help", "open", "back"})
 
 
@@ -29,9 +31,13 @@ def keys(desk: Desk) -> dict[str, Key]:
 
 
 def complete(desk: Desk, words: list[str]) -> list[str]:
-    """What may follow `words`, which is one of VERBS and nothing else yet."""
+    """What may follow `words`, which is one of VERBS or ABOUT and nothing else yet."""
     table = _table(desk)
     match words:
+        case [("server" | "console")]:
+            return list(desk.model.servers)
+        case [("servers" | "rollout")]:
+            return list(desk.model.pools)
         case ["theme"]:
             return list(THEMES)
         case ["export"]:
@@ -56,16 +62,31 @@ def run(desk: Desk, verb: str, rest: str) -> bool:
         _sort(desk, rest)
     elif verb == "filter" and rest:
         _filter(desk, rest)
+    elif verb in ABOUT and rest:
+        _go(desk, verb, rest)
     elif rest or verb in _OWN or verb not in (found := keys(desk)):
-        known = next((key for key in desk.keymap.keys if key.action == verb), None)
-        if rest or verb in _OWN or known is None:
+        if verb in _OWN or all(key.action != verb for key in desk.keymap.keys):
             return False
-        desk.say(f"{verb} does nothing on this view.", "warn")
+        desk.say(f"{verb} takes nothing after it: `:{verb}`." if rest else f"{verb} does nothing on this view.", "warn")
     elif why := why_not(found[verb], desk.situation()):
         desk.say(why, "warn")
     else:
         desk.act(verb)
     return True
+
+
+def _go(desk: Desk, verb: str, name: str) -> None:
+    """`console web-3`, `rollout web`."""
+    model = desk.model
+    if name not in (model.servers if ABOUT[verb] == "servers" else model.pools):
+        desk.say(f"There is no {ABOUT[verb][:-1]} {name!r}: tab completes the names.", "warn")
+    elif verb == "rollout":
+        found = model.rollout_of(name)
+        desk.open("rollout", rollout=found.id) if found is not None else desk.say(f"{name} had no rollout yet.", "warn")
+    elif verb == "servers":
+        desk.open("servers", pool=name)
+    else:
+        desk.open(verb, server=name)
 
 
 def _table(desk: Desk) -> Table[object] | None:

@@ -75,7 +75,8 @@ def test_a_filter_may_have_several_parts() -> None:
     ("theme pink", "There is no theme 'pink'"), ("sort weight", "There is no column 'weight' to sort by: name, pool"),
     ("sort nmae", "is it 'name'?"), ("filter web-[", "The filter 'web-[' is not a pattern"), ("export", "exported to"),
     ("export servers.xls", "'servers.xls' ends in neither"), ("promote", "no rollout under way"), ("seek", "There is no command, pool or server 'seek'."),
-    ("fiter", "Is it 'filter'?"), ("open", "There is no command"), ("wide please", "There is no command"),
+    ("fiter", "Is it 'filter'?"), ("open", "There is no command"), ("wide please", "wide takes nothing after it: `:wide`."),
+    ("console web-99", "There is no server 'web-99'"), ("rollout wbe", "There is no pool 'wbe'"),
 ])
 def test_what_is_wrong_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, words: str) -> None:
     monkeypatch.chdir(tmp_path)
@@ -158,12 +159,22 @@ def test_a_bad_filter_stays_to_be_mended() -> None:
 
 @pytest.mark.parametrize(("line", "words"), [
     ("th", ["theme"]), ("theme col", ["theme colourblind"]), ("export j", ["export json"]), ("sort ag", ["sort age"]), ("filter na", ["filter name:"]),
-    ("faul", ["faults"]), ("theme dark ", []), ("quit ", []),
+    ("faul", ["faults"]), ("console web-12", ["console web-12"]), ("rollout e", ["rollout edge"]), ("theme dark ", []), ("quit ", []),
 ])
 def test_completion(line: str, words: list[str]) -> None:
     made = desk()
     typed(made, "servers")
     assert complete(made, line) == words
+
+
+@pytest.mark.parametrize(("line", "crumb"), [
+    ("server db-2", "db-2"), ("console web-3", "console web-3"), ("servers db", "servers db"), ("rollout edge", "rollout edge"), ("rollout db", "fleet"),
+])
+def test_views_by_the_name_of_what_they_are_about(line: str, crumb: str) -> None:
+    made = desk()
+    said = typed(made, line)
+    assert made.crumbs()[-1] == crumb
+    assert said == ("db had no rollout yet." if crumb == "fleet" else "")
 
 
 async def test_in_the_app_a_theme_is_worn_by_its_name(tmp_path: Path) -> None:
