@@ -17,7 +17,8 @@ from fleet.core.lifecycle import diagrams
 from fleet.engine.failpoints import DEEDS, VARIABLE, WORK
 from fleet.engine.metrics import FAMILIES, MAX_VERSIONS
 from fleet.settings.schema import page_text, schema_text
-from tui.keys import KEYS, Key, label, shown
+from tui.keynames import shown
+from tui.keys import KEYS, Key, label
 
 ROOT = Path(__file__).resolve().parents[1]
 AGAIN = "python docs/generate.py --write"
@@ -46,12 +47,44 @@ it. "needs" names what must hold first; the daemon checks roles and states again
 shows. To give an action another key, write it into `~/.config/anew/terminal.toml`, with the name from the last column:
 
 ```toml
-theme = "dark"        # or light, ansi-dark, ansi-light, mono
+theme = "dark"        # or light, ansi-dark, ansi-light, mono, colourblind
 ascii = false         # true: no line-drawing characters
 
 [keys]
 rollback = "U"
+pause = ["Z", "f5"]   # several for one action
 ```
+
+A key is a letter, a sign, `space`, `f1` to `f12` or `ctrl+` and a letter. `enter`, `esc`, `ctrl+c`, arrows and paging keys go on doing
+what they do. A key that another action has on the same view is refused with both places named; whatever is wrong with the file
+is told when the UI opens, and the rest of it holds.
+
+## Finding rows
+
+`/` filters as it is typed: a regular expression, case ignored, over all that a row shows. `image:2` looks in one column (the beginning of
+its name is enough), a leading `!` turns it round, ` & ` joins several: `pool:^web$ & state:!ok`. `esc` shows all again; `n` and `N` go along
+the matches of the last filter. On the console `/` finds: the newest match first. What is no pattern stays on the line to be mended.
+
+## Commands
+
+`:` takes the name of a pool or a server (goes there), a verb with its object (`:hold web-3 disk test`), or the action of any key that works on
+the view (`:faults`). `tab` completes; `up` and `down` bring back earlier lines that begin like this one. Those without a key:
+
+| command | does |
+| --- | --- |
+| `:set POOL NAME=VALUE …` | changes settings of the rollout under way (docs/rollouts.md) |
+| `:filter PATTERN`, `:sort COLUMN`, `:sort -COLUMN` | as `/` and `s`, at once |
+| `:server NAME`, `:console NAME`, `:servers POOL`, `:rollout POOL` | goes there |
+| `:theme NAME` | puts on a theme |
+| `:export`, `:export json`, `:export FILE.csv`, `:export FILE.json` | writes what the view shows, or the marked rows, into a new file |
+
+An export has the rows in the order shown, all columns, and values in place of words: seconds, bytes, RFC 3339. A file that exists is left
+alone; a text that a spreadsheet would take for a formula gets an apostrophe in CSV.
+
+`y` copies the row, or the marked ones, by OSC 52 and into `copied.txt` in the state folder. The clipboard gets at most 74,994 bytes, which is what
+terminals take. tmux needs `set -g set-clipboard on` or `set -g allow-passthrough on`.
+
+## Every key
 
 | key | does | where | needs | action |
 | --- | --- | --- | --- | --- |

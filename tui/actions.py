@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tui import fields, offers, phrases, roots
+from tui import diffs, fields, offers, phrases, roots
 from tui.errors import LinkError
 from tui.fields import Raw
 from tui.shapes import Pool, Rollout, Server, Waiting
@@ -43,6 +43,8 @@ def act(desk: Desk, action: str) -> None:
             roots.change(desk, at.server)
         case "remark":
             remark(desk)
+        case "diff":
+            diffs.show(desk)
         case "console" if at.server is not None:
             desk.open("console", server=at.server.name)
 
@@ -93,17 +95,21 @@ def plan_here(desk: Desk) -> None:
     request: dict[str, Any] = {"pool": pool.name}
     if view.name == "server" and (server := view.server()) is not None:
         request["servers"] = [server.name]
-    if view.name == "images" and (version := view.copy_text().split()) and len(version) > 1:
-        request["to"] = version[1]
+    if version := view.image():
+        request["to"] = version
     desk.spawn(make_plan(desk, request))
 
 
 async def make_plan(desk: Desk, request: Raw) -> None:
-    """Ask the daemon for a plan and show it. Planning changes nothing."""
+    """Ask the daemon for a plan and show it, unless the user has gone elsewhere meanwhile. Planning changes nothing."""
     desk.say(f"Planning for {request['pool']}.", "dim")
+    asked_on = desk.view
     answer = await desk.calls.plan(request)
     desk.plan = offers.plan(answer, request)
     desk.difference, desk.left_behind = (), False
+    if desk.view not in (asked_on, desk.at("plan")):
+        desk.say(f"The plan of {request['pool']} is there: {desk.keymap.label('show-plan')} shows it.", "dim")
+        return
     desk.flash.clear()
     desk.open("plan", kept="yes")
 

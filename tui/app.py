@@ -25,8 +25,9 @@ from tui.desk import Desk
 from tui.ink import Line, Span
 from tui.link import Link
 from tui.phrases import farewell
+from tui.widgets.crumbs import rule
 from tui.widgets.footer import TOO_SMALL, footer, tiny_keys
-from tui.widgets.ground import textual_theme
+from tui.widgets.ground import ground
 from tui.widgets.header import header, tiny
 from tui.widgets.paper import Paper
 from tui.widgets.tight import tight_screen
@@ -77,7 +78,7 @@ class AnewApp(App[int]):
         self._minute, self._painted = (0, 0), 0.0
         self.left_behind: tuple[str, ...] = ()
         for name in theme.THEMES:
-            self.register_theme(textual_theme(name))
+            self.register_theme(ground(name))
         for paper in self.papers.values():
             paper.ascii_only = options.get("ascii") == "yes"
         self.wear(self.desk.theme)
@@ -104,7 +105,6 @@ class AnewApp(App[int]):
     def on_resize(self, event: events.Resize) -> None:
         self.desk.size = (event.size.width, event.size.height)
         self.screen.set_class(self.desk.tiny, "tiny")
-        self.call_after_refresh(self.paint)
 
     # the stage (desk.Stage)
 
@@ -133,7 +133,7 @@ class AnewApp(App[int]):
         body = self.papers["body"]
         body.show(desk.lines(*body.size))
         self.papers["flash"].show(flash[:1])
-        self.papers["rule"].show(flash[1:] or [(Span("─" * width, "faint"),)])
+        self.papers["rule"].show(flash[1:] or [rule(desk.crumbs(), width)])
         self.papers["foot"].show([ask if ask is not None else keys])
 
     def paint_soon(self) -> None:
@@ -176,9 +176,10 @@ def run(socket: str, options: Mapping[str, str], reel: Callable[[str], Reel] | N
     """Open the terminal UI on the daemon at `socket`; the exit code. The caller has made sure there is a terminal. `reel` reads a
     rollout's past for a replay; with a `film` that is all there is to see, and no daemon is spoken to.
 
-    `options`: theme, ascii ("yes"/"no"), terminal (a name for the journal), state_dir, and `keys.ACTION` = a key.
+    `options`: theme, ascii ("yes"/"no"), terminal (a name for the journal), state_dir, `keys.ACTION` = names of keys, and
+    `problems`: what was wrong with the user's file, a line each, told when the UI opens.
     """
-    chosen = dict(options)
+    chosen = {**options, "problems": "\n".join(filter(None, (options.get("problems", ""), theme.problem(options.get("theme", "")))))}
     chosen["theme"] = theme.choose(os.environ, options.get("theme", ""))
     chosen.setdefault("ascii", "yes" if theme.needs_ascii(theme.first_environment()) else "no")
     os.environ.pop("NO_COLOR", None)  # taken care of by the theme; Textual would turn it into truecolor greys

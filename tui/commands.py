@@ -1,7 +1,8 @@
 """The `:` line: a few verbs with completion, for those who type faster than they look for a key.
 
 A name alone goes there: `:web` shows the pool's servers, `:web-3` the server. A verb does what its key does, with the
-same questions. `set` is the one that has no key, for it needs values: `:set web max_unavailable=2 outside=the fix cannot wait`.
+same questions; what is about the view alone is in tui/verbs.py. `set` is the one that has no key, for it needs values:
+`:set web max_unavailable=2 outside=the fix cannot wait`.
 """
 
 from __future__ import annotations
@@ -12,11 +13,10 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from tui import actions, pairing, roots
+from tui import actions, pairing, roots, verbs
 from tui.keys import CHANGES, Situation, armed, in_seat, under_way, why_not
 from tui.phrases import movement, offered
 from tui.shapes import Rollout
-from tui.view_model import ViewModel
 
 if TYPE_CHECKING:
     from tui.desk import Desk
@@ -31,12 +31,15 @@ SETTINGS = ("max_unavailable", "max_surge", "promotion", "min_healthy_time", "he
 """What `set` changes in mid-rollout; the last one, the reason to go on outside the windows, takes the rest of the line."""
 
 
-def complete(model: ViewModel, typed: str) -> list[str]:
+def complete(desk: Desk, typed: str) -> list[str]:
     """Whole lines that `typed` may become."""
+    model = desk.model
     head, space, last = typed.rpartition(" ")
     words = head.split()
     if not space:
-        options: Sequence[str] = (*VERBS, *PLACES, *model.pools, *model.servers)
+        options: Sequence[str] = (*VERBS, *PLACES, *verbs.VERBS, *verbs.ABOUT, *verbs.keys(desk), *model.pools, *model.servers)
+    elif len(words) == 1 and words[0] in (*verbs.VERBS, *verbs.ABOUT):
+        options = verbs.complete(desk, words)
     elif words and words[0] == "plan" and len(words) == 2:
         pool = model.pools.get(words[1])
         options = sorted({*pool.versions, offered(pool)} - {""}) if pool is not None else ()
@@ -53,7 +56,7 @@ def complete(model: ViewModel, typed: str) -> list[str]:
 
 
 def ask(desk: Desk) -> None:
-    desk.ask(":", lambda text: run(desk, text), complete=lambda typed: complete(desk.model, typed))
+    desk.ask(":", lambda text: run(desk, text), remember=":", complete=lambda typed: complete(desk, typed))
 
 
 def run(desk: Desk, text: str) -> None:
@@ -82,12 +85,14 @@ def run(desk: Desk, text: str) -> None:
         _checked(desk, "follow", desk.situation(), lambda: pairing.follow(desk, rest))
     elif verb in VERBS:
         _verb(desk, verb, rest)
+    elif verbs.run(desk, verb, rest):
+        pass
     elif verb in desk.model.servers and not rest:
         desk.open("server", server=verb)
     elif verb in desk.model.pools and not rest:
         desk.open("servers", pool=verb)
     else:
-        near = get_close_matches(verb, [*VERBS, *PLACES, *desk.model.pools, *desk.model.servers], 1)
+        near = get_close_matches(verb, [*VERBS, *PLACES, *verbs.VERBS, *verbs.keys(desk), *desk.model.pools, *desk.model.servers], 1)
         desk.say(f"There is no command, pool or server {verb!r}." + (f" Is it {near[0]!r}?" if near else ""), "warn")
 
 
@@ -109,7 +114,7 @@ def _set(desk: Desk, rest: str) -> None:
     at = desk.situation()
     pool = desk.model.pools.get(name)
     rollout = desk.model.rollout_of(name) if pool is not None else None
-    about = replace(at, screen="rollout", pool=pool, server=None, rollout=rollout)
+    about = replace(at, screen="rollout", pool=pool, server=None, rollout=rollout, plan=None)
     given = {key: value for key, equals, value in (pair.partition("=") for pair in pairs) if equals}
     refused = next((words for need in (*CHANGES, under_way, in_seat, armed) if (words := need(about))), "") or _unsettable(given, rollout)
     if pool is None or len(given) < len(pairs) or not (given or why.strip()):
@@ -154,7 +159,7 @@ def _verb(desk: Desk, verb: str, rest: str) -> None:
     pool = model.pools.get(name) or (model.pools.get(server.pool) if server is not None else None) or at.pool
     rollout = model.rollout_of(pool.name) if pool is not None else at.rollout
     screen = "servers" if (name in model.servers or (not name and verb in ("hold", "release", "root"))) else "rollout"
-    about = replace(at, screen=screen, pool=pool, server=server, rollout=rollout)
+    about = replace(at, screen=screen, pool=pool, server=server, rollout=rollout, plan=None)
     _do(desk, verb, about, rollout, words.strip())
 
 

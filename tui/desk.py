@@ -16,7 +16,8 @@ from tui.clock import Clock
 from tui.errors import LinkError
 from tui.fields import Raw
 from tui.ink import Line
-from tui.keys import NOT_IN_THE_PAST, QUIET, Keymap, Situation, label, why_not
+from tui.keymap import Keymap
+from tui.keys import NOT_IN_THE_PAST, QUIET, Situation, label, why_not
 from tui.offers import Plan
 from tui.phrases import when
 from tui.screens import make
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 ARMED_SECONDS = 600.0
 PAGE = 1000
 """Events asked for at once: the most that the daemon gives."""
+HISTORY = 200
+"""Lines of each kind that a session remembers."""
 TINY = (60, 20)
 """Below this many columns or rows there is one line of status and the keys that matter."""
 
@@ -84,7 +87,12 @@ class Desk:
         self.seen_place: Raw = {}
         self.shared: Raw = {}
         self.sharing = False
+        self.history: dict[str, list[str]] = {}
         self._kept: dict[str, View] = {"fleet": self.views[0]}
+        self.model.arm_key = self.keymap.label("arm")
+        if problems := [*filter(None, options.get("problems", "").split("\n")), *self.keymap.problems]:
+            more = f" And {len(problems) - 1} more." if len(problems) > 1 else ""
+            self.flash.say(problems[0] + more, "warn")
 
     # where we are
 
@@ -122,6 +130,7 @@ class Desk:
             server=view.server(), rollout=rollout, plan=self.plan, marks=len(view.marks()), rows=0, playing=view.moving(),
             past=view.replays(),
             driver="" if (driver := self.model.driver) is None or self.model.drives else driver.name, here=bool(self.model.me),
+            arm_key=self.model.arm_key,
         )
 
     # views
@@ -161,6 +170,10 @@ class Desk:
         self.views = [view]
         view.show(film)
 
+    def at(self, name: str) -> View | None:
+        """The view of that name, if it was ever opened."""
+        return self._kept.get(name)
+
     def back(self) -> None:
         if len(self.views) == 1:
             self.stage.leave()
@@ -170,6 +183,10 @@ class Desk:
         gone.leave()
         self.stage.paint()
 
+    def crumbs(self) -> list[str]:
+        """The way from Fleet to the view on top, a name each."""
+        return [view.crumb() for view in self.views]
+
     # words
 
     def say(self, words: str, tone: str = "plain") -> None:
@@ -177,8 +194,16 @@ class Desk:
         self.flash.say(words, tone)
         self.stage.paint()
 
-    def ask(self, question: str, accept: Any, kind: Kind = "text", **more: Any) -> None:
-        self.prompt = Prompt(question, accept, kind, opened=self.clock.ticks(), **more)
+    def ask(self, question: str, accept: Any, kind: Kind = "text", remember: str = "", **more: Any) -> None:
+        """Ask; `remember` names the history that the answer goes into and that up and down walk through."""
+        past = self.history.setdefault(remember, []) if remember else []
+
+        def taken(answer: str) -> None:
+            if remember and answer:
+                past[:] = [*(line for line in past if line != answer), answer][-HISTORY:]
+            accept(answer)
+
+        self.prompt = Prompt(question, taken, kind, opened=self.clock.ticks(), history=past, **more)
         self.stage.paint()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:

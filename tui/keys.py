@@ -8,8 +8,9 @@ by role; these answers only spare the user a refusal.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from tui.keynames import shown
 from tui.offers import Plan
 from tui.phrases import rollout_state
 from tui.shapes import Pool, Rollout, Server
@@ -38,6 +39,7 @@ class Situation:
     """Who else has the driver's seat."""
     here: bool = True
     """Did the daemon say that this terminal is here?"""
+    arm_key: str = "A"
 
 
 Need = Callable[[Situation], str]
@@ -69,7 +71,7 @@ def waits_for_approval(at: Situation) -> str:
 
 
 def armed(at: Situation) -> str:
-    return "" if at.armed else "Read-only: press A to arm for ten minutes, then again."
+    return "" if at.armed else f"Read-only: press {at.arm_key} to arm for ten minutes, then again."
 
 
 def in_seat(at: Situation) -> str:
@@ -162,9 +164,10 @@ class Key:
 ALL: Mapping[str, str] = {}
 NOT_IN_THE_PAST = frozenset({"arm", "command"})
 """Actions that work everywhere but in a replay: nothing of the past can be changed, and nothing of now from there."""
-LISTS = ("fleet", "servers", "images", "plan", "events", "help")
+LISTS = ("fleet", "servers", "images", "plan", "events", "diff", "help")
 MOVING = (*LISTS, "rollout", "console", "server")
 WALKING = (*MOVING, "replay")
+SIDEWAYS = ("fleet", "servers", "images", "plan", "events", "diff", "rollout")
 
 
 def _on(screens: Sequence[str], words: str) -> Mapping[str, str]:
@@ -199,20 +202,27 @@ KEYS: tuple[Key, ...] = (
         long="take the driver's seat, or ask for it; in it: hand it over, or leave it"),
     Key(("f",), "follow", {"*": "follow"}, (reachable, attached), footer=False,
         long="follow the driver's screen, or another person's; again: the next one"),
-    Key(("space",), "mark", {"servers": "mark"}, label="space", long="mark this server for a plan"),
+    Key(("d",), "diff", {"rollout": "diff", "fleet": "diff"}, (reachable,), footer=False,
+        long="what the rollout or the newest image changes inside"),
+    Key(("d",), "diff", {"images": "diff", "plan": "diff"}, (reachable,),
+        long="what changes inside: between two marked images, or from the one that runs"),
+    Key(("space",), "mark", {"servers": "mark", "images": "mark"}, label="space", long="mark this server for a plan, this image for a diff"),
     Key(("v",), "mark-range", {"servers": "mark to here"}, footer=False, long="mark from the last mark to here"),
-    Key(("*",), "mark-all", {"servers": "mark all"}, footer=False, long="mark all that are shown; again: none"),
-    Key(("exclamation_mark",), "faults", {"fleet": "faults", "servers": "faults", "events": "faults"}, label="!",
+    Key(("asterisk",), "mark-all", {"servers": "mark all"}, footer=False, long="mark all that are shown; again: none"),
+    Key(("exclamation_mark",), "faults", {"fleet": "faults", "servers": "faults", "events": "faults", "images": "faults"}, label="!",
         long="only what needs a look"),
-    Key(("slash",), "filter", {"servers": "filter", "images": "filter", "events": "filter", "plan": "filter"},
-        label="/", long="filter: a pattern, column:pattern (/image:2), a leading ! turns it round"),
-    Key(("s",), "sort", {"servers": "sort", "images": "sort", "plan": "sort", "fleet": "sort"}, footer=False,
+    Key(("slash",), "filter", {"servers": "filter", "images": "filter", "events": "filter", "plan": "filter", "diff": "filter", "fleet": "filter"},
+        label="/", long="filter: a pattern, column:pattern (/image:2), a leading ! turns it round, & joins several"),
+    Key(("slash",), "filter", {"console": "find"}, label="/", long="find a pattern in what the console said; n and N go along"),
+    Key(("s",), "sort", {"servers": "sort", "images": "sort", "plan": "sort", "fleet": "sort", "diff": "sort"}, footer=False,
         long="sort by the next column"),
-    Key(("S",), "reverse", {"servers": "reverse", "images": "reverse", "plan": "reverse", "fleet": "reverse"},
+    Key(("S",), "reverse", {"servers": "reverse", "images": "reverse", "plan": "reverse", "fleet": "reverse", "diff": "reverse"},
         footer=False, long="turn the order round"),
-    Key(("n",), "next", {"servers": "next match", "events": "next match", "images": "next match"}, footer=False,
+    Key(("n",), "next", {"servers": "next match", "events": "next match", "images": "next match", "diff": "next match", "plan": "next match",
+                        "fleet": "next match", "console": "next match"}, footer=False,
         long="the next row that matches the last filter"),
-    Key(("N",), "previous", {"servers": "match before", "events": "match before", "images": "match before"}, footer=False,
+    Key(("N",), "previous", {"servers": "match before", "events": "match before", "images": "match before", "diff": "match before",
+                            "plan": "match before", "fleet": "match before", "console": "match before"}, footer=False,
         long="the row before that matches it"),
     Key(("n",), "next", {"rollout": "next rollout"}, footer=False, long="the next rollout, those under way first"),
     Key(("N",), "previous", {"rollout": "rollout before"}, footer=False, long="the rollout before"),
@@ -228,11 +238,11 @@ KEYS: tuple[Key, ...] = (
     Key(("exclamation_mark",), "next-failure", {"replay": "next failure"}, label="!", long="the next moment at which something failed"),
     Key(("home", "g"), "to-start", {"replay": "start"}, label="home", long="to the first event"),
     Key(("end", "G"), "to-end", {"replay": "end"}, label="end", long="to the last event"),
-    Key(("w",), "wide", {"servers": "wide", "events": "wide", "fleet": "wide", "plan": "wide", "images": "wide"},
+    Key(("w",), "wide", {"servers": "wide", "events": "wide", "fleet": "wide", "plan": "wide", "images": "wide", "diff": "wide"},
         footer=False, long="all columns; left and right move along them"),
-    Key(("y",), "copy", {"*": "copy"}, footer=False, long="copy the row to the clipboard (OSC 52) and to a file"),
-    Key(("t",), "theme", {"*": "theme"}, footer=False, long="the next theme: dark, light, ansi-dark, ansi-light, mono"),
-    Key(("colon",), "command", {"*": "command"}, label=":", long="type a command; tab completes it"),
+    Key(("y",), "copy", {"*": "copy"}, footer=False, long="copy the row, or the marked ones, to the clipboard and a file"),
+    Key(("t",), "theme", {"*": "theme"}, footer=False, long="the next theme: dark, light, ansi-dark, ansi-light, mono, colourblind"),
+    Key(("colon",), "command", {"*": "command"}, label=":", long="type a command; tab completes it, up brings back earlier ones"),
     Key(("question_mark",), "help", {"*": "help"}, label="?", long="the keys of this view; enter runs one"),
     Key(("escape", "q", "ctrl+c"), "back", {"*": "back"}, footer=False, label="q", long="back; on Fleet q leaves"),
     Key(("1",), "show-fleet", {"*": "Fleet"}, footer=False, long="all pools"),
@@ -244,8 +254,8 @@ KEYS: tuple[Key, ...] = (
     Key(("7",), "show-events", {"*": "Events"}, footer=False, long="the journal"),
     Key(("j", "down"), "down", _on(WALKING, "down"), footer=False, label="j", long="down"),
     Key(("k", "up"), "up", _on(WALKING, "up"), footer=False, label="k", long="up"),
-    Key(("left",), "left", _on(MOVING, "left"), footer=False, label="left", long="left along wide columns or cells"),
-    Key(("right",), "right", _on(MOVING, "right"), footer=False, label="right", long="right along them"),
+    Key(("left",), "left", _on(SIDEWAYS, "left"), footer=False, label="left", long="left along wide columns or cells"),
+    Key(("right",), "right", _on(SIDEWAYS, "right"), footer=False, label="right", long="right along them"),
     Key(("pagedown", "ctrl+f"), "page-down", _on(MOVING, "page down"), footer=False, label="PgDn", long="a page down"),
     Key(("pageup", "ctrl+b"), "page-up", _on(MOVING, "page up"), footer=False, label="PgUp", long="a page up"),
     Key(("g", "home"), "top", _on(MOVING, "top"), footer=False, label="g", long="to the first row"),
@@ -254,57 +264,6 @@ KEYS: tuple[Key, ...] = (
 
 QUIET = frozenset({"down", "up", "left", "right", "page-down", "page-up", "top", "bottom"})
 """Actions that help shows once, as one line."""
-
-_ALIASES = {"upper_a": "A", "!": "exclamation_mark", "/": "slash", ":": "colon", "?": "question_mark",
-            "asterisk": "*", "tilde": "~", ".": "full_stop", ",": "comma", "+": "plus", "=": "equals_sign", "-": "minus"}
-
-
-def normal(name: str) -> str:
-    """One name per key, whatever the terminal calls it."""
-    if name in _ALIASES:
-        return _ALIASES[name]
-    if name.startswith("upper_"):
-        return name[-1].upper()
-    return name
-
-
-@dataclass(frozen=True, slots=True)
-class Keymap:
-    """The table, as remapped by the user. `options` may carry `keys.ACTION = "x"`."""
-
-    keys: tuple[Key, ...] = KEYS
-    index: Mapping[str, tuple[Key, ...]] = field(default_factory=dict)
-
-    @classmethod
-    def made(cls, options: Mapping[str, str]) -> Keymap:
-        """The table with the user's own keys. An unknown action is left alone: it belongs to a newer release."""
-        wanted = {name[5:]: normal(value) for name, value in options.items() if name.startswith("keys.") and value}
-        keys = tuple(
-            Key((wanted[key.action],), key.action, key.words, key.needs, key.footer, shown(wanted[key.action]), key.long)
-            if key.action in wanted else key
-            for key in KEYS
-        )
-        index: dict[str, tuple[Key, ...]] = {}
-        for key in keys:
-            for name in key.keys:
-                index[name] = (*index.get(name, ()), key)
-        return cls(keys, index)
-
-    def find(self, name: str, screen: str) -> Key | None:
-        """The key that works on this screen under this name."""
-        return next((key for key in self.index.get(normal(name), ()) if key.on(screen)), None)
-
-    def elsewhere(self, name: str) -> Key | None:
-        """A key that exists, on another screen."""
-        found = self.index.get(normal(name), ())
-        return found[0] if found else None
-
-
-def shown(name: str) -> str:
-    """A key as it is printed on the keyboard."""
-    names = {"exclamation_mark": "!", "slash": "/", "colon": ":", "question_mark": "?", "escape": "esc", "full_stop": ".", "comma": ",",
-             "plus": "+", "equals_sign": "=", "minus": "-"}
-    return names.get(name, name)
 
 
 def label(key: Key) -> str:

@@ -1,7 +1,8 @@
-"""Five themes, and what a tone looks like in each. No state is told by colour alone: glyph and word come first.
+"""Six themes, and what a tone looks like in each. No state is told by colour alone: glyph and word come first.
 
-`dark` and `light` bring their own background; `ansi-*` use the sixteen colours and the background of the terminal;
-`mono` uses bold, dim and reverse only, for NO_COLOR.
+`dark`, `light` and `colourblind` bring their own background; `ansi-*` use the sixteen colours and the background of the
+terminal; `mono` uses bold, dim and reverse only, for NO_COLOR. `colourblind` has good in blue, warnings in yellow and bad in
+orange, which differ in lightness too: the three are told apart by eyes that see no red or no green.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from rich.style import Style
 
-THEMES = ("dark", "light", "ansi-dark", "ansi-light", "mono")
+THEMES = ("dark", "light", "ansi-dark", "ansi-light", "mono", "colourblind")
 
 _DARK = {
     "": "#c5cdd9 on #121417", "dim": "#7f8b9a", "faint": "#3f4750", "head": "#8b97a7", "title": "bold #e6ebf2",
@@ -22,7 +23,7 @@ _DARK = {
     "stale": "bold #121417 on #ee7a76", "band": "on #1c1f23", "ask": "bold #f2d08a",
 }
 _LIGHT = {
-    "": "#2b323b on #fafaf8", "dim": "#6b7480", "faint": "#c9ced4", "head": "#5d6672", "title": "bold #11161c",
+    "": "#2b323b on #fafaf8", "dim": "#68717d", "faint": "#c9ced4", "head": "#5d6672", "title": "bold #11161c",
     "good": "#2f7d36", "warn": "#92600a", "bad": "bold #b3261e", "accent": "#1f5fa8", "bar": "#3a79bf",
     "key": "bold #11161c", "cursor": "on #dde8f5", "mark": "#92600a", "armed": "bold #ffffff on #92600a",
     "stale": "bold #ffffff on #b3261e", "band": "on #efefec", "ask": "bold #7a4f06",
@@ -39,8 +40,12 @@ _MONO = {
     "accent": "", "bar": "", "key": "bold", "cursor": "reverse", "mark": "bold", "armed": "bold reverse",
     "stale": "bold reverse", "band": "", "ask": "bold",
 }
+_COLOURBLIND = {
+    **_DARK, "good": "#56b4e9", "warn": "#f0e442", "bad": "bold #e06c1a", "accent": "#b9a7e8", "bar": "#b9a7e8", "mark": "#f0e442",
+    "armed": "bold #121417 on #f0e442", "stale": "bold #121417 on #e06c1a", "ask": "bold #f0e442",
+}
 PALETTES: Mapping[str, Mapping[str, str]] = {
-    "dark": _DARK, "light": _LIGHT, "ansi-dark": _ANSI, "ansi-light": _ANSI_LIGHT, "mono": _MONO,
+    "dark": _DARK, "light": _LIGHT, "ansi-dark": _ANSI, "ansi-light": _ANSI_LIGHT, "mono": _MONO, "colourblind": _COLOURBLIND,
 }
 
 
@@ -71,6 +76,11 @@ def choose(environment: Mapping[str, str], wanted: str = "") -> str:
     return "ansi-light" if light else "ansi-dark"
 
 
+def problem(wanted: str) -> str:
+    """"" or what is wrong with the name of a theme that somebody wrote."""
+    return "" if not wanted or wanted in THEMES else f"There is no theme {wanted!r}: there are {', '.join(THEMES)}."
+
+
 def _light_background(value: str) -> bool:
     """COLORFGBG is `fg;bg`; 7 and 15 are light backgrounds."""
     return value.rsplit(";", 1)[-1] in ("7", "15") if ";" in value else False
@@ -87,7 +97,12 @@ def first_environment() -> Mapping[str, str]:
 
 
 def needs_ascii(environment: Mapping[str, str]) -> bool:
-    """Is the terminal not UTF-8? The first locale variable that is set decides, as the C library does it."""
+    """Is the terminal not UTF-8? The first locale variable that is set decides, as the C library does it.
+
+    The console of Linux has a font of 256 or 512 glyphs, and most lack the arrows and lines used here.
+    """
+    if environment.get("TERM") == "linux":
+        return True
     for name in ("LC_ALL", "LC_CTYPE", "LANG"):
         if value := environment.get(name):
             return "utf" not in value.lower()

@@ -78,6 +78,8 @@ class ViewModel:
         """Every event after this number is held here; 0: the whole journal is."""
         self.incomplete: set[str] = set()
         self.connection = Connection()
+        self.arm_key = "A"
+        """What arms this terminal: the user may have given it another key."""
         self.servers_epoch = 0
         self.events_epoch = 0
         self._tallies: tuple[int, dict[str, Tally], list[Trouble]] = (-1, {}, [])

@@ -1,6 +1,6 @@
 """Opens the terminal UI: finds it by entry point, and gives it what the user's own file and the environment say.
 
-The user's file is `anew/terminal.toml` below XDG_CONFIG_HOME: `theme`, `ascii`, and a table `[keys]` of action = "key".
+The user's file is `anew/terminal.toml` below XDG_CONFIG_HOME: `theme`, `ascii`, and a table `[keys]` of action = "key" or ["key", "another"].
 ANEW_THEME and ANEW_ASCII come before it.
 """
 
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from fleet.api.client import terminal_name
 from fleet.api.places import find_state, user_config
 from fleet.cli.context import Context
-from fleet.core.errors import Invalid
 from fleet.registry import load_tui
 
 if TYPE_CHECKING:
@@ -49,31 +48,39 @@ def _options() -> dict[str, str]:
 
 
 def from_file(path: str) -> dict[str, str]:
-    """The file's options, flat; none if there is no file. Invalid names the key that is wrong."""
+    """The file's options, flat; none if there is no file. What is wrong with it is told by the UI (`problems`, a line each) and keeps
+    nobody from opening it: a rollout cannot wait for a comma.
+    """
     try:
         with open(path, "rb") as file:
             found = tomllib.loads(file.read(MAX_FILE).decode())
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise Invalid(f"cannot be read: {error.strerror}", where=path) from error
+        return {"problems": f"{path} cannot be read, so nothing of it holds: {error.strerror}."}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise Invalid(f"is not TOML that can be read: {error}", where=path) from error
+        return {"problems": f"{path} is not TOML, so nothing of it holds: {error}."}
     options: dict[str, str] = {}
+    problems: list[str] = []
     for key, value in found.items():
         if key == "theme" and isinstance(value, str):
             options[key] = value
         elif key == "ascii" and isinstance(value, bool):
             options[key] = "yes" if value else "no"
         elif key == "keys" and isinstance(value, dict):
-            options.update(_keys(value, path))
+            options.update(_keys(value, problems, path))
         else:
-            raise Invalid('must be theme = "NAME", ascii = true or false, or a table [keys]', where=f"{path}: {key}")
+            problems.append(f'{path}: {key} must be theme = "NAME", ascii = true or false, or a table [keys].')
+    return {**options, "problems": "\n".join(" ".join(words.split()) for words in problems)} if problems else options
+
+
+def _keys(table: dict[str, Any], problems: list[str], path: str) -> dict[str, str]:
+    """`[keys]`: action = "key", or several in a list."""
+    options: dict[str, str] = {}
+    for action, value in table.items():
+        names = value if isinstance(value, list) else [value]
+        if names and all(isinstance(name, str) and name.strip() for name in names):
+            options[f"keys.{action}"] = " ".join(names)
+        else:
+            problems.append(f'{path}: keys.{action} must be the name of a key as a text, or a list of such.')
     return options
-
-
-def _keys(table: dict[str, Any], path: str) -> dict[str, str]:
-    for action, key in table.items():
-        if not isinstance(key, str) or not key:
-            raise Invalid("must be the name of a key, as a text", where=f"{path}: keys.{action}")
-    return {f"keys.{action}": key for action, key in table.items()}

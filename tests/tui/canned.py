@@ -29,6 +29,8 @@ class CannedDaemon:
         self.past: list[Row] = []
         self.journal_asked: list[dict[str, str]] = []
         self.images = story.images()
+        self.image_diff = story.image_diff()
+        self.compared: list[str] = []
         self.plan: Row = story.plan()
         self.commands: list[Row] = []
         self.plans: list[Row] = []
@@ -39,6 +41,7 @@ class CannedDaemon:
         self.root: Row = {}
         self.proposals: list[Row] = []
         self.swallow = 0
+        self.plan_waits: asyncio.Event | None = None
         self.rollouts: dict[str, Row] = {}
         self.driving: list[str] = []
         self.places: list[Row] = []
@@ -52,6 +55,7 @@ class CannedDaemon:
         app.router.add_get("/v1/events", self._events)
         app.router.add_get("/v1/journal", self._journal)
         app.router.add_get("/v1/images", self._images)
+        app.router.add_get("/v1/images/{family}/{a}/diff/{b}", self._diff)
         app.router.add_get("/v1/proposals", self._proposals)
         app.router.add_get("/v1/servers/{name}", self._server)
         app.router.add_get("/v1/roots/{name}", self._roots)
@@ -123,6 +127,10 @@ class CannedDaemon:
     async def _images(self, _: web.Request) -> web.Response:
         return web.json_response({"images": self.images})
 
+    async def _diff(self, request: web.Request) -> web.Response:
+        self.compared.append("{family} {a} {b}".format(**request.match_info))
+        return web.json_response(self.image_diff)
+
     async def _server(self, request: web.Request) -> web.Response:
         for pool in self.status["pools"]:
             for row in pool["servers"]:
@@ -154,6 +162,8 @@ class CannedDaemon:
 
     async def _plan(self, request: web.Request) -> web.Response:
         self.plans.append(await request.json())
+        if self.plan_waits is not None:
+            await self.plan_waits.wait()
         return self._refused() or web.json_response(self.plan)
 
     async def _command(self, request: web.Request) -> web.Response:

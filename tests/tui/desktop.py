@@ -12,6 +12,7 @@ from tui.clock import FrozenClock
 from tui.desk import Desk
 from tui.errors import LinkError
 from tui.ink import fit, plain, safe
+from tui.widgets.crumbs import rule
 from tui.widgets.footer import footer, tiny_keys
 from tui.widgets.header import header, tiny
 
@@ -32,7 +33,7 @@ class MadeUp:
         return self._answer({"ok": True, "message": "taken", "rollout": "web-r1"})
 
     async def get(self, path: str, **query: str) -> Mapping[str, Any]:
-        return self._answer({"images": story.images()} if path == "/v1/images" else {})
+        return self._answer({"images": story.images()} if path == "/v1/images" else story.image_diff() if "/diff/" in path else {})
 
     async def here(self, place: Mapping[str, Any]) -> None:
         self.places.append(place)
@@ -90,7 +91,7 @@ def picture(made: Desk, width: int, height: int) -> list[str]:
     head = made.view.head(width) or header(made.model, made.armed_left, made.clock, width, made.view.rollout())
     body = made.lines(width, height - 4)
     assert len(body) <= max(0, height - 4)
-    rows = [head, *body, *made.flash.lines(None, width), footer(made.keymap, at, width)]
+    rows = [head, *body, *made.flash.lines(None, width), rule(made.crumbs(), width), footer(made.keymap, at, width)]
     if made.prompt is not None:
         rows.append(made.prompt.line(width))
     return [plain(fit(safe(row), width)) for row in rows]

@@ -170,6 +170,13 @@ def images() -> list[Row]:
     ]
 
 
+def image_diff() -> Row:
+    """From web/1 to web/2."""
+    return {"a": "web/1", "b": "web/2", "size_a": 3_678_208, "size_b": 3_801_088, "added": {"jq": "1.7", "nftables": "1.0.9"}, "removed": {"ifupdown": "0.8.41"},
+            "changed": {f"lib{n}": [f"{n}.0-1", f"{n}.0-2"] for n in range(14)}, "kernel": ["/vmlinuz-6.1.0-50", "/vmlinuz-6.1.0-56"], "cmdline": None,
+            "packages_known": True}
+
+
 def large(count: int) -> Row:
     """A fleet of `count` servers in pools of a thousand."""
     pools = []

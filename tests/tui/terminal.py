@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import json
 import os
 import pty
 import re
@@ -16,12 +17,12 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 ROOT = Path(__file__).resolve().parents[2]
-CHILD = "import sys; from tui.app import run; sys.exit(run(sys.argv[1], {'state_dir': sys.argv[2]}))"
+CHILD = "import json, sys; from tui.app import run; sys.exit(run(sys.argv[1], {'state_dir': sys.argv[2], **json.loads(sys.argv[3])}))"
 SEQUENCES = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI
     r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"  # OSC
@@ -32,11 +33,12 @@ SEQUENCES = re.compile(
 class Terminal:
     """`output` is every byte the child wrote, `started` when it was started (monotonic seconds)."""
 
-    def __init__(self, socket: Path, folder: Path, size: tuple[int, int] = (80, 24), command: Sequence[str] = (), by: Sequence[str] = (),
-                 **environment: str) -> None:
+    def __init__(self, socket: Path, folder: Path, size: tuple[int, int] = (80, 24), options: Mapping[str, str] | None = None,
+                 command: Sequence[str] = (), by: Sequence[str] = (), **environment: str) -> None:
         """`by`: words before the command, to make it another user's."""
+        self.options = json.dumps(dict(options or {}))
         self.socket, self.folder, self.size = socket, folder, size
-        self.command = (*by, *(command or (sys.executable, "-c", CHILD, str(socket), str(folder))))
+        self.command = (*by, *(command or (sys.executable, "-c", CHILD, str(socket), str(folder), self.options)))
         self.environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "LANG": "C.UTF-8", "TZ": "UTC",
                             "TERM": "xterm-256color", "PYTHONPATH": str(ROOT), **environment}
         self.output = bytearray()

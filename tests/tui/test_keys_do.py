@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -294,7 +295,7 @@ async def test_copy_says_where_it_is(tmp_path: Path) -> None:
 
 async def test_themes_and_leaving(tmp_path: Path) -> None:
     async with session(tmp_path) as user:
-        for theme in ("light", "ansi-dark", "ansi-light", "mono", "dark"):
+        for theme in ("light", "ansi-dark", "ansi-light", "mono", "colourblind", "dark"):
             await user.press("t")
             assert f"Theme {theme}." in user.text
         await user.press("q")
@@ -408,3 +409,17 @@ async def test_the_server_screen_says_which_life_is_healthy(tmp_path: Path) -> N
         await user.see("being replaced, 1→2: booting")
         assert "serves    incarnation 1, image 1, healthy: tcp 22 in 3 ms" in user.text
         assert "booting   a new incarnation, image 2; it serves when it is proved" in user.text
+
+
+async def test_a_plan_that_comes_late_takes_nobodys_view_away(tmp_path: Path) -> None:
+    async with session(tmp_path) as user:
+        user.daemon.plan_waits = asyncio.Event()
+        await user.press("p")
+        await user.see("Planning for web.")
+        await user.press("2")
+        user.daemon.plan_waits.set()
+        await user.see("The plan of web is there: 6 shows it.")
+        assert "› ci-1" in user.text
+        await user.press("6")
+        await user.see("nothing has happened yet")
+        assert user.daemon.plans == [{"pool": "web"}]

@@ -1,4 +1,4 @@
-"""Every screen as text at 80x24 and 132x40, and ten of them in colour.
+"""Every screen as text at four sizes, what poor terminals see of them, and ten in colour.
 
 The text pictures lie in tests/tui/pictures; `ANEW_DRAW=1 pytest tests/tui/test_pictures.py` draws them anew. The SVGs are
 pytest-textual-snapshot's (`--snapshot-update`); they are few, for they say nothing the text does not, but colour.
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.style import Style
 from textual.pilot import Pilot
 
 from tests.tui import story
@@ -22,10 +23,11 @@ from tests.tui.stage import Session, session
 from tui import offers
 from tui.app import AnewApp
 from tui.clock import FrozenClock
+from tui.ink import width_of
 from tui.view_model import Connection
 
 PICTURES = Path(__file__).with_name("pictures")
-SIZES = ((80, 24), (132, 40))
+SIZES = ((60, 20), (80, 24), (132, 40), (200, 60))
 
 
 def promotable() -> dict[str, Any]:
@@ -73,6 +75,8 @@ SCENES: dict[str, tuple[dict[str, Any] | None, tuple[str, ...]]] = {
     "server-in-step": (None, ("colon", *"web-6", "enter", "see:lives")),
     "console": (None, ("enter", "l", "see:login")),
     "images": (None, ("4", "see:digest")),
+    "diff": (None, ("4", "see:digest", "G", "d", "see:added")),
+    "servers-filter": (None, ("2", "slash", *"pool", "colon", *"web", "space", "ampersand", "space", *"state", "colon", "exclamation_mark", *"ok", "enter")),
     "rollout": (None, ("5",)),
     "rollout-walk": (None, ("5", "j", "j", "j")),
     "rollout-paused": (None, ("j", "j", "5")),
@@ -109,7 +113,10 @@ async def test_the_screen_reads_as_it_did(tmp_path: Path, name: str, size: tuple
     rows = drawn.splitlines()
     assert len(rows) <= size[1]
     assert max(len(row) for row in rows) <= size[0]
-    path = PICTURES / f"{name}-{size[0]}x{size[1]}.txt"
+    _same(PICTURES / f"{name}-{size[0]}x{size[1]}.txt", drawn)
+
+
+def _same(path: Path, drawn: str) -> None:
     if os.environ.get("ANEW_DRAW"):
         PICTURES.mkdir(exist_ok=True)
         path.write_text(drawn, encoding="utf-8")
@@ -128,6 +135,57 @@ async def test_narrow_terminals_degrade_and_tiny_ones_keep_one_line(tmp_path: Pa
         await user.see("press A to arm")
         await user.press("A", "P")
         await user.see("Resume edge")
+
+
+POOR = ("fleet", "servers-marked", "server-in-step", "images", "diff", "rollout", "plan", "events", "help")
+"""One picture of each screen, with what is at stake on it."""
+
+
+def inked(user: Session) -> str:
+    """The screen as a poor terminal shows it: each row, and below it what colour or weight its cells have (nothing for plain ones)."""
+    rows: list[str] = []
+    for paper in user.app.papers.values():
+        for y in range(paper.size.height):
+            segments = list(paper.render_line(y))
+            letters = "".join(_letter(segment.style) * width_of(segment.text) for segment in segments)
+            rows.append("".join(segment.text for segment in segments).rstrip())
+            rows += [letters.rstrip()] if letters.strip() else []
+    return "\n".join(rows) + "\n"
+
+
+def _letter(style: Style | None) -> str:
+    """`r` reverse or on a ground, `b` bold, `d` dim or grey, else the first letter of the colour."""
+    if style is None:
+        return " "
+    colour = style.color.name if style.color is not None and not style.color.is_default else ""
+    if style.reverse or (style.bgcolor is not None and not style.bgcolor.is_default):
+        return "r"
+    if colour:
+        return "d" if colour == "bright_black" else colour[:1].upper()
+    return "b" if style.bold else "d" if style.dim else " "
+
+
+@pytest.mark.parametrize("look", ["ansi-dark", "mono", "ascii"])
+@pytest.mark.parametrize("name", POOR)
+async def test_poor_terminals_tell_the_same(tmp_path: Path, name: str, look: str) -> None:
+    """No state by colour alone: in mono every word is there, in ASCII every cell has its place."""
+    status, keys = SCENES[name]
+    options = {"ascii": "yes"} if look == "ascii" else {"theme": look}
+    async with session(tmp_path, (80, 24), status, state_dir="/home/maria", **options) as user:
+        await user.see("14:01:52") if name == "fleet" else None
+        await play(user, keys)
+        drawn, words = inked(user) if look != "ascii" else _segments(user), user.text
+    if look == "ascii":
+        assert drawn.isascii()
+        assert [len(row) for row in drawn.splitlines()] == [len(row) for row in words.splitlines()]
+    else:
+        assert set(words.splitlines()) <= set(drawn.splitlines())
+    _same(PICTURES / f"{name}-{look}.txt", drawn)
+
+
+def _segments(user: Session) -> str:
+    return "".join("".join(segment.text for segment in paper.render_line(y)).rstrip() + "\n"
+                   for paper in user.app.papers.values() for y in range(paper.size.height))
 
 
 async def test_a_terminal_without_utf_8_gets_ascii_only(tmp_path: Path) -> None:

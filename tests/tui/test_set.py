@@ -64,12 +64,12 @@ async def test_the_command_lines_own_words_do_as_well(tmp_path: Path, typed: str
 
 async def test_names_are_completed_and_a_reason_is_left_alone(tmp_path: Path) -> None:
     async with session(tmp_path) as user:
-        model = user.app.desk.model
-        assert complete(model, "set we") == ["set web"]
-        assert complete(model, "set web max_s") == ["set web max_surge="]
-        assert complete(model, "set web max_surge=1 out") == ["set web max_surge=1 outside="]
-        assert complete(model, "set web outside=the max") == []
-        assert len(complete(model, "set web ")) == len(SETTINGS)
+        found = user.app.desk
+        assert complete(found, "set we") == ["set web"]
+        assert complete(found, "set web max_s") == ["set web max_surge="]
+        assert complete(found, "set web max_surge=1 out") == ["set web max_surge=1 outside="]
+        assert complete(found, "set web outside=the max") == []
+        assert len(complete(found, "set web ")) == len(SETTINGS)
 
 
 async def test_the_view_of_a_rollout_shows_what_was_changed_and_why_the_windows_are_not_kept(tmp_path: Path) -> None:

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.tui import story
-from tests.tui.desktop import MadeUp, desk, picture
+from tests.tui.desktop import MadeUp, Seat, desk, picture
 from tests.tui.stage import session
+from tui import verbs
 from tui.clock import FrozenClock
+from tui.commands import PLACES, VERBS
 from tui.errors import LinkError
 from tui.ink import width_of
 from tui.keys import KEYS
 
 NAMES = sorted({name for key in KEYS for name in key.keys} | {"y", "tab", "backspace", "ctrl+u", "f9", "unknown"})
 KEY = st.sampled_from(NAMES) | st.sampled_from("abc123 !:/[*é")
-SIZE = st.tuples(st.integers(1, 200), st.integers(1, 60))
+SIZE = st.tuples(st.integers(1, 500), st.integers(1, 200)) | st.tuples(st.integers(1, 100), st.integers(1, 30))
+WORDS = st.sampled_from(["web", "web-1", "name:", "state:!ok", "-age", "pink", "light", "&", "!", "image:", "[", "outside=x", "max_surge=1", "2", "servers", "*", "nosuch.xls"])
+LINE = st.tuples(st.sampled_from([*VERBS, *verbs.VERBS, *PLACES, *(key.action for key in KEYS), "web", "wbe", ""]).filter(
+    lambda verb: verb != "quit"), st.lists(WORDS | st.text(max_size=12), max_size=4)).filter(
+    lambda pair: pair[0] != "export" or pair[1][-1:] == ["nosuch.xls"]).map(lambda pair: " ".join((pair[0], *pair[1])))
 FRAME = st.sampled_from([
     {"frame": "gone", "kind": "server", "name": "web-1"}, {"frame": "gone", "kind": "pool", "name": "web"},
     {"frame": "server", "row": story.server("web", 1, "9", 5.0, state="failed", healthy=False, reason="x")},
@@ -65,6 +73,53 @@ def test_any_keys_at_any_size_while_anything_happens(steps: list[tuple[str, Any]
         assert request["request"]
         calm = ("rollout.pause", "remark", "rollout.abort", "seat.take", "seat.give", "seat.keep")
         assert request["command"] in calm or made.armed_until is not None
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(LINE | st.text(max_size=40).filter(lambda line: not line.lstrip().startswith(("export", "q"))), max_size=12), st.booleans())
+def test_any_line_after_a_colon_or_a_slash_is_done_or_answered(lines: list[str], slash: bool) -> None:
+    made = desk()
+    made.key("2", "2")
+    for line in lines:
+        made.flash.clear()
+        made.prompt = None
+        rows = picture(made, 80, 24)
+        made.key("slash" if slash and made.view.name != "help" else "colon", None)
+        if made.prompt is None:
+            continue
+        made.paste(line)
+        before = made.prompt
+        made.key("enter", None)
+        after = picture(made, 80, 24)
+        assert slash or after != rows or made.prompt is not None or before.typed.strip() == "" or _silent(line), line
+        assert cast(Seat, made.stage).left == 0
+    assert made.armed_until is not None or {row["command"] for row in cast(MadeUp, made.calls).commands} <= {"rollout.pause", "rollout.abort", "remark"}
+
+
+def _silent(line: str) -> bool:
+    """Lines that ask for what is so already: a view one is on, a filter that hides nothing, a row that is the last."""
+    return True if line.strip().partition(" ")[0] in {*PLACES, "web", "filter", "sort", "mark", "mark-all", "mark-range", "next", "previous", "faults", "wide", "reverse"} else (
+        line.strip().startswith("show-"))
+
+
+@settings(max_examples=6, deadline=None)
+@given(st.lists(st.tuples(SIZE, st.lists(KEY, max_size=6)), min_size=4, max_size=10))
+def test_a_storm_of_random_sizes_and_keys_in_the_app(steps: list[tuple[tuple[int, int], list[str]]]) -> None:
+    async def storm(folder: Path) -> None:
+        async with session(folder) as user:
+            for (columns, rows), keys in steps:
+                await user.pilot.resize_terminal(columns, rows)
+                for key in keys:
+                    if user.app.is_running:
+                        user.app.desk.key(key, key if len(key) == 1 else None)
+                if not user.app.is_running:
+                    return
+                await user.settle()
+                assert len(user.text.splitlines()) <= max(2, rows)
+                assert all(width_of(row) <= columns for row in user.text.splitlines())
+
+    with TemporaryDirectory() as folder:
+        asyncio.run(storm(Path(folder)))
 
 
 @settings(max_examples=40, deadline=None)

@@ -10,7 +10,8 @@ import pytest
 from tests.tui import live, story
 from tui import phrases, shapes, view_model
 from tui.ink import line_width, plain
-from tui.keys import Keymap, Situation, footer_words, why_not
+from tui.keymap import Keymap
+from tui.keys import Situation, footer_words, why_not
 from tui.theme import PALETTES, THEMES, choose, needs_ascii, style
 from tui.view_model import ViewModel
 
@@ -178,25 +179,11 @@ def test_words_of_keys_follow_the_situation() -> None:
     assert footer_words(hold, Situation("servers", server=found.servers["web-2"])) == "release"
 
 
-def test_keys_are_remapped_by_the_user() -> None:
-    remapped = Keymap.made({"keys.pause": "z", "keys.filter": "f", "keys.unknown": "x"})
-    pause = remapped.find("z", "rollout")
-    assert pause is not None
-    assert pause.action == "pause"
-    assert remapped.find("P", "rollout") is None
-
-
-def test_no_key_has_two_meanings_on_one_screen() -> None:
-    for screen in ("fleet", "servers", "server", "images", "rollout", "plan", "events", "console", "help"):
-        names = [name for key in KEYMAP.keys if key.on(screen) for name in key.keys]
-        assert len(names) == len(set(names)), screen
-
-
 @pytest.mark.parametrize(("environment", "wanted", "theme"), [
     ({"TERM": "xterm-256color"}, "", "dark"), ({"TERM": "xterm-256color", "COLORFGBG": "0;15"}, "", "light"),
     ({"TERM": "xterm"}, "", "ansi-dark"), ({"TERM": "linux", "COLORFGBG": "0;7"}, "", "ansi-light"),
     ({"TERM": "vt100"}, "", "mono"), ({"TERM": "xterm-256color", "NO_COLOR": "1"}, "light", "mono"),
-    ({"TERM": "xterm-256color", "NO_COLOR": ""}, "light", "light"),
+    ({"TERM": "xterm-256color", "NO_COLOR": ""}, "light", "light"), ({"TERM": "xterm-256color"}, "colourblind", "colourblind"),
     ({"TERM": "xterm"}, "light", "light"), ({"TERM": "xterm"}, "pink", "ansi-dark"),
 ])
 def test_the_theme_fits_the_terminal(environment: dict[str, str], wanted: str, theme: str) -> None:
@@ -211,9 +198,30 @@ def test_every_theme_knows_every_tone_and_mono_has_no_colour() -> None:
         assert style("mono", tone).bgcolor is None
 
 
+def lightness(theme: str, tone: str, ground: bool = False) -> float:
+    """Relative luminance as WCAG has it."""
+    found = style(theme, tone).bgcolor if ground else style(theme, tone).color
+    assert found is not None
+    red, green, blue = ((part / 255) ** 2.2 for part in found.get_truecolor())
+    return float(0.2126 * red + 0.7152 * green + 0.0722 * blue + 0.05)
+
+
+@pytest.mark.parametrize("theme", ["dark", "light", "colourblind"])
+def test_words_that_matter_can_be_read_in_every_theme_with_a_ground_of_its_own(theme: str) -> None:
+    back = lightness(theme, "", ground=True)
+    for tone in ("", "good", "warn", "bad", "title", "accent", "dim"):
+        fore = lightness(theme, tone)
+        assert max(fore, back) / min(fore, back) >= 4.5, tone
+
+
+def test_good_warn_and_bad_differ_in_lightness_for_eyes_that_see_no_red_or_green() -> None:
+    good, warn, bad = (lightness("colourblind", tone) for tone in ("good", "warn", "bad"))
+    assert bad * 1.3 < good < warn / 1.3
+
+
 @pytest.mark.parametrize(("environment", "ascii_only"), [
     ({}, True), ({"LANG": "C"}, True), ({"LANG": "de_DE.UTF-8"}, False), ({"LC_ALL": "C", "LANG": "C.UTF-8"}, True),
-    ({"LC_CTYPE": "en_GB.utf8", "LANG": "C"}, False),
+    ({"LC_CTYPE": "en_GB.utf8", "LANG": "C"}, False), ({"LANG": "C.UTF-8", "TERM": "linux"}, True),
 ])
 def test_a_locale_without_utf_8_gets_ascii(environment: dict[str, str], ascii_only: bool) -> None:
     assert needs_ascii(environment) is ascii_only

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from tui.desk import Desk
     from tui.screens.base import View
 
-SCREENS = ("fleet", "servers", "server", "images", "rollout", "plan", "events", "console", "replay", "help")
+SCREENS = ("fleet", "servers", "server", "images", "rollout", "plan", "events", "console", "replay", "diff", "help")
 
 
 def make(name: str, desk: Desk) -> View:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from tui.fields import Raw, text
 from tui.ink import Line, Span, fit, plain, width_of
 from tui.phrases import clock, event_tone, when, who
 from tui.shapes import Event, Pool, Rollout, Server
-from tui.widgets.table import Table
+from tui.widgets.table import Column, Table
 
 if TYPE_CHECKING:
     from tui.desk import Desk
@@ -39,6 +41,18 @@ class View:
 
     def covered(self) -> None:
         """The view is no longer on top: it went away, or another came over it."""
+
+    def crumb(self) -> str:
+        """What the view is about, in a word or two."""
+        return self.name
+
+    def image(self) -> str:
+        """The version under the cursor, on a view of images."""
+        return ""
+
+    def look_for(self, pattern: str) -> None:
+        """Filter, or find. Raises ValueError with a sentence for a bad pattern, or where there is nothing to look through."""
+        raise ValueError("filter does nothing on this view.")
 
     def heard(self) -> None:
         """The view is on top, and the daemon told of something."""
@@ -88,6 +102,10 @@ class View:
     def marks(self) -> frozenset[str]:
         return frozenset()
 
+    def records(self) -> list[dict[str, Any]]:
+        """What an export of this view holds: a row each, by the names of the columns."""
+        return [{"line": line} for line in self.copy_text().splitlines()]
+
     def copy_text(self) -> str:
         return "\n".join(plain(row).rstrip() for row in self.lines(*self.desk.size))
 
@@ -112,6 +130,11 @@ class TableView(View, Generic[R]):
 
     def covered(self) -> None:
         self.table.home()
+
+    def look_for(self, pattern: str) -> None:
+        if not any(key.action == "filter" and key.on(self.name) for key in self.desk.keymap.keys):
+            super().look_for(pattern)
+        self.table.set_filter(pattern)
 
     def act(self, action: str) -> bool:
         table = self.table
@@ -154,26 +177,48 @@ class TableView(View, Generic[R]):
         """Filter as it is typed; Enter keeps it, esc brings back the one before."""
         before = self.table.filter.source
 
-        def typed(text: str) -> None:
+        def kept(text: str) -> None:
             try:
                 self.table.set_filter(text)
                 self.desk.flash.clear()
             except ValueError as error:
                 self.desk.flash.say(str(error), "warn")
+                raise
 
-        self.desk.ask("filter", typed, typed=before, changed=typed, cancelled=lambda: typed(before))
+        def typed(text: str) -> None:
+            with suppress(ValueError):
+                kept(text)
+
+        self.desk.ask("filter", kept, typed=before, changed=typed, cancelled=lambda: typed(before), remember=f"filter {self.name}",
+                      complete=lambda text: [f"{column.key}:" for column in self.table.columns if text and column.key.startswith(text)])
 
     def copy_text(self) -> str:
-        current = self.table.current
-        if current is None:
-            return ""
-        shown = (column.words(current) if column.words else "" for column in self.table.columns)
+        """The marked rows, else the one under the cursor."""
+        return "\n".join(self._row_words(row) for row in self.picked() or ([self.table.current] if self.table.current is not None else []))
+
+    def _row_words(self, row: R) -> str:
+        shown = (column.words(row) if column.words else "" for column in self.table.columns)
         return " ".join(word for word in shown if word)
+
+    def picked(self) -> list[R]:
+        """The marked rows, in the order of the table; those that a filter hides come last."""
+        table = self.table
+        names = [*(name for name in table.order if name in table.marks), *sorted(table.marks - set(table.order))]
+        return [table.rows[name] for name in names if name in table.rows]
+
+    def records(self) -> list[dict[str, Any]]:
+        table = self.table
+        rows = self.picked() or [table.rows[name] for name in table.order]
+        return [{column.key: _value(column, row) for column in table.columns} for row in rows]
 
     def no_match(self, what: str) -> str:
         """Why the table is empty, and the way out."""
         source = self.table.filter.source
         more = " with a fault" if self.table.only is not None else ""
+        head, colon, _ = source.lstrip("!").partition(":")
+        unknown = colon and head.isalpha() and not self.table.filter.column
+        if unknown:
+            return f'no {what}{more} matches "{source}", esc clears it; columns are {", ".join(column.key for column in self.table.columns)}'
         return f'no {what}{more} matches "{source}": esc clears the filter'
 
     def filter_words(self) -> str:
@@ -189,6 +234,22 @@ class TableView(View, Generic[R]):
         if self.table.marks:
             parts.append(f"{len(self.table.marks)} marked")
         return ", ".join(parts)
+
+
+def _value(column: Column[R], row: R) -> Any:
+    """A cell for a program: its value, else its words in full, else what is shown."""
+    if column.value is not None:
+        return column.value(row)
+    shown = column.show(row)
+    return (column.words(row) if column.words is not None else "") or (shown if isinstance(shown, str) else plain(shown)).strip()
+
+
+def iso(moment: float | None) -> str | None:
+    """A time for a program: RFC 3339 in UTC; None for none, or for one that no calendar has."""
+    try:
+        return None if moment is None else datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def section(title: str, width: int, note: str = "") -> Line:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tui import phrases
 from tui.ink import Line, Span, wrap
-from tui.screens.base import TableView, View, event_words, section, stamp
+from tui.screens.base import TableView, View, event_words, iso, section, stamp
 from tui.shapes import Event, Pool, Rollout, Server
 from tui.widgets.table import Column, Shown, Table
 
@@ -28,14 +28,14 @@ class EventsView(TableView[Event]):
         self._rows: dict[str, Event] = {}
         self.table = Table(
             (
-                Column("at", "time", lambda item: (Span(stamp(desk, item.at), "dim"),), 9),
+                Column("at", "time", lambda item: (Span(stamp(desk, item.at), "dim"),), 9, value=lambda item: iso(item.at)),
                 Column("who", "who", self._who, 8, 14, words=lambda item: phrases.who(item.actor)),
                 Column("about", "about", lambda item: item.server or item.pool, 8, 20,
                        words=lambda item: item.server or item.pool),
                 Column("text", "what", self._text, 0, words=lambda item: item.text),
                 Column("type", "type", lambda item: (Span(item.type, "dim"),), 20, at=120, words=lambda item: item.type),
                 Column("seq", "number", lambda item: (Span(str(item.seq), "dim"),), 8, align="right", at=160,
-                       words=lambda item: str(item.seq)),
+                       words=lambda item: str(item.seq), value=lambda item: item.seq),
             ),
         )
 

@@ -29,20 +29,22 @@ class FleetView(TableView[Pool]):
                 Column("pool", "pool", lambda pool: (Span(pool.name, "title"),), 4, 18, words=lambda pool: pool.name,
                        order=lambda pool: pool.name),
                 Column("size", "size", lambda pool: f"{pool.size:,}", 4, 6, align="right", order=lambda pool: -pool.size,
-                       words=lambda pool: f"{pool.size:,}"),
+                       words=lambda pool: f"{pool.size:,}", value=lambda pool: pool.size),
                 Column("health", "health", self._health, 14, order=lambda pool: pool.healthy - pool.size,
-                       words=lambda pool: "down" if pool.healthy < pool.size else "ok"),
+                       words=lambda pool: "down" if pool.healthy < pool.size else "ok", value=lambda pool: pool.healthy),
                 Column("image", "image", lambda pool: phrases.version_bar(pool, 14, self._lead), 14,
-                       words=lambda pool: " ".join(pool.versions), order=lambda pool: pool.stable),
+                       words=lambda pool: " ".join(pool.versions), order=lambda pool: pool.stable,
+                       value=lambda pool: [f"{version}: {count}" for version, count in pool.versions.items()]),
                 Column("oldest", " oldest", self._oldest, 9,
-                       order=lambda pool: -(model.oldest(pool, desk.now) or 0.0), words=lambda pool: ""),
+                       order=lambda pool: -(model.oldest(pool, desk.now) or 0.0), words=lambda pool: "",
+                       value=lambda pool: round(model.oldest(pool, desk.now) or 0)),
                 Column("root", "root", self._root, 6, words=lambda pool: pool.root, order=lambda pool: pool.root),
                 Column("rollout", "rollout", self._rollout, 0),
                 Column("mode", "mode", lambda pool: (Span(pool.mode, "dim"),), 8, at=120, words=lambda pool: pool.mode),
                 Column("driver", "driver", lambda pool: (Span(pool.driver, "dim"),), 9, at=120,
                        words=lambda pool: pool.driver),
                 Column("data", "data kept", lambda pool: (Span(", ".join(pool.data) or "-", "dim"),), 14, at=160,
-                       words=lambda pool: " ".join(pool.data)),
+                       words=lambda pool: " ".join(pool.data), value=lambda pool: list(pool.data)),
             ),
         )
 
@@ -91,6 +93,10 @@ class FleetView(TableView[Pool]):
         self._lead = min(6, max(len(phrases.lead_version(pool)) for pool in model.pools.values()))
         most = max(4, height - 9)
         rows = self.table.lines(width, min(len(self.table.order) + 1, most, height))
+        if words := self.filter_words():
+            rows.append((Span(f" {words}", "accent"), Span(" · esc shows all", "dim")))
+        if not self.table.order:
+            rows.append((Span(f"  {self.no_match('pool')}", "dim"),))
         pool = self.table.current
         rest = height - len(rows)
         if pool is not None and rest >= 5:

@@ -43,6 +43,9 @@ class HelpView(TableView[Key]):
         }
         self.table.go(0)
 
+    def crumb(self) -> str:
+        return f"keys of {self.about.name}"
+
     def _long(self, key: Key) -> Shown:
         if why := why_not(key, self.at):
             return (Span(f"not now: {why}", "dim"),)
@@ -52,8 +55,8 @@ class HelpView(TableView[Key]):
         self.table.update(self._rows, id(self._rows))
         head: list[Line] = [(Span(f" Keys of {self.about.name}", "title"),
                              Span("   enter runs one, esc goes back", "dim")), ()]
-        tail: list[Line] = [(Span(" j k g G, arrows, PgUp, PgDn move · q goes back, on Fleet it leaves; "
-                                  "nothing stops", "dim"),)]
+        tail: list[Line] = [(Span(" j k g G, arrows, PgUp, PgDn move · q goes back, on Fleet it leaves · "
+                                  ":export", "dim"),)]
         rows = self.table.lines(width, max(2, height - 4))
         return (head + rows + [()] * (height - 3 - len(rows)) + tail)[:height]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tui import fields, offers, phrases
 from tui.ink import Line, Span, wrap
 from tui.offers import Image
-from tui.screens.base import TableView, View, fact, section
+from tui.screens.base import TableView, View, fact, iso, section
 from tui.screens.servers import natural
 from tui.shapes import Pool
 from tui.widgets.table import Column, Shown, Table
@@ -31,17 +31,18 @@ class ImagesView(TableView[Image]):
                 Column("version", "version", lambda item: (Span(item.version, "title"),), 8, 16,
                        words=lambda item: item.version),
                 Column("built", "built", self._built, 9, align="right",
-                       order=lambda item: -(item.built or 0), words=lambda item: ""),
+                       order=lambda item: -(item.built or 0), words=lambda item: "", value=lambda item: iso(item.built)),
                 Column("size", "size", lambda item: phrases.size(item.size), 8, align="right",
-                       order=lambda item: -item.size, words=lambda item: ""),
+                       order=lambda item: -item.size, words=lambda item: "", value=lambda item: item.size),
                 Column("packages", "packages", lambda item: "-" if item.packages is None else f"{item.packages:,}", 8,
-                       align="right", order=lambda item: -(item.packages or 0), words=lambda item: ""),
+                       align="right", order=lambda item: -(item.packages or 0), words=lambda item: "",
+                       value=lambda item: item.packages),
                 Column("state", "used by", self._state, 0, words=self._words),
                 Column("kind", "kind", lambda item: (Span(item.kind, "dim"),), 9, at=120, words=lambda item: item.kind),
                 Column("digest", "digest", lambda item: (Span(item.digest.removeprefix("sha256:")[:16], "dim"),), 16,
                        at=120, words=lambda item: item.digest),
             ),
-            sort="family", fixed=2,
+            sort="family", fixed=2, marked=True,
         )
 
     def enter(self, before: View, **what: str) -> None:
@@ -84,7 +85,8 @@ class ImagesView(TableView[Image]):
     def _about(self, width: int) -> list[Line]:
         item = self.table.current
         if item is None:
-            return [(), (Span(f"  {self.no_match('image')}", "dim"),)]
+            none = self.no_match("image") if self.table.filter.pattern is not None else "no image is broken or rejected: ! shows all again"
+            return [(), (Span(f"  {none}", "dim"),)]
         built = phrases.when(self.desk.model.local(item.built), self.desk.now, self.desk.clock.zone)
         rows = [
             section(f"{item.family} {item.version}", width, self.filter_words()),
@@ -99,12 +101,28 @@ class ImagesView(TableView[Image]):
                      for at, text in enumerate(wrap(item.problem, width - 12, 2))]
         return rows
 
+    def image(self) -> str:
+        return "" if self.table.current is None else self.table.current.version
+
+    def act(self, action: str) -> bool:
+        if action == "faults":
+            self.table.only = None if self.table.only is not None else _unusable
+            return True
+        if action == "back" and self.table.only is not None:
+            self.table.only = None
+            return True
+        return super().act(action)
+
     def pool(self) -> Pool | None:
         """The first pool that runs this family: what `p` plans for."""
         item = self.table.current
         if item is None:
             return None
         return next((pool for pool in self.desk.model.pools.values() if pool.family == item.family), None)
+
+
+def _unusable(item: Image) -> bool:
+    return bool(item.problem or item.rejected)
 
 
 def make(desk: Desk) -> ImagesView:

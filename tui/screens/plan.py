@@ -33,7 +33,7 @@ class PlanView(TableView[PlanRow]):
                 Column("server", "server", lambda row: row.name, 8, 20, words=lambda row: row.name),
                 Column("does", "does", lambda row: (Span(row.action, ACTION_TONES.get(row.action, "plain")),), 7,
                        words=lambda row: row.action, order=lambda row: row.action),
-                Column("turn", "turn", self._turn, 6, align="right", words=lambda row: "canary" if row.canary else ""),
+                Column("turn", "turn", self._turn, 6, align="right", words=lambda row: "canary" if row.canary else "", value=lambda row: self._turns.get(row.name, "")),
                 Column("move", "from→to", self._move, 8, 14, words=lambda row: f"{row.origin}→{row.to}"),
                 Column("data", "data kept", lambda row: (Span(", ".join(row.data_kept) or "-", "dim"),), 9, 16,
                        words=lambda row: ",".join(row.data_kept)),
@@ -42,13 +42,15 @@ class PlanView(TableView[PlanRow]):
                 Column("back", "way back", lambda row: (Span(row.rollback, "dim"),), 9, at=120,
                        words=lambda row: row.rollback),
                 Column("takes", "takes", lambda row: phrases.span(row.seconds) if row.seconds else "-", 7,
-                       align="right", at=120, order=lambda row: -row.seconds, words=lambda row: ""),
+                       align="right", at=120, order=lambda row: -row.seconds, words=lambda row: "", value=lambda row: round(row.seconds)),
             ),
         )
 
     def enter(self, before: View, **what: str) -> None:
         pool = before.pool()
-        if what.get("kept") or (self.desk.plan is not None and (pool is None or pool.name == self.desk.plan.pool)):
+        plan = self.desk.plan
+        unseen = plan is not None and plan is not self._shown  # it came when the user was elsewhere
+        if what.get("kept") or unseen or (plan is not None and (pool is None or pool.name == plan.pool)):
             self.heard()
         elif pool is not None:
             self.desk.spawn(actions.make_plan(self.desk, {"pool": pool.name}))
@@ -59,6 +61,9 @@ class PlanView(TableView[PlanRow]):
         if plan is not None and pool is not None and pool.generation > max(plan.generation, self._looked):
             self._looked = pool.generation
             self.desk.spawn(actions.look_again(self.desk, plan))
+
+    def crumb(self) -> str:
+        return self.name if self.desk.plan is None else f"plan {self.desk.plan.pool}"
 
     # cells
 
@@ -172,7 +177,7 @@ class PlanView(TableView[PlanRow]):
         does = "propose, nothing is started" if left else "start"
         typed = "enter, then y" if count == 1 else f"enter, then type {count}"
         if self.desk.armed_left <= 0:
-            typed = f"A to arm, then {typed}"
+            typed = f"{self.desk.model.arm_key} to arm, then {typed}"
         return (Span(typed, "key"), Span(f" to {does}"))
 
     def _waiting(self, plan: Plan) -> Waiting | None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tui import phrases
 from tui.fields import Raw, text
 from tui.ink import Line, Span, wrap
-from tui.screens.base import View, event_line, fact, section
+from tui.screens.base import View, event_line, fact, iso, section
 from tui.shapes import Pool, Rollout, Run, Server
 
 if TYPE_CHECKING:
@@ -49,6 +49,10 @@ class RolloutView(View):
             newest = next(iter(self.desk.model.newest()), None)
             self.id = newest.id if newest is not None else ""
         return self.desk.model.rollouts.get(self.id)
+
+    def crumb(self) -> str:
+        rollout = self.rollout()
+        return self.name if rollout is None else f"rollout {rollout.pool}"
 
     def pool(self) -> Pool | None:
         rollout = self.rollout()
@@ -253,6 +257,12 @@ class RolloutView(View):
         note = f"{phrases.plural(others, 'other rollout')}: n" if others > 0 else ""
         return [section(f"since {since}", width, note),
                 *(event_line(self.desk, item) for item in reversed(events[-(room - 1):]))]
+
+    def records(self) -> list[dict[str, Any]]:
+        rollout = self.rollout()
+        return [] if rollout is None else [
+            {"rollout": rollout.id, "server": run.name, "cell": run.cell, "step": run.step, "canary": run.canary, "since": iso(run.since),
+             "deadline": iso(run.deadline), "why": run.reason, "error": run.error, "last_words": run.last_words} for run in self._ordered(rollout)]
 
     # doing
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from tui import fields, phrases
 from tui.fields import Raw
 from tui.ink import Line, Span, wrap
-from tui.screens.base import View, event_line, fact, section
+from tui.screens.base import View, event_line, fact, iso, section
 from tui.shapes import Rollout, Run, Server
 
 if TYPE_CHECKING:
@@ -43,6 +43,9 @@ class ServerView(View):
         if name == self.named:
             self.detail = detail
             self.desk.stage.paint()
+
+    def crumb(self) -> str:
+        return self.named or self.name
 
     def server(self) -> Server | None:
         return self.desk.model.servers.get(self.named)
@@ -202,6 +205,17 @@ class ServerView(View):
                          Span(f"retained until {stays}", "dim")))
         return rows
 
+    def records(self) -> list[dict[str, Any]]:
+        """A row for every incarnation that the daemon tells of, or for the one of now."""
+        server = self.server()
+        if server is None:
+            return []
+        lives = [{"incarnation": fields.whole(life, "incarnation", fields.whole(life, "number")), "image": fields.text(life, "version"),
+                  "state": fields.text(life, "state"), "born": fields.text(life, "born_at"), "retained_until": fields.text(life, "retained_until"),
+                  "failed": life.get("failed") is True} for life in fields.rows(self.detail, "incarnations")]
+        now: dict[str, Any] = {"incarnation": server.incarnation, "image": server.version, "state": server.state, "born": iso(server.born)}
+        return [{"server": server.name, "pool": server.pool, "address": server.address, "on": server.hypervisor, **life} for life in lives or [now]]
+
     # doing
 
     def act(self, action: str) -> bool:
@@ -209,7 +223,7 @@ class ServerView(View):
         if action in steps:
             self.scroll = max(0, self.scroll + steps[action])
             return True
-        return action in ("left", "right")
+        return False
 
 
 def make(desk: Desk) -> ServerView:

@@ -40,7 +40,8 @@ class ServersView(TableView[Server]):
                 Column("image", "image", self._image, 5, 12, order=lambda item: natural(item.version),
                        words=lambda item: item.version),
                 Column("age", "    age", self._age, 9,
-                       order=lambda item: item.born if item.born is not None else float("inf"), words=lambda item: ""),
+                       order=lambda item: item.born if item.born is not None else float("inf"), words=lambda item: "",
+                       value=lambda item: _seconds(desk.model.age_of(item, desk.now))),
                 Column("state", "state", self._state, 11, order=lambda item: item.state,
                        words=lambda item: phrases.STEP_WORDS.get(item.state, item.state)),
                 Column("root", "root", self._root, 7, order=lambda item: item.root, words=lambda item: item.root),
@@ -50,8 +51,10 @@ class ServersView(TableView[Server]):
                 Column("place", "on", lambda item: (Span(item.hypervisor, "dim"),), 5, 14, at=120,
                        order=lambda item: item.hypervisor, words=lambda item: item.hypervisor),
                 Column("life", "life", lambda item: "-" if item.incarnation is None else str(item.incarnation), 4,
-                       align="right", at=160, order=lambda item: item.incarnation or 0, words=lambda item: ""),
-                Column("back", "can return to", self._back, 16, at=160, words=lambda item: ""),
+                       align="right", at=160, order=lambda item: item.incarnation or 0, words=lambda item: "",
+                       value=lambda item: item.incarnation),
+                Column("back", "can return to", self._back, 16, at=160, words=lambda item: "",
+                       value=lambda item: [kept.version for kept in item.retained]),
             ),
             sort="pool",
             marked=True,
@@ -66,6 +69,13 @@ class ServersView(TableView[Server]):
         if what.get("faults"):
             self.table.set_filter("")
             self.table.only = self.desk.model.faulty
+
+    def crumb(self) -> str:
+        source = self.table.filter.source
+        only = " !" if self.table.only is not None else ""
+        if source.startswith("pool:^") and source.endswith("$"):
+            return f"servers {source[6:-1]}{only}".replace("\\", "")
+        return f"servers{only}{f' /{source}' if source else ''}"
 
     # cells
 
@@ -146,6 +156,10 @@ class ServersView(TableView[Server]):
             self.table.only = None
             return True
         return super().act(action)
+
+
+def _seconds(age: float | None) -> int | None:
+    return None if age is None else round(age)
 
 
 def make(desk: Desk) -> ServersView:

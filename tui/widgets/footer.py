@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tui.ink import Line, Span, width_of
-from tui.keys import Keymap, Situation, at_foot, footer_words, label, why_not
+from tui.keymap import Keymap
+from tui.keys import Situation, at_foot, footer_words, label, why_not
 
 TOO_SMALL = "too small, needs 60x20"
 

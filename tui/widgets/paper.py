@@ -36,6 +36,10 @@ class Paper(Widget):
         self._rows: list[Line] = []
         self._strips: dict[int, Strip] = {}
 
+    def on_resize(self) -> None:
+        """Only now is its new size known: what was drawn for the old one is drawn again."""
+        self.call_later(self.app.paint)  # type: ignore[attr-defined]
+
     def show(self, lines: Sequence[Line]) -> None:
         """Put `lines` on the paper; only what differs from before is sent."""
         width, height = self.size

@@ -3,6 +3,9 @@
 The safety ladder ends here. For `yes` only the key y says yes, any other key says no. For `number` exactly the number
 must stand before Enter; Enter alone cancels. Nothing that is pressed within the dead time after the question appeared
 counts, so that a key held down, or pasted text, confirms nothing.
+
+What was typed is not lost: up and down bring back earlier lines that begin like this one, and a line that `accept` refuses with
+ValueError stays to be mended.
 """
 
 from __future__ import annotations
@@ -35,8 +38,11 @@ class Prompt:
     changed: Callable[[str], None] | None = None
     complete: Callable[[str], Sequence[str]] | None = None
     cancelled: Callable[[], None] | None = None
+    history: Sequence[str] = ()
     hint: str = ""
     at: int = field(default=-1)
+    _back: int = field(default=0, init=False)
+    _draft: str = field(default="", init=False)
 
     def __post_init__(self) -> None:
         self.at = len(self.typed) if self.at < 0 else self.at
@@ -68,7 +74,10 @@ class Prompt:
                 return self._cancel()
         elif not self.typed.strip() and self.changed is None:
             return self._cancel()
-        self.accept(self.typed.strip())
+        try:
+            self.accept(self.typed.strip())
+        except ValueError:
+            return "open"  # the sentence is on the flash line
         return "done"
 
     def _cancel(self) -> Outcome:
@@ -92,6 +101,8 @@ class Prompt:
             self.at = 0 if name in ("home", "ctrl+a") else len(self.typed)
         elif name == "tab" and self.complete is not None:
             self._finish()
+        elif name in ("up", "down", "ctrl+p", "ctrl+n") and self.history:
+            self._recall(1 if name in ("up", "ctrl+p") else -1)
         elif char is not None and char.isprintable() and len(char) == 1:
             self._put(char)
 
@@ -102,9 +113,20 @@ class Prompt:
         self._set(self.typed[: self.at] + text + self.typed[self.at :], self.at + len(text))
 
     def _set(self, typed: str, at: int) -> None:
-        self.typed, self.at, self.hint = typed, at, ""
+        self.typed, self.at, self.hint, self._back = typed, at, "", 0
         if self.changed is not None:
             self.changed(typed)
+
+    def _recall(self, step: int) -> None:
+        """An earlier line that begins with what was typed, or back to that."""
+        if not self._back:
+            self._draft = self.typed
+        found = list(dict.fromkeys(line for line in reversed(self.history) if line.startswith(self._draft) and line != self._draft))
+        back = max(0, min(len(found), self._back + step))
+        line = found[back - 1] if back else self._draft
+        self._set(line, len(line))
+        self._back = back
+        self.hint = f"{back} of {len(found)}" if found else "no earlier line begins like this"
 
     def _finish(self) -> None:
         """Complete as far as all candidates agree; show them when they do not."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from tui.ink import (
@@ -26,6 +26,8 @@ from tui.ink import (
 )
 
 R = TypeVar("R")
+LEAST = 12
+"""Cells that the column of what is left has at least, while another can be left out."""
 Shown = str | Line
 
 
@@ -34,7 +36,7 @@ class Column(Generic[R]):
     """A column. `width` 0 takes what is left; `grow` widens it to its widest word, up to that many cells.
 
     `at` is the terminal width from which it is shown (80, 120, 160). `order` sorts (None: not sortable); `words` is
-    what filters see beside the cell itself, and what `grow` measures.
+    what filters see beside the cell itself, and what `grow` measures; `value` is what an export gets in their place.
     """
 
     key: str
@@ -46,18 +48,26 @@ class Column(Generic[R]):
     at: int = 0
     order: Callable[[R], Any] | None = None
     words: Callable[[R], str] | None = None
+    value: Callable[[R], Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """`!` turns it round, `column:` looks in one column; the rest is a regular expression, case ignored."""
+    """`!` turns it round, `column:` looks in one column; the rest is a regular expression, case ignored.
+
+    ` & ` joins several, each with its own column and turn: `pool:web & state:!ok`. `also` are those after the first.
+    """
 
     source: str = ""
     column: str = ""
     inverse: bool = False
     pattern: re.Pattern[str] | None = None
+    also: tuple[Filter, ...] = ()
 
     def matches(self, words: Mapping[str, str]) -> bool:
+        return self._matches(words) and all(other.matches(words) for other in self.also)
+
+    def _matches(self, words: Mapping[str, str]) -> bool:
         if self.pattern is None:
             return True
         if self.column:
@@ -69,6 +79,12 @@ class Filter:
 
 def parse_filter(source: str, columns: Iterable[str]) -> Filter:
     """Read what was typed after `/`. Raises ValueError with a sentence when it is no regular expression."""
+    columns = tuple(columns)
+    parts = [found for part in source.split(" & ") if (found := _one_filter(part, columns)).pattern is not None]
+    return replace(parts[0], source=source.strip(), also=tuple(parts[1:])) if parts else Filter()
+
+
+def _one_filter(source: str, columns: tuple[str, ...]) -> Filter:
     rest, inverse, column = source.strip(), False, ""
     if rest.startswith("!"):
         rest, inverse = rest[1:], True
@@ -254,14 +270,15 @@ class Table(Generic[R]):
         return [self._heading(columns, width, top, len(shown)), *rows][:height]
 
     def _columns(self, width: int) -> list[tuple[Column[R], int]]:
-        """The columns for a width with their cells; those that do not fit are left out from the right."""
+        """The columns for a width with their cells; those that do not fit are left out from the right, for reasons need a place."""
         room = 10_000 if self.wide else width - 2
         picked: list[tuple[Column[R], int]] = []
         for column in self.columns:
             if column.at <= width or self.wide:
                 picked.append((column, self._grown.get(column.key, column.width)))
         used = sum(size + 2 for _, size in picked)
-        while used > room and len(picked) > 1:
+        least = LEAST if any(not size for _, size in picked) else 0
+        while used + least > room and len(picked) > 1:
             fixed = [item for item in picked if item[1]]
             if len(fixed) <= 1:
                 break
