@@ -157,18 +157,25 @@ class Play(Mortal):
     def _say_hang_up(self) -> None:
         """A broken fleet file and SIGHUP: the only warning that simulated servers give rise to."""
         whole = self.fleet.read_text(encoding="utf-8")
+
+        def put(text: str) -> None:
+            """At once, for a daemon may read it at any moment."""
+            new = self.fleet.with_suffix(".new")
+            new.write_text(text, encoding="utf-8")
+            new.replace(self.fleet)
+
         warned = [name for name in self.left if name.endswith("-warning")]
 
         def hang_up() -> bool:
             self.client.get("/v1/info")
-            self.fleet.write_text("servers =", encoding="utf-8")
+            put("servers =")
             self.send(signal.SIGHUP)
             return False
 
         while any(self.left[name] for name in warned):
-            self.fleet.write_text(whole, encoding="utf-8")
+            put(whole)
             self.next_death(meanwhile=hang_up)
-        self.fleet.write_text(whole, encoding="utf-8")
+        put(whole)
 
 
 def play(name: str) -> dict[str, Any]:
