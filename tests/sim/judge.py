@@ -104,6 +104,7 @@ class Judge(Oracle):
         self.homes: dict[str, str] = {}
         self.acting: set[str] = set()
         self.passed: set[int] = set()
+        self.reached: set[int] = set()
         self.target = ""
         self.went_on_alone = False
         self.held: set[str] = set()
@@ -233,7 +234,7 @@ class Judge(Oracle):
         self.target = data["to"]["digest"]
         if data["kind"] != "rollback":
             self._check_approvals(data["plan_hash"], now)
-        self.passed, self.went_on_alone, self.fell = set(), False, set()
+        self.passed, self.reached, self.went_on_alone, self.fell = set(), set(), False, set()
 
     def _on_rollout_moved(self, event: Event, data: dict[str, Any], now: float) -> None:
         before = self.state
@@ -241,6 +242,8 @@ class Judge(Oracle):
             self.begun -= self.fell
             self.fell = set()
         super()._on_rollout_moved(event, data, now)
+        if data["cause"] == "checkpoint-reached":
+            self.reached = {percent for percent in self.settings.checkpoints if self._share(percent) <= len(self.begun & self.acting)}
         if before == "checkpoint" and self.state == "rolling":
             self._opened(event, data["cause"])
         if self.blameless == NOTHING_WRONG and data["cause"] == "pause" and event.actor == "engine":
@@ -249,7 +252,7 @@ class Judge(Oracle):
             self.went_on_alone = self.settings.promotion == "manual" and self.kind == "rollout"
 
     def _opened(self, event: Event, cause: str) -> None:
-        self.passed |= {percent for percent in self.settings.checkpoints if self._share(percent) <= len(self.begun & self.acting)}
+        self.passed |= self.reached  # a resume beside it may have sent some of those before it to be tried again
         if event.actor == "engine" and self.settings.checkpoint_pause is None:
             self._break(f"I9: a checkpoint that waits for a person was opened by the engine ({cause})")
 
