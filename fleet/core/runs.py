@@ -324,7 +324,7 @@ def way_back(bench: Bench, run: Run, why: str) -> Draft:
     if old is not None and old.state == "running":
         target = Target("revive", old.number, sight.image_of(old))
         if sight.known(run.server).admitted != new or not sight.healthy(run.server, new):
-            return redirect(rollout, run, "keep-old", why, source=new, target=target, reverting=back)
+            return redirect(rollout, run, "put-back" if _was_stopped(run) else "keep-old", why, source=new, target=target, reverting=back)
         return redirect(rollout, run, "create-first", why, source=new, target=target, reverting=True)
     if back and run.step == "admitting" and sight.healthy(run.server, new):
         return settle(rollout, run, "quarantined", f"it answers, but could not be admitted: {why}")
@@ -361,6 +361,11 @@ def _past_a_stray(bench: Bench, run: Run, stray: Seen | None, why: str, back: bo
         target = Target("birth", sight.highest(run.server) + 1, run.home)
         return redirect(bench.rollout, run, "put-back", why, source=source, target=target, reverting=back)
     return redirect(bench.rollout, run, "clear", why, source=source)
+
+
+def _was_stopped(run: Run) -> bool:
+    """True if we stopped what served: if it runs all the same, a request that came late has started it, and nobody has proved it since."""
+    return run.path == "delete-first" and (run.step in ("booting", "proving", "admitting") or (run.step == "stopping" and run.phase == "done"))
 
 
 def _runs(seen: Seen | None) -> bool:

@@ -12,7 +12,7 @@ from fleet.core.events import Draft
 from fleet.core.observed import Seen
 from fleet.core.planner import plan
 from fleet.core.proposal import draw
-from tests.core.picture import V1, V2, V3, Book, ask, pool, seen, sight
+from tests.core.picture import V1, V2, V3, Book, ask, begun, pool, seen, sight, whole
 
 SERVED, STRAY, NEW = seen("web-1", 1, V1, "stopped"), seen("web-1", 2, V2), seen("web-1", 3, V3)
 GONE = replace(STRAY, state="stopped")
@@ -48,3 +48,17 @@ def test_it_goes_back_to_the_last_one_in_service_never_to_the_stray(walked: tupl
 def test_without_one_that_was_in_service_it_is_born_anew_but_not_of_the_image_of_the_stray() -> None:
     back = way_back(STRAY, walked=("preparing",), fails="stopping", kept=False)
     assert (back["path"], back["source"], back["target"]["kind"], back["target"]["image"]["version"]) == ("put-back", 2, "birth", "1")
+
+
+@pytest.mark.parametrize(("fails", "path"), [("stopping", "keep-old"), ("booting", "put-back")])
+def test_what_was_stopped_and_runs_again_is_proved_before_it_is_the_way_back(fails: str, path: str) -> None:
+    """A late request started it, so that the disk is held: it is not taken for one that never stopped."""
+    book = begun(*whole(), max_surge=Amount(0), max_unavailable=Amount(1))
+    book.walk("web-1", *("preparing", "stopping")[:1 if fails == "stopping" else 2])
+    book.fail("web-1", fails, book.begin("web-1", fails), "data disk state is held by incarnation 1")
+    book.move("pause")
+    book.write(*plan(sight(*whole(), state=book.state)).notes)
+    run = book.state.rollouts["r1"].runs["web-1"]
+    assert (run.path, run.source, run.target and (run.target.kind, run.target.number)) == (path, 2, ("revive", 1))
+    first = plan(sight(*whole(), state=book.state)).actions[0]
+    assert (first.verb, first.number) == {"keep-old": ("commit", 1), "put-back": ("revive", 1)}[path]

@@ -11,7 +11,7 @@ Judged after every event (of the journal, of the world, of a driver's verb, of a
 | I5 | I1 to I3 are judged in rollbacks too; that they wait for nothing sick is I20 |
 | I6 | where a rollout ended as rolled back, what serves is what was there before it |
 | I7, I8, I9 | at every intent: pause, failures, canaries, promotion by a person, checkpoints |
-| I10, I13 | by the world: two writers, or an attach while another incarnation holds the disk |
+| I10, I13 | by the world: two writers, or an attach while another incarnation holds the disk (not one that came after the look it was decided on) |
 | I14 | at every verb: its intent is in the journal, with the same server and incarnation |
 | I15 | one operation id makes one incarnation, however often it is tried and whoever tries it |
 | I16 | at every verb: it carries the epoch of the daemon that lives |
@@ -53,11 +53,14 @@ ONLY_DEAF = "only the probes are broken, and no server is"
 
 
 class SimWorld(WatchedWorld):
-    """What a request did that took effect after its caller gave up is nobody's intent: `strays` names what it started, and which of its starts it was."""
+    """What a request did that took effect after its caller gave up is nobody's intent: `strays` names what it started, and which of its starts it was.
+    `known`: server -> when the daemon had looked, as it decided on its last step.
+    """
 
     def __init__(self, *args: Any) -> None:
         self.strays: set[tuple[str, int, int]] = set()
-        self._late_now = False
+        self.known: dict[str, float] = {}
+        self._late_now = self._unforeseen = False
         super().__init__(*args)
 
     def later(self, at: float, effect: Any) -> None:
@@ -75,8 +78,20 @@ class SimWorld(WatchedWorld):
             self.strays.add((*life.key, life.starts))
         super()._changed(life)
 
+    def _disks_are_free(self, life: Life) -> None:
+        holders = [other for other in self._siblings(life) if set(life.disks) & set(other.holds)]
+        self._unforeseen = bool(holders) and all(self._came_unseen(other) for other in holders)
+        try:
+            super()._disks_are_free(life)
+        finally:
+            self._unforeseen = False
+
+    def _came_unseen(self, life: Life) -> bool:
+        """A late request started it after the look on which its server's last step was decided: only the hypervisor can know, and it refuses."""
+        return (*life.key, life.starts) in self.strays and life.started_at > self.known.get(life.server, -math.inf)
+
     def _breach(self, sentence: str) -> None:
-        if not self._late_now:  # it was refused, and nobody who lives had asked for it
+        if not (self._late_now or self._unforeseen):  # else it was refused, and nobody who lives had asked for it, or could have known
             super()._breach(sentence)
 
 
@@ -104,6 +119,7 @@ class Judge(Oracle):
         self.homes: dict[str, str] = {}
         self.acting: set[str] = set()
         self.passed: set[int] = set()
+        self.reached: set[int] = set()
         self.target = ""
         self.went_on_alone = False
         self.held: set[str] = set()
@@ -233,7 +249,7 @@ class Judge(Oracle):
         self.target = data["to"]["digest"]
         if data["kind"] != "rollback":
             self._check_approvals(data["plan_hash"], now)
-        self.passed, self.went_on_alone, self.fell = set(), False, set()
+        self.passed, self.reached, self.went_on_alone, self.fell = set(), set(), False, set()
 
     def _on_rollout_moved(self, event: Event, data: dict[str, Any], now: float) -> None:
         before = self.state
@@ -241,6 +257,8 @@ class Judge(Oracle):
             self.begun -= self.fell
             self.fell = set()
         super()._on_rollout_moved(event, data, now)
+        if data["cause"] == "checkpoint-reached":
+            self.reached = {percent for percent in self.settings.checkpoints if self._share(percent) <= len(self.begun & self.acting)}
         if before == "checkpoint" and self.state == "rolling":
             self._opened(event, data["cause"])
         if self.blameless == NOTHING_WRONG and data["cause"] == "pause" and event.actor == "engine":
@@ -249,7 +267,7 @@ class Judge(Oracle):
             self.went_on_alone = self.settings.promotion == "manual" and self.kind == "rollout"
 
     def _opened(self, event: Event, cause: str) -> None:
-        self.passed |= {percent for percent in self.settings.checkpoints if self._share(percent) <= len(self.begun & self.acting)}
+        self.passed |= self.reached  # a resume beside it may have sent some of those before it to be tried again
         if event.actor == "engine" and self.settings.checkpoint_pause is None:
             self._break(f"I9: a checkpoint that waits for a person was opened by the engine ({cause})")
 
@@ -268,6 +286,7 @@ class Judge(Oracle):
         super()._on_step_begun(event, data, now)
         self.asked[op] = server, data["number"], data["step"]
         self.open[op] = data["verb"]
+        self.world.known[server] = self.looked
         unsure = self.unsure.get(server)
         if unsure is not None and self.looked < unsure:
             self._break(f"I17: {server} begins {data['step']} without a look at it since its last step was cut off or failed")

@@ -139,10 +139,9 @@ class Rig(WatchedSim):
     async def observe(self, pool: Pool) -> Observed:
         started = self._clock.now()
         self.faults.op = ""
-        try:
-            return await super().observe(pool)
-        finally:
-            self.oracle.looked = max(self.oracle.looked, started)
+        observed = await super().observe(pool)
+        self.oracle.looked = max(self.oracle.looked, started)
+        return observed
 
     async def probe(self, pool: Pool, server: str, number: int) -> Any:
         self.faults.op = ""
