@@ -12,14 +12,13 @@ from fleet.core.state import Rollout
 
 
 def fell_silent(sight: Sight, rollout: Rollout) -> int:
-    """How many servers stopped answering at once: all that run in service, several or all that this rollout has not in hand; else 0.
+    """How many servers stopped answering at once: all that run in service, several or the last one of a pool of more; else 0.
     Who is silent since we booted it tells nothing about the probes.
     """
     if len(sight.missing) < sight.pool.servers:
         return 0
     serving = [seen for name in sight.pool.server_names if (seen := sight.serving(name)) is not None and not _rebooted(rollout, seen)]
-    alone = len(serving) == 1 and any(run.active and run.server != serving[0].server for run in rollout.runs.values())
-    if not (len(serving) > 1 or alone) or any(sight.healthy(seen.server, seen.number) for seen in serving):
+    if not serving or sight.pool.servers < 2 or any(sight.healthy(seen.server, seen.number) for seen in serving):
         return 0
     told = [sight.health.get((seen.server, seen.number)) for seen in serving]
     since = [health.since for health in told if health is not None and health.since > rollout.told_at]
@@ -51,7 +50,7 @@ def not_asked_since(sight: Sight, server: str, heard: float) -> bool:
     """
     seen = sight.serving(server)
     health = sight.health.get((server, seen.number)) if seen else None
-    return health is not None and not health.healthy and health.last < heard
+    return health is not None and not health.healthy and health.last <= heard
 
 
 __all__ = ["fell_silent", "heard_since", "not_asked_since"]

@@ -173,7 +173,7 @@ def _deaf(sight: Sight, rollout: Rollout) -> str:
     """Everybody fell silent at once: the fault is rather the probe's than the servers', and none of them is touched for it."""
     silent = fell_silent(sight, rollout) if rollout.state in ("canary", "rolling", "rolling-back") else 0
     if silent == 1:
-        return "the only other server stopped answering as well: look at the probe and the network first"
+        return "the last server that ran stopped answering as well: look at the probe and the network first"
     return f"all {silent} servers stopped answering at once: look at the probe and the network first" if silent else ""
 
 

@@ -113,6 +113,7 @@ class Judge(Oracle):
         self.unsure: dict[str, float] = {}
         self.answers: dict[tuple[str, int], list[float]] = {}
         self.just_ended: dict[tuple[str, int], tuple[float, float]] = {}
+        self.refused: dict[tuple[str, int], float] = {}
         self.will_not_boot: set[tuple[str, int]] = set()
         self.proved: set[tuple[str, int, int]] = set()
         self.made: dict[str, tuple[str, int]] = {}
@@ -149,8 +150,12 @@ class Judge(Oracle):
             self.served[life.key] = life.starts
 
     def retiring(self, server: str, number: int, op: str, now: float) -> None:
-        """To take down a server whose health flaps takes nothing away for sure; it counts for the others all the same."""
-        if now > self.flapping.get(server, 0.0) + self.lag:
+        """To take down a server whose health flaps, or one that was started again and was asked and not heard before it was admitted, takes nothing
+        away for sure; it counts for the others all the same.
+        """
+        life = self.world.lives.get((server, number))
+        unheard = life is not None and self.served.get(life.key) != life.starts and self.refused.get(life.key, -math.inf) >= life.ready_at
+        if now > self.flapping.get(server, 0.0) + self.lag and not unheard:
             super().retiring(server, number, op, now)
 
     def _last_well(self, life: Life, now: float) -> float:
@@ -185,11 +190,13 @@ class Judge(Oracle):
         """The answer to one probe of the daemon that lives."""
         before = self.answers.get(key)
         if not healthy:
+            self.refused[key] = now
             if before is not None:
                 self.just_ended[key] = before[0], now
             self.answers.pop(key, None)
         elif before is None or now - before[1] > longest_gap(self.pool, len(self.world.lives)):
             self.answers[key] = [now, now]
+            self.refused.pop(key, None)
         else:
             before[1] = now
 
