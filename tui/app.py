@@ -22,6 +22,7 @@ from textual.timer import Timer
 from tui import clipboard, theme
 from tui.clock import Clock
 from tui.desk import Desk
+from tui.hangup import end_with
 from tui.ink import Line, Span
 from tui.link import Link
 from tui.phrases import farewell
@@ -185,6 +186,7 @@ def run(socket: str, options: Mapping[str, str], reel: Callable[[str], Reel] | N
     os.environ.pop("NO_COLOR", None)  # taken care of by the theme; Textual would turn it into truecolor greys
     with suppress(OSError):
         chosen.setdefault("terminal", os.ttyname(sys.stdin.fileno()).removeprefix("/dev/"))
+        end_with(sys.stdin.fileno())
     link = Link(socket, terminal=chosen.get("terminal", "")) if film is None else None
     result = (app := AnewApp(link, chosen, reel=reel, film=film)).run(mouse=False)
     with suppress(OSError):  # the terminal may be gone
