@@ -6,6 +6,8 @@ counts: a pool that was silent when a person last decided about the rollout may 
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
 from fleet.core.observed import Health, Seen
 from fleet.core.sight import Sight
 from fleet.core.state import Rollout
@@ -36,21 +38,42 @@ def heard_since(sight: Sight, rollout: Rollout) -> float:
     """Engine time since when silence counts against a server: some server has answered all along since then. If none answers, a person
     knew that when he last decided.
     """
-    well: list[Health] = []
-    for name in sight.pool.server_names:
-        seen = sight.serving(name)
-        if seen is not None and sight.healthy(name, seen.number):
-            well.append(sight.health[name, seen.number])
-    return min((health.since for health in well), default=rollout.told_at)
+    return min((health.since for health in _well(sight)), default=rollout.told_at)
 
 
-def not_asked_since(sight: Sight, server: str, heard: float) -> bool:
-    """True if all that is known of the server is a silence from before `heard` (as above): who fell silent with everybody else is asked once
-    more before he is taken for a sick one.
+class Answers:
+    """When the servers in service that are well answered, to tell whose silence is his own: somebody else answered between the first and the last
+    time that he was asked in vain. Who was the first or the last to be asked when the probes were broken is asked once more.
     """
-    seen = sight.serving(server)
-    health = sight.health.get((server, seen.number)) if seen else None
-    return health is not None and not health.healthy and health.last <= heard
+
+    def __init__(self, sight: Sight, rollout: Rollout) -> None:
+        self._sight = sight
+        well = _well(sight)
+        self._first = sorted(health.since for health in well)
+        self._last = sorted(health.last for health in well)
+        self._told_at = rollout.told_at
+        self._all_asked = not any(sight.unknown(name) for name in sight.pool.server_names)
+
+    def beside_silence_of(self, server: str) -> bool:
+        """True for one that answers, and where nobody does since a person last decided."""
+        seen = self._sight.serving(server)
+        health = self._sight.health.get((server, seen.number)) if seen else None
+        if health is None or health.healthy:
+            return True
+        if not self._first:
+            return self._all_asked and health.last > self._told_at
+        all_along = health.last - health.since >= self._sight.gap and self._first[0] <= health.since
+        return all_along or any(_within(times, health) for times in (self._first, self._last))
 
 
-__all__ = ["fell_silent", "heard_since", "not_asked_since"]
+def _well(sight: Sight) -> list[Health]:
+    serving = (seen for name in sight.pool.server_names if (seen := sight.serving(name)) is not None)
+    return [sight.health[seen.server, seen.number] for seen in serving if sight.healthy(seen.server, seen.number)]
+
+
+def _within(times: list[float], silence: Health) -> bool:
+    at = bisect_left(times, silence.since)
+    return at < len(times) and times[at] <= silence.last
+
+
+__all__ = ["Answers", "fell_silent", "heard_since"]

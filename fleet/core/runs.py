@@ -126,7 +126,11 @@ def _unheard(sight: Sight, run: Run) -> bool:
     if run.target is None or run.step not in ("admitting", "draining", "retiring"):
         return False
     health = sight.health.get((run.server, run.target.number))
-    return _runs(sight.seen(run.server, run.target.number)) and (health is None or sight.now - health.last > sight.gap)
+    return _runs(sight.seen(run.server, run.target.number)) and _not_asked_lately(sight, health)
+
+
+def _not_asked_lately(sight: Sight, health: Health | None) -> bool:
+    return health is None or sight.now - health.last > sight.gap
 
 
 def enter_next(bench: Bench, run: Run) -> Step:
@@ -237,6 +241,8 @@ def _prove(bench: Bench, run: Run) -> Step:
     if health is None or not health.healthy:
         words = health.words if health else "not probed yet"
         waits, limit = _time_left(bench, boots_since(sight, run), settings.healthy_deadline)
+        if not waits and _runs(seen) and _not_asked_lately(sight, health):
+            return Wait("proving: its health is not known yet")
         if not waits:
             flaps = f"; it had answered {run.flaps} times and stopped again" if run.flaps else ""
             return _fail(run, bench, f"not healthy within {span(settings.healthy_deadline)}: {words}{flaps}")

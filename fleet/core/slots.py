@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cached_property
 
-from fleet.core.hearing import heard_since, not_asked_since
+from fleet.core.hearing import Answers
 from fleet.core.lifecycle import TAKES_DOWN
 from fleet.core.sight import Sight, some
 from fleet.core.state import Rollout, Run
@@ -60,14 +60,14 @@ class Slots:
         return frozenset(name for name in sight.pool.server_names if sight.unreachable(name)) - self.missing
 
     @cached_property
-    def _heard(self) -> float:
-        return heard_since(self._sight, self._rollout)
+    def _answers(self) -> Answers:
+        return Answers(self._sight, self._rollout)
 
     def _unknown(self, server: str) -> str:
         """"" or the reason why what is known of its health is not enough to act on."""
         if self._sight.unknown(server):
             return "waits: its health is not known yet"
-        return "waits: it was silent when nobody was heard, and is asked once more" if not_asked_since(self._sight, server, self._heard) else ""
+        return "" if self._answers.beside_silence_of(server) else "waits: it was silent when nobody was heard, and is asked once more"
 
     @property
     def in_flight(self) -> int:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fleet.core.errors import AnewError
+from fleet.core.planner import HOUSEKEEPING_DEADLINE, TIDY_AGAIN
 from tests.clocks import Deadlock, Overrun
 from tests.scenarios.oracle import Broken
 from tests.sim.case import Blow, Case, Order
@@ -26,8 +27,9 @@ from tests.sim.world import SimStage, heard, past_of
 PATIENCE = 14
 """So many times a person looks at a rollout that rests before the case says that it never ends."""
 
-TIDY = 140.0
-"""Seconds after the end in which strays are stopped at the latest: a house-keeping verb's deadline, and a margin."""
+TIDY = 2 * (HOUSEKEEPING_DEADLINE + TIDY_AGAIN[0]) + 20.0
+"""Seconds after the end in which strays are stopped at the latest: a house-keeping verb that hangs has its deadline, and is tried again
+after as long as it has failed already; and a margin."""
 
 LIMIT = 9000.0
 """Virtual seconds in which a rollout comes to rest once faults have stopped: the longest verb's deadline is an hour."""
