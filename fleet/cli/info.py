@@ -9,7 +9,6 @@ from fleet.api.client import DaemonUnreachable
 from fleet.api.places import find_fleet, find_socket, find_state, user_config
 from fleet.cli.text import local
 from fleet.cli.variables import READ
-from fleet.core.errors import Invalid
 
 TYPE_CHECKING = False  # as `typing` has it; importing typing is felt at start-up
 if TYPE_CHECKING:
@@ -56,10 +55,9 @@ def _terminal() -> dict[str, tuple[str, str]]:
     from fleet.cli.terminal import from_file
 
     path = user_config("terminal.toml")
-    try:
-        found, source = from_file(path), path if os.path.exists(path) else "default"
-    except Invalid as error:
-        found, source = {}, f"not used: {error.message}"
+    found = from_file(path)
+    wrong = found.pop("problems", "").replace("\n", " ").replace(f"{path}: ", "")
+    source = f"not all of it is used: {wrong}" if wrong else path if os.path.exists(path) else "default"
     theme = ("mono", "NO_COLOR") if os.environ.get("NO_COLOR") else _chosen("ANEW_THEME", found.get("theme"), path, "by the terminal")
     keys = sorted(f"{key.removeprefix('keys.')} = {value}" for key, value in found.items() if key.startswith("keys."))
     return {"terminal UI": (path, source), "theme": theme,

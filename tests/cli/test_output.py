@@ -231,4 +231,4 @@ def test_info_tells_what_decides_how_it_looks_and_a_variable_that_means_nothing(
     assert json.loads(capsys.readouterr().out)["client"]["theme"] == {"value": "light", "from": path}, "an empty one is none"
     (home / ".config/anew/terminal.toml").write_text("theme = 7\n")
     assert call("info") == 0
-    assert "not used: must be theme" in capsys.readouterr().out
+    assert "not all of it is used: theme must be" in capsys.readouterr().out
