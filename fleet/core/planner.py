@@ -283,7 +283,7 @@ def _start_more(bench: Bench, notes: list[Draft], actions: list[Action], waits: 
 
 def why_waiting(sight: Sight, rollout: Rollout) -> dict[str, Wait]:
     """What keeps each server that has not begun, with nothing decided and nobody booked: who could begin now waits for its turn."""
-    bench = Bench(sight, rollout, Slots(sight, rollout))
+    bench = Bench(sight, rollout, Slots(sight, rollout), checkpoints.ahead_of(rollout))
     waits: dict[str, Wait] = {}
     for position, run in enumerate(_candidates(bench)):
         named = position < NAMED_WAITS or not bench.slots.shut(run)

@@ -38,7 +38,7 @@ class Bench:
     sight: Sight
     rollout: Rollout
     slots: Slots
-    checkpoint: tuple[int, int] | None = None
+    checkpoint: tuple[int, int] | None
 
     def fresh(self, run: Run) -> bool:
         """True if the fleet was observed after the run's last event."""

@@ -52,6 +52,7 @@ GET /v1/journal                       r       +        +        +          +    
 GET /v1/journal/verify                r       +        +        +          +         +         +       +
 GET /v1/events                        r       +        +        +          +         +         +       +
 GET /v1/events?drives=none            r       r        r        +          +         +         +       +
+GET /metrics                          r       +        +        +          +         +         +       +
 GET /v1/info                          r       +        +        +          +         +         +       +
 POST /v1/plan                         r       +        +        +          +         +         +       +
 POST /v1/machines/check               r       +        +        +          +         +         +       +
