@@ -19,7 +19,7 @@ BAD = [
     ("3-no-sshd", (), REJECTED, "anew:"),
     ("3-hang", (), REJECTED, "softdog: Initiating system reboot"),
     # It is healthy at first; its silence is noticed from outside, and the machine is back when its dead-man has fired.
-    ("3-dies", ("--min-healthy-time", "45s", "--healthy-deadline", "100s"), "had answered|by itself", "dies"),
+    ("3-dies", ("--min-healthy-time", "45s", "--healthy-deadline", "100s"), "had answered|by itself", "web: dies"),
 ]
 
 
