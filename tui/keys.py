@@ -162,7 +162,7 @@ class Key:
 
 
 ALL: Mapping[str, str] = {}
-NOT_IN_THE_PAST = frozenset({"arm", "command"})
+NOT_IN_THE_PAST = frozenset({"arm", "command", "seat", "follow"})
 """Actions that work everywhere but in a replay: nothing of the past can be changed, and nothing of now from there."""
 LISTS = ("fleet", "servers", "images", "plan", "events", "diff", "help")
 MOVING = (*LISTS, "rollout", "console", "server")
