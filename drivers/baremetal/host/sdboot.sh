@@ -52,7 +52,8 @@ sd_remove() {
 }
 
 sdboot_check_bundle() {
-  command -v unsquashfs >/dev/null || fail no-backend "there is no unsquashfs here, with which RAUC unpacks a bundle; install squashfs-tools in the image"
+  command -v unsquashfs >/dev/null ||
+    fail no-backend "there is no unsquashfs here, with which RAUC unpacks a bundle; install squashfs-tools in the image"
   rauc -c "$CONF" info "$bundle" >/dev/null 2>&1 ||
     fail bad-bytes "the bundle's signature does not hold against this host's keyring"
   sd_device "$IDLE"
