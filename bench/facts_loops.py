@@ -90,6 +90,7 @@ async def sessions(hosts: Hosts) -> AsyncIterator[Round]:
 async def driver(hosts: Hosts) -> AsyncIterator[Round]:
     """What the engine calls: `BaremetalDriver.observe` on a pool of these machines, answers parsed and judged."""
     from drivers.baremetal import make
+    from drivers.baremetal.host import LONGEST_STAND
     from fleet.core.desired import Desired, Machine, Pool
     from fleet.engine.clock import SystemClock, SystemRng
     from fleet.ports import Surroundings
@@ -99,8 +100,10 @@ async def driver(hosts: Hosts) -> AsyncIterator[Round]:
     pool = Pool("bench", "baremetal", len(machines), "bench", machines=tuple(machines))
     desired = Desired("bench", {}, {}, {pool.name: pool}, machines=machines)
     state = str(Path(hosts.client_key).with_name("state"))
-    async with make(Surroundings(desired, state, SystemClock(), SystemRng(), options={"baremetal.glance": DEADLINE})) as made:
+    clock = SystemClock()
+    async with make(Surroundings(desired, state, clock, SystemRng(), options={"baremetal.glance": DEADLINE})) as made:
         async def look() -> None:
+            clock.not_before(clock.now() + LONGEST_STAND)  # no answer of an earlier round stands for one of this
             seen = await made.observe(pool)
             if seen.unreachable or sum(server.version == "1" and server.number == 1 for server in seen.incarnations) != len(machines):
                 raise RuntimeError(f"{len(seen.incarnations)} of {len(machines)} seen; {dict(list(seen.unreachable.items())[:3])}")
