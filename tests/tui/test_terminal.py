@@ -81,7 +81,7 @@ async def test_hostile_words_arrive_as_words(tmp_path: Path) -> None:
 async def test_an_idle_terminal_receives_nothing(tmp_path: Path) -> None:
     async with CannedDaemon(tmp_path / "anew.sock") as daemon, Terminal(daemon.socket, tmp_path) as terminal:
         await terminal.until(lambda: daemon.listeners and "lately" in terminal.text, "the fleet")
-        await terminal.quiet(3.0)
+        await terminal.quiet(1.2)
         while time.time() % 60 > 56:
             await asyncio.sleep(0.1)  # an age may change with the minute
         before = len(terminal.output)
@@ -129,7 +129,7 @@ async def test_any_size_survives(tmp_path: Path) -> None:
         await terminal.until(lambda: "ci-1" in terminal.since(start), "the servers")
         terminal.type(b"qqqqq")
         assert terminal.child is not None
-        assert await asyncio.to_thread(terminal.child.wait, 60) == 0
+        assert await asyncio.to_thread(terminal.child.wait, 10) == 0
         await asyncio.sleep(0)
         check(terminal)
 
@@ -153,8 +153,8 @@ async def test_leaving_and_hanging_up_leave_the_daemon_alone(tmp_path: Path) -> 
         await terminal.until(lambda: daemon.listeners and "lately" in terminal.text, "the fleet")
         assert terminal.child is not None
         terminal.child.send_signal(1)
-        await asyncio.to_thread(terminal.child.wait, 60)
-        async with asyncio.timeout(60):
+        await asyncio.to_thread(terminal.child.wait, 10)
+        async with asyncio.timeout(10):
             while daemon.listeners:
                 daemon.push({"frame": "event", "seq": 0, "row": {}})
                 await asyncio.sleep(0.05)
@@ -166,8 +166,8 @@ async def test_leaving_says_that_the_daemon_goes_on(tmp_path: Path) -> None:
         await terminal.until(lambda: daemon.listeners and "lately" in terminal.text, "the fleet")
         assert terminal.child is not None
         terminal.type(b"q")
-        assert await asyncio.to_thread(terminal.child.wait, 60) == 0
-        async with asyncio.timeout(60):
+        assert await asyncio.to_thread(terminal.child.wait, 10) == 0
+        async with asyncio.timeout(10):
             while FAREWELL.strip() not in terminal.text:
                 await asyncio.sleep(0.01)
         restored = terminal.output.rindex(b"\x1b[?1049l")
