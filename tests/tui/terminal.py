@@ -31,7 +31,7 @@ SEQUENCES = re.compile(
 
 
 class Terminal:
-    """`output` is every byte the child wrote, `started` when it was started (monotonic seconds)."""
+    """`output` is every byte the child wrote, `started` when it was started, `typed` when a key was last pressed (monotonic seconds)."""
 
     def __init__(self, socket: Path, folder: Path, size: tuple[int, int] = (80, 24), options: Mapping[str, str] | None = None,
                  command: Sequence[str] = (), by: Sequence[str] = (), **environment: str) -> None:
@@ -43,7 +43,7 @@ class Terminal:
                             "TERM": "xterm-256color", "PYTHONPATH": str(ROOT), **environment}
         self.output = bytearray()
         self.started = 0.0
-        self.last_byte = 0.0
+        self.last_byte = self.typed = 0.0
         self._master = -1
         self.child: subprocess.Popen[bytes] | None = None
 
@@ -85,6 +85,7 @@ class Terminal:
             self.type(b"\x1b[?2048;0$y")
 
     def type(self, keys: bytes) -> None:
+        self.typed = time.monotonic()
         os.write(self._master, keys)
 
     def _set_size(self, columns: int, rows: int) -> None:
@@ -116,8 +117,8 @@ class Terminal:
             await asyncio.sleep(0.01)
 
     async def quiet(self, seconds: float = 0.8) -> None:
-        """Wait until nothing was written for so long."""
-        await self.until(lambda: self.output and time.monotonic() - self.last_byte > seconds, "quiet")
+        """Wait until nothing was written, nor typed, for so long: what was typed just now has not been answered yet."""
+        await self.until(lambda: self.output and time.monotonic() - max(self.last_byte, self.typed) > seconds, "quiet")
 
     def memory(self) -> int:
         """Resident bytes of the child."""

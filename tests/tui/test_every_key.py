@@ -91,7 +91,6 @@ def keys_of(screen: str) -> list[tuple[Key, str]]:
     return [(key, name) for key, name in pairs if not (screen == "fleet" and key.action == "back" and name != "escape")]
 
 
-@pytest.mark.long  # minutes a screen since seat and replay joined the table of keys
 @pytest.mark.parametrize("screen", [screen for screen in SCREENS if screen != "replay"])  # its keys: test_replay.py
 async def test_each_key_of_a_screen_does_something(tmp_path: Path, screen: str) -> None:
     async with sitting(tmp_path) as person:
