@@ -44,15 +44,15 @@ def _cell(value: Any) -> str:
 
 def save(wanted: str, default: str, kind: str, made: str) -> str:
     """Write `made` to the path somebody typed (a folder gets a file named `default`.`kind` in it); the path, or ValueError with a sentence."""
-    path = Path(wanted or ".").expanduser()
-    if not wanted or path.is_dir():
-        path = path / f"{default}.{kind}"
-    path = path.absolute()
+    path = Path(wanted or ".")
     try:
+        path = path.expanduser().absolute()
+        if path.is_dir():
+            path = path / f"{default}.{kind}"
         with path.open("x", encoding="utf-8", errors="replace", newline="") as file:
             file.write(made)
     except FileExistsError:
         raise ValueError(f"{path} exists already and was left alone: choose another name.") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:  # the last: a ~user of whom there is no home
         raise ValueError(f"{path} could not be written: {getattr(error, 'strerror', None) or error}.") from error
     return str(path)

@@ -107,6 +107,22 @@ def test_a_file_that_exists_is_left_alone_and_a_folder_that_does_not_is_said(her
     assert "folder.csv/anew-servers-" in typed(made, "export folder.csv")
 
 
+@pytest.mark.parametrize(("path", "why"), [("~nosuchuser/x.csv", "home directory"), (f"{'x' * 300}.csv", "File name too long"), ("mine.csv/x.csv", "Not a directory")])
+def test_a_path_that_cannot_be_is_a_sentence(here: Path, path: str, why: str) -> None:
+    (here / "mine.csv").write_text("precious")
+    said = typed(on("servers"), f"export {path}")
+    assert "could not be written" in said
+    assert why in said
+
+
+def test_a_folder_that_may_not_be_entered_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_dir", closed)  # root may enter any folder
+    assert typed(on("servers"), "export closed/x.csv").endswith("closed/x.csv could not be written: Permission denied.")
+
+
 @pytest.mark.parametrize("hostile", ["=cmd|' /C calc'!A0", "+1", "-1+1", "@SUM(A1)", " =1", "\t=1"])
 def test_no_cell_of_a_csv_is_a_formula(hostile: str) -> None:
     made = export.text("csv", [{"why": hostile, "age": -5, "ok": True, "none": None, "back": ["=1", "2"]}])
