@@ -6,6 +6,7 @@ A value outside its grammar is as good as not said. Nothing here raises but for 
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, cast
@@ -24,6 +25,9 @@ YEAR_10000: Final = 253_402_300_800
 """Seconds since the epoch."""
 
 _IMAGE_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+:-]{0,127}")
+_UP_TO_9: Final = re.compile(r"[0-9]{1,9}")
+_UP_TO_18: Final = re.compile(r"[0-9]{1,18}")
+_BOOT_ID, _DIGEST, _OP, _ROLLOUT, _SHA, _VERSION = map(re.compile, (words.BOOT_ID, words.DIGEST, words.OP, words.ROLLOUT, words.SHA, words.VERSION))
 _SERVER: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -95,43 +99,44 @@ class HostFacts:
 
 def read(frame: Frame, where: str) -> HostFacts:
     """The facts of an `observe`. Permanent if there is not even a boot id."""
-    boot_id = frame.value("boot_id")
-    if not re.fullmatch(words.BOOT_ID, boot_id):
+    said = defaultdict(str, frame.values())
+    boot_id = said["boot_id"]
+    if not _BOOT_ID.fullmatch(boot_id):
         raise Permanent("its anew-host tells no boot id, without which a reboot cannot be told from none; is /proc mounted?", where=where)
-    backend = frame.value("backend")
+    backend = said["backend"]
     reading = backends.read(backend, frame.section(backend))
-    booted = frame.value("booted")
-    trial = frame.value("trial") == "yes"
+    booted = said["booted"]
+    trial = said["trial"] == "yes"
     return HostFacts(
         backend=backend if backend in backends.READERS else "none",
         boot_id=boot_id,
-        uptime=float(_number(frame.value("uptime").partition(".")[0])),
-        clock=float(_number(frame.value("clock"))),
-        image_id=_of(_IMAGE_ID, frame.value("image_id")),
-        version=_version(frame.value("version")),
-        os=frame.value("os")[:128],
-        root=_root(frame.value("root")),
+        uptime=float(_number(said["uptime"].partition(".")[0])),
+        clock=float(_number(said["clock"])),
+        image_id=_of(_IMAGE_ID, said["image_id"]),
+        version=_version(said["version"]),
+        os=said["os"][:128],
+        root=_root(said["root"]),
         trial=trial,
-        deadman=_deadman(frame.value("deadman"), trial),
+        deadman=_deadman(said["deadman"], trial),
         booted=booted if booted in SLOTS else "",
-        data_free=_number(frame.value("data_free")),
-        data=cast(Literal["writable", "read-only", "absent"], _one_of(frame.value("data"), ("writable", "read-only", "absent"), "absent")),
-        epoch=_number(frame.value("epoch")),
-        env=cast(Literal["ok", "empty", "torn", "missing", "none"], _one_of(frame.value("env"), ("ok", "empty", "torn", "missing"), "none")),
-        server=_of(_SERVER, frame.value("server")),
-        lock=_of(re.compile(words.OP), frame.value("lock")),
+        data_free=_number(said["data_free"]),
+        data=cast(Literal["writable", "read-only", "absent"], _one_of(said["data"], ("writable", "read-only", "absent"), "absent")),
+        epoch=_number(said["epoch"]),
+        env=cast(Literal["ok", "empty", "torn", "missing", "none"], _one_of(said["env"], ("ok", "empty", "torn", "missing"), "none")),
+        server=_of(_SERVER, said["server"]),
+        lock=_of(_OP, said["lock"]),
         reading=reading,
-        slots=_slots(frame),
+        slots=_slots(said),
         bundles=_bundles(frame, "complete"),
         parts=_bundles(frame, "part"),
-        torn=tuple(name for name in SLOTS if frame.value(f"slot.{name}") == "state=torn"),
+        torn=tuple(name for name in SLOTS if said[f"slot.{name}"] == "state=torn"),
     )
 
 
-def _slots(frame: Frame) -> dict[str, Slot]:
+def _slots(told: Mapping[str, str]) -> dict[str, Slot]:
     found: dict[str, Slot] = {}
     for name in SLOTS:
-        said = dict(item.partition("=")[::2] for item in frame.value(f"slot.{name}").split(" ") if "=" in item)
+        said = dict(item.partition("=")[::2] for item in told[f"slot.{name}"].split(" ") if "=" in item)
         state = said.get("state", "")
         if state not in STATES:
             continue
@@ -139,15 +144,15 @@ def _slots(frame: Frame) -> dict[str, Slot]:
         found[name] = Slot(
             name,
             cast(RecordState, state),
-            int(number) if re.fullmatch(r"[0-9]{1,9}", number) and state not in ("writing", "staged") else -1,
-            _of(re.compile(words.DIGEST), said.get("digest", "")),
+            int(number) if _UP_TO_9.fullmatch(number) and state not in ("writing", "staged") else -1,
+            _of(_DIGEST, said.get("digest", "")),
             _version(said.get("version", "")),
             _of(_IMAGE_ID, said.get("image_id", "")),
             _born(said.get("born", "")),
-            _of(re.compile(words.OP), said.get("op", "")),
-            _of(re.compile(words.ROLLOUT), said.get("rollout", "")),
-            _of(re.compile(words.BOOT_ID), said.get("armed_boot", "")),
-            _of(re.compile(words.SHA), said.get("bundle", "")),
+            _of(_OP, said.get("op", "")),
+            _of(_ROLLOUT, said.get("rollout", "")),
+            _of(_BOOT_ID, said.get("armed_boot", "")),
+            _of(_SHA, said.get("bundle", "")),
         )
     return found
 
@@ -155,14 +160,16 @@ def _slots(frame: Frame) -> dict[str, Slot]:
 def _bundles(frame: Frame, state: str) -> dict[str, int]:
     found: dict[str, int] = {}
     for key, value in frame.pairs:
+        if key != "bundle" or len(found) >= MOST_BUNDLES:
+            continue
         parts = value.split(" ")
-        if key == "bundle" and len(parts) == 3 and parts[2] == state and re.fullmatch(words.SHA, parts[0]) and len(found) < MOST_BUNDLES:
+        if len(parts) == 3 and parts[2] == state and _SHA.fullmatch(parts[0]):
             found[parts[0]] = _number(parts[1])
     return found
 
 
 def _number(text: str) -> int:
-    return int(text) if re.fullmatch(r"[0-9]{1,18}", text, re.ASCII) else 0
+    return int(text) if _UP_TO_18.fullmatch(text) else 0
 
 
 def _born(text: str) -> float:
@@ -182,7 +189,7 @@ def _root(text: str) -> ObservedRoot:
 
 
 def _version(text: str) -> str:
-    return text if re.fullmatch(words.VERSION, text) else ""
+    return _of(_VERSION, text)
 
 
 def _of(grammar: re.Pattern[str], text: str) -> str:

@@ -61,6 +61,10 @@ class Frame:
         """The first value of a key, "" if it was not said."""
         return next((value for name, value in self.pairs if name == key), "")
 
+    def values(self) -> dict[str, str]:
+        """The first value of every key, for those who want more than a few."""
+        return dict(reversed(self.pairs))
+
     def section(self, name: str) -> bytes:
         """A raw section, b"" if there is none."""
         return (self.sections or {}).get(name, b"")
@@ -101,7 +105,7 @@ def parse(output: bytes, where: str, *, words: str = "") -> Frame:
             sections[name], at = output[at : at + size], at + size
             at += output[at : at + 1] == b"\n"
         elif pair := _PAIR.fullmatch(line):
-            pairs.append((_text(pair[1]), _text(pair[2] or b"")))
+            pairs.append((pair[1].decode("ascii"), _text(pair[2] or b"")))
         else:
             raise Permanent(f"it answers with a line that is none of the protocol: {_text(line)[:80]!a}", where=where)
     raise Permanent(f"it answers with more than {LINES_CAP} lines; whatever answers there is not anew-host", where=where)
@@ -161,6 +165,8 @@ def _meaning(frame: Frame, where: str, epoch: int) -> AnewError:
 
 def _text(raw: bytes) -> str:
     """One line, every character of which can be shown."""
+    if raw.isascii() and len(raw) <= VALUE_CAP and (plain := raw.decode("ascii")).isprintable():
+        return plain.strip()  # nearly all that a fleet says
     text = printable(raw.decode("utf-8", "replace"), VALUE_CAP)
     return text if text.isprintable() else "".join(char for char in text if char.isprintable())
 
