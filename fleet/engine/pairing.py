@@ -159,9 +159,10 @@ class Pairing:
     def check(self, by: Key, command: str) -> None:
         """Refused, with who may, if the command needs the seat and somebody else has it."""
         driver, caller = self._driver, self._people.get(by)
-        if caller is not None:
-            caller.heard = self._now()
-        if command in FREE or driver is None or caller is driver or (caller is None and by[0] == driver.caller.uid):
+        person = driver if caller is None and driver is not None and by[0] == driver.caller.uid else caller
+        if person is not None:
+            person.heard = self._now()
+        if command in FREE or driver is None or person is driver:
             return
         how = "ask for it with T" if caller is not None else "open `anew` and ask for it with T"
         raise Refused(f"{driver.name} has the driver's seat, and only the driver starts things or lets them go on; {how}: the driver or {SILENCE:.0f} s of "

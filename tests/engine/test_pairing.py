@@ -225,6 +225,9 @@ def test_a_seat_that_nobody_uses_falls_empty_unless_something_rolls() -> None:
         house.pairing.show((1, 101), {"screen": "servers"})
         await house.clock.sleep(IDLE - 10)
         assert house.roles_shown == {"ana": "driver"}, "every sign counts"
+        assert house.may(SHELL, "server.hold")
+        await house.clock.sleep(IDLE - 10)
+        assert house.roles_shown == {"ana": "driver"}, "what she types in a shell, too"
         rolls = SimpleNamespace(ended=False)
         cast(Any, house.record.state.rollouts)["r1"] = rolls
         await house.clock.sleep(3 * IDLE)
