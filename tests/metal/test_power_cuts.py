@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 import pytest
 
+from fleet.core.lifecycle import SETTLED
 from tests.lab.daemonlab import figures
 from tests.metal.metallab import COMEBACK, MetalLab
 
 pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(3600)]
 
 STRUCK = "rack1"
-SETTLED = ("serving", "put-back", "failed", "quarantined", "skipped")
 
 
 def slot_state(lab: MetalLab, name: str, slot: str) -> str:
