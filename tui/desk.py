@@ -136,15 +136,18 @@ class Desk:
     # views
 
     def open(self, name: str, **what: str) -> None:
-        """Put a view on top; one that is already below is brought up again, so `esc` never loops."""
+        """Put a view on top; one that is already below is brought up again, so `esc` never loops. What it takes off, a replay too
+        (from the past one goes back to now), is left; the keys of a view, help, lie over it.
+        """
         view = self._kept.get(name)
         if view is None:
             view = self._kept[name] = make(name, self)
         before = self.view
-        if view in self.views:
-            del self.views[self.views.index(view):]
-        if name != "help":
-            self._leave_the_past()
+        above = self.views[self.views.index(view):] if view in self.views else []
+        for gone in [one for one in self.views if one in above or (one.past and name != "help")]:
+            self.views.remove(gone)
+            if gone is not view:
+                gone.leave()
         self.views.append(view)
         if self.views[0] is not self._kept["fleet"] and not self.film_only:
             self.views.insert(0, self._kept["fleet"])
@@ -153,13 +156,6 @@ class Desk:
         view.enter(before, **what)
         pairing.share(self)
         self.stage.paint()
-
-    def _leave_the_past(self) -> None:
-        """From a replay one goes back to now, or to another screen of now: then it does not lie below that."""
-        for view in [view for view in self.views if view.past]:
-            self.views.remove(view)
-            view.covered()
-            view.leave()
 
     def play(self, film: Film) -> None:
         """Show a film and nothing else, for there is no daemon."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from tests.tui.desktop import desk, picture
@@ -64,3 +66,18 @@ def test_without_a_pattern_n_says_so_and_the_colon_finds_too() -> None:
     assert "/ finds a pattern" in made.flash.words
     assert typed(made, "filter \\[ *90") == "Match 1 of 1."
     assert "is none" in typed(made, "filter [")
+
+
+def test_a_console_that_a_screen_below_it_takes_off_is_not_listened_to_any_more() -> None:
+    made = desk()
+    typed(made, "web-1")
+    heard: list[bool] = []
+
+    async def console(server: str, sink: Callable[[bytes], bool]) -> None:
+        made.key("3", "3")
+        heard.append(sink(b"more"))
+
+    made.calls.console = console  # type: ignore[method-assign]
+    made.key("l", "l")
+    assert made.view.name == "server"
+    assert heard == [False]
