@@ -17,6 +17,7 @@ from tui.errors import LinkError
 from tui.fields import Raw
 from tui.ink import Line
 from tui.keymap import Keymap
+from tui.keynames import shown
 from tui.keys import NOT_IN_THE_PAST, QUIET, Situation, label, why_not
 from tui.offers import Plan
 from tui.phrases import when
@@ -238,9 +239,10 @@ class Desk:
         if why := self._not_in_a_replay(key.action):
             self.say(why, "dim")
             return
-        if key.action == "back" and name == "escape" and "q" in key.keys and len(self.views) == 1 and not self.film_only:
+        ways = [label for label in map(shown, key.keys) if label not in ("esc", "ctrl+c")]
+        if key.action == "back" and name == "escape" and ways and len(self.views) == 1 and not self.film_only:
             if not self.view.act("back"):
-                self.say("This is the first view: q leaves. " + (
+                self.say(f"This is the first view: {ways[0]} leaves. " + (
                     f"{', '.join(self.driven)} will pause then." if self.driven else "A rollout goes on without you."), "dim")
             self.stage.paint()
             return

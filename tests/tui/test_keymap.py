@@ -83,6 +83,22 @@ def test_nobody_is_locked_out() -> None:
     assert [action(made, name) for name in ("O", "enter", "J", "down", "j")] == ["open", "open", "down", "down", ""]
 
 
+@pytest.mark.parametrize(("keys", "leaves"), [("b", "b"), ("Q escape", "Q")])
+def test_escape_does_not_leave_the_first_view_under_another_key_either(keys: str, leaves: str) -> None:
+    made = desk(None, **{"keys.back": keys})
+    made.key("escape", None)
+    assert made.stage.left == 0  # type: ignore[attr-defined]
+    assert made.flash.words.startswith(f"This is the first view: {leaves} leaves.")
+    made.key(leaves, leaves)
+    assert made.stage.left == 1  # type: ignore[attr-defined]
+
+
+def test_where_escape_is_all_there_is_it_leaves() -> None:
+    made = desk(None, **{"keys.back": "escape"})
+    made.key("escape", None)
+    assert made.stage.left == 1  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize(("option", "value", "words"), [
     ("keys.rolback", "z", "there is no action 'rolback'. Is it 'rollback'?"),
     ("keys.zzz", "z", "there is no action 'zzz'. ? and docs/keys.md name them."),
