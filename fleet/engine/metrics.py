@@ -143,7 +143,7 @@ def _rollout(out: Page, sight: Sight, latest: Rollout | None) -> None:
     if latest is not None:
         out.add("anew_rollout_start_time_seconds", latest.started_at, pool)
     runs = list(rollout.runs.values()) if rollout else []
-    steps = Counter({"skip": "skipped", "hold": "held"}.get(run.action, run.step) for run in runs)
+    steps = Counter(map(present.shown_step, runs))
     for step in RUN_STEPS:
         out.add("anew_rollout_servers", steps[step], pool, step)
     if rollout is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -135,12 +136,17 @@ def run_row(sight: Sight, rollout: Rollout, run: Run, waits: Mapping[str, Wait])
     if run.active and not rollout.ended and not (wait and rollout.state == "paused"):
         limit = boots_since(sight, run) + rollout.settings.healthy_deadline if run.step == "proving" else run.since + deadline_of(run.step, run.path, rollout)
         deadline = moment(limit)
-    step = "skipped" if run.action == "skip" else "held" if run.action == "hold" else run.step
+    step = shown_step(run)
     return {
         "name": run.server, "step": step, "cell": CELLS.get(step, "?"), "path": run.path, "canary": run.canary,
         "since": moment(run.since) if run.since else None, "reason": wait.reason if wait and not rollout.ended else settled_reason(run),
         "error": run.error, "last_words": run.last_words[-2000:], "deadline": deadline,
     }
+
+
+def shown_step(run: Run) -> str:
+    """The step that people are told: who is only skipped or held takes none."""
+    return "skipped" if run.action == "skip" else "held" if run.action == "hold" else run.step
 
 
 def settled_reason(run: Run) -> str:
@@ -160,11 +166,8 @@ def rollout_row(sight: Sight, rollout: Rollout, waits: Mapping[str, Wait], only:
     stands = timing.standing(sight, rollout)
     eta, low, high = estimate.remaining(rollout, durations, sight.now) if moving and not stands else (None, None, None)
     runs = [run for run in rollout.runs.values() if only is None or run.server in only]
-    counts: dict[str, int] = {}
     stop = checkpoints.ahead_of(rollout)
-    for run in rollout.runs.values():
-        step = {"skip": "skipped", "hold": "held"}.get(run.action, run.step)
-        counts[step] = counts.get(step, 0) + 1
+    counts = dict(Counter(map(shown_step, rollout.runs.values())))
     row = {
         "id": rollout.id, "pool": rollout.pool, "kind": rollout.kind, "image": rollout.image_to.family,
         "from": rollout.image_from.version if rollout.image_from else None, "to": rollout.image_to.version,

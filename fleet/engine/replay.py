@@ -10,6 +10,7 @@ does not know. Memory is bounded by MAX_EVENTS and, for the states kept to go ba
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,7 @@ from fleet.core.fold import fold
 from fleet.core.lifecycle import CELLS
 from fleet.core.state import Rollout, State
 from fleet.engine.past import Unwell, past_row
+from fleet.engine.present import shown_step
 from fleet.engine.record import FAULTS, Unfoldable, take_in
 from fleet.engine.reread import event_in, fits
 from fleet.engine.tell import event_row
@@ -235,11 +237,7 @@ class Film:
 
     def tally(self, n: int) -> Mapping[str, int]:
         """Servers by cell at moment n."""
-        counts: dict[str, int] = {}
-        for run in self.rollout(n).runs.values():
-            cell = "=" if run.action in ("skip", "hold") else CELLS.get(run.step, "?")
-            counts[cell] = counts.get(cell, 0) + 1
-        return counts
+        return Counter(CELLS.get(shown_step(run), "?") for run in self.rollout(n).runs.values())
 
     def _go(self, n: int) -> tuple[State, Unwell]:
         """The state of moment n, from the nearest before it that is known. Those just passed are kept, for who goes back step by step."""

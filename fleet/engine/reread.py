@@ -12,12 +12,11 @@ from datetime import datetime
 from typing import Any
 
 from fleet.core.events import EVENT_TYPES, Event
+from fleet.engine.present import LAST_MOMENT
 from fleet.store.chain import MAX_COLUMN, MAX_DEPTH, Row, canonical, link
 
 MAX_RUNS = 20_000
 """Servers of one rollout, at most: as many as a command may name."""
-LAST_MOMENT = 253_402_300_800.0
-"""The year 10000."""
 LARGEST = 1e15
 _COLUMNS = ("type", "actor", "pool", "server", "rollout")
 
