@@ -54,7 +54,7 @@ def new_request_id() -> str:
 class Client:
     """Talks to one daemon. Errors of the daemon arrive as the AnewErrors they were; no daemon is DaemonUnreachable.
 
-    `patience`: seconds for a whole answer.
+    `patience`: seconds of silence after which an answer is not waited for any more.
     """
 
     def __init__(self, socket_path: str, terminal: str = "") -> None:
