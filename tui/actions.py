@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from tui.desk import Desk
 
 
-LEFT_BEHIND = "The pool has changed since this plan was drawn: p plans anew."
-
-
 def act(desk: Desk, action: str) -> None:
     """Do a fleet action; its needs were checked by the table of keys."""
     at = desk.situation()
@@ -108,7 +105,7 @@ async def make_plan(desk: Desk, request: Raw) -> None:
     desk.plan = offers.plan(answer, request)
     desk.difference, desk.left_behind = (), False
     if desk.view not in (asked_on, desk.at("plan")):
-        desk.say(f"The plan of {request['pool']} is there: {desk.keymap.label('show-plan')} shows it.", "dim")
+        desk.say(f"The plan of {request['pool']} is there: {desk.model.key_of('show-plan')} shows it.", "dim")
         return
     desk.flash.clear()
     desk.open("plan", kept="yes")
@@ -126,6 +123,11 @@ async def look_again(desk: Desk, plan: offers.Plan) -> None:
         desk.stage.paint_soon()
 
 
+def left_behind(desk: Desk) -> str:
+    """Why a plan that is not what would be drawn now is neither started nor approved."""
+    return f"The pool has changed since this plan was drawn: {desk.model.key_of('plan')} plans anew."
+
+
 def start_plan(desk: Desk) -> None:
     """Enter on the plan: arm, then the ladder, then the start with the hash that was seen."""
     from tui.keys import armed, in_seat, operator, reachable, startable
@@ -137,7 +139,7 @@ def start_plan(desk: Desk) -> None:
             return
     assert plan is not None
     if desk.left_behind:
-        desk.say(LEFT_BEHIND, "warn")
+        desk.say(left_behind(desk), "warn")
         return
     waits, left = at.pool.proposal if at.pool is not None else None, unapproved(plan, at.pool)
     if left and waits is not None and waits.hash == plan.hash:
@@ -177,7 +179,7 @@ def approve(desk: Desk, pool: Pool) -> None:
         desk.spawn(_show_waiting(desk, pool.name))
         return
     if desk.left_behind:
-        desk.say(LEFT_BEHIND, "warn")
+        desk.say(left_behind(desk), "warn")
         return
     if proposed_here(desk, waits):
         desk.say(f"You proposed this plan; another person approves it, in their own client: a, or `anew plan approve {plan.hash[:12]}`.", "warn")

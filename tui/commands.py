@@ -143,7 +143,7 @@ def _unsettable(given: Mapping[str, str], rollout: Rollout | None) -> str:
     extra, missing = (given.get(name, "" if rollout is None else str(was)) for name, was in (
         ("max_surge", rollout and rollout.max_surge), ("max_unavailable", rollout and rollout.max_unavailable)))
     if given.keys() & {"max_surge", "max_unavailable"} and {extra, missing} <= {"0", "0%"}:
-        return "max_surge and max_unavailable cannot both be 0: nobody more could be begun. P pauses."
+        return "max_surge and max_unavailable cannot both be 0: nobody more could be begun; `pause` stops it."
     return ""
 
 

@@ -69,8 +69,8 @@ class Desk:
         self.clock, self.calls, self.stage, self.reel = clock, calls, stage, reel
         self.film_only = False
         self.options = options
-        self.model = ViewModel()
         self.keymap = Keymap.made(options)
+        self.model = ViewModel(self.keymap.label)
         self.flash = Flash()
         self.prompt: Prompt | None = None
         self.armed_until: float | None = None
@@ -90,7 +90,6 @@ class Desk:
         self.sharing = False
         self.history: dict[str, list[str]] = {}
         self._kept: dict[str, View] = {"fleet": self.views[0]}
-        self.model.arm_key = self.keymap.label("arm")
         if problems := [*filter(None, options.get("problems", "").split("\n")), *self.keymap.problems]:
             more = f" And {len(problems) - 1} more." if len(problems) > 1 else ""
             self.flash.say(problems[0] + more, "warn")
@@ -131,7 +130,7 @@ class Desk:
             server=view.server(), rollout=rollout, plan=self.plan, marks=len(view.marks()), rows=0, playing=view.moving(),
             past=view.replays(),
             driver="" if (driver := self.model.driver) is None or self.model.drives else driver.name, here=bool(self.model.me),
-            arm_key=self.model.arm_key,
+            key_of=self.model.key_of,
         )
 
     # views
@@ -257,7 +256,7 @@ class Desk:
     def _not_in_a_replay(self, action: str) -> str:
         """"" or why the key does nothing in a replay, nor in the help over one. No command reaches the daemon from there."""
         if self.film_only and action.startswith("show-"):
-            return "This is a replay without a daemon: there is no other screen, q leaves."
+            return f"This is a replay without a daemon: there is no other screen, {self.model.key_of('back')} leaves."
         if action in NOT_IN_THE_PAST and any(view.past for view in self.views):
             return "This is a replay: nothing can be changed from here" + ("." if self.film_only else "; esc goes back to now.")
         return ""

@@ -34,7 +34,7 @@ def _of_a_pool(desk: Desk) -> tuple[str, str, str] | str:
     else:
         a, b = at.pool.stable, offered(at.pool)
     if not a or not b:
-        return f"There are no two images of {at.pool.name} to compare: 4 lists all."
+        return f"There are no two images of {at.pool.name} to compare: {desk.model.key_of('show-images')} lists all."
     return f"{at.pool.name} stays on {a}: there is nothing to compare." if a == b else (at.pool.family, a, b)
 
 

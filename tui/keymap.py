@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 
 from tui.keynames import FIXED, known, normal, shown
-from tui.keys import KEYS, Key
+from tui.keys import KEYS, Key, built_in, label
 
 Wishes = dict[str, tuple[str, ...]]
 
@@ -47,7 +47,7 @@ class Keymap:
 
     def label(self, action: str) -> str:
         """What is printed on the key of an action."""
-        return next(key.label or shown(key.keys[0]) for key in self.keys if key.action == action)
+        return next(label(key) for key in self.keys if key.action == action)
 
     def elsewhere(self, name: str) -> Key | None:
         """A key that exists, on another screen."""
@@ -96,9 +96,7 @@ def _clash(keys: tuple[Key, ...], wishes: Wishes) -> tuple[str, str] | None:
                 continue
             loser, winner = (one, other) if order.get(one.action, -1) > order.get(other.action, -1) else (other, one)
             where = f'keys.{winner.action} = "{shown(shared[0])}"' if winner.action in order else f"{winner.action} (built in)"
-            was = next(key for key in KEYS if key.action == loser.action)
-            keeps = was.label or shown(was.keys[0])
-            return loser.action, f'keys.{loser.action} = "{shown(shared[0])}" is refused: {where} has that key on {views}. {keeps} still does it.'
+            return loser.action, f'keys.{loser.action} = "{shown(shared[0])}" is refused: {where} has that key on {views}. {built_in(loser.action)} still does it.'
     return None
 
 

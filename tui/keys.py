@@ -16,6 +16,11 @@ from tui.phrases import rollout_state
 from tui.shapes import Pool, Rollout, Server
 
 
+def built_in(action: str) -> str:
+    """What is printed on the key of an action, as delivered."""
+    return next(label(key) for key in KEYS if key.action == action)
+
+
 @dataclass(frozen=True, slots=True)
 class Situation:
     """All that decides whether a key works: where the user is, what is under the cursor, what may be changed."""
@@ -39,7 +44,8 @@ class Situation:
     """Who else has the driver's seat."""
     here: bool = True
     """Did the daemon say that this terminal is here?"""
-    arm_key: str = "A"
+    key_of: Callable[[str], str] = built_in
+    """What is printed on the key of an action: the user may have given it another one."""
 
 
 Need = Callable[[Situation], str]
@@ -71,12 +77,12 @@ def waits_for_approval(at: Situation) -> str:
 
 
 def armed(at: Situation) -> str:
-    return "" if at.armed else f"Read-only: press {at.arm_key} to arm for ten minutes, then again."
+    return "" if at.armed else f"Read-only: press {at.key_of('arm')} to arm for ten minutes, then again."
 
 
 def in_seat(at: Situation) -> str:
     """With the seat empty nobody needs it; the daemon judges it again."""
-    return f"{at.driver} has the driver's seat, and alone starts things: T asks for it." if at.driver else ""
+    return f"{at.driver} has the driver's seat, and alone starts things: {at.key_of('seat')} asks for it." if at.driver else ""
 
 
 def attached(at: Situation) -> str:
@@ -132,7 +138,7 @@ def returnable(at: Situation) -> str:
     if at.rollout is not None and at.rollout.active:
         if at.rollout.state == "rolling-back":
             return f"{at.rollout.pool} is rolling back already."
-        return "" if at.rollout.kind != "birth" else "A birth has nothing to go back to: X aborts it."
+        return "" if at.rollout.kind != "birth" else f"A birth has nothing to go back to: {at.key_of('abort')} aborts it."
     return "" if at.pool.previous else f"{at.pool.name} has no previous image to go back to."
 
 
@@ -213,7 +219,7 @@ KEYS: tuple[Key, ...] = (
         long="only what needs a look"),
     Key(("slash",), "filter", {"servers": "filter", "images": "filter", "events": "filter", "plan": "filter", "diff": "filter", "fleet": "filter"},
         label="/", long="filter: a pattern, column:pattern (/image:2), a leading ! turns it round, & joins several"),
-    Key(("slash",), "filter", {"console": "find"}, label="/", long="find a pattern in what the console said; n and N go along"),
+    Key(("slash",), "filter", {"console": "find"}, label="/", long="find a pattern in what the console said, and go along what matches it"),
     Key(("s",), "sort", {"servers": "sort", "images": "sort", "plan": "sort", "fleet": "sort", "diff": "sort"}, footer=False,
         long="sort by the next column"),
     Key(("S",), "reverse", {"servers": "reverse", "images": "reverse", "plan": "reverse", "fleet": "reverse", "diff": "reverse"},
@@ -244,7 +250,7 @@ KEYS: tuple[Key, ...] = (
     Key(("t",), "theme", {"*": "theme"}, footer=False, long="the next theme: dark, light, ansi-dark, ansi-light, mono, colourblind"),
     Key(("colon",), "command", {"*": "command"}, label=":", long="type a command; tab completes it, up brings back earlier ones"),
     Key(("question_mark",), "help", {"*": "help"}, label="?", long="the keys of this view; enter runs one"),
-    Key(("escape", "q", "ctrl+c"), "back", {"*": "back"}, footer=False, label="q", long="back; on Fleet q leaves"),
+    Key(("escape", "q", "ctrl+c"), "back", {"*": "back"}, footer=False, label="q", long="back; on Fleet it leaves"),
     Key(("1",), "show-fleet", {"*": "Fleet"}, footer=False, long="all pools"),
     Key(("2",), "show-servers", {"*": "Servers"}, footer=False, long="all servers"),
     Key(("3",), "show-server", {"*": "Server"}, footer=False, long="the server under the cursor"),

@@ -55,7 +55,7 @@ def armed(desk: Desk) -> None:
     if desk.model.me and driver is None:
         desk.spawn(sit_down(desk))
     elif driver is not None and not desk.model.drives:
-        desk.say(f"Armed; but {driver.name} has the driver's seat and alone starts things: T asks for it.", "warn")
+        desk.say(f"Armed; but {driver.name} has the driver's seat and alone starts things: {desk.model.key_of('seat')} asks for it.", "warn")
     else:
         desk.say("Armed for ten minutes; every change still asks first.", "good")
 
@@ -66,7 +66,7 @@ def heard(desk: Desk, driver: Person | None, asks: Person | None) -> None:
     now, wants = model.driver, model.asks
     was_mine = driver is not None and driver.id == model.me
     if model.drives and wants is not None and (asks is None or asks.id != wants.id):
-        desk.say(f"{wants.name} asks for the driver's seat: T answers. Silence gives it away at {clock(model.local(wants.asks_until), desk.clock.zone, seconds=True)}.", "warn")
+        desk.say(f"{wants.name} asks for the driver's seat: {model.key_of('seat')} answers. Silence gives it away at {clock(model.local(wants.asks_until), desk.clock.zone, seconds=True)}.", "warn")
     elif model.drives and driver is not None and not was_mine:
         desk.say("You have the driver's seat.", "good")
     elif was_mine and now is not None and not model.drives:
@@ -82,7 +82,7 @@ def standing(desk: Desk) -> Trouble | None:
     asks = desk.model.asks
     if asks is None or not desk.model.drives:
         return None
-    return Trouble(asks.name, f"asks for the driver's seat until {clock(desk.model.local(asks.asks_until), desk.clock.zone, seconds=True)}: T answers", "warn", "")
+    return Trouble(asks.name, f"asks for the driver's seat until {clock(desk.model.local(asks.asks_until), desk.clock.zone, seconds=True)}: {desk.model.key_of('seat')} answers", "warn", "")
 
 
 # following
@@ -105,7 +105,7 @@ def follow(desk: Desk, name: str = "") -> None:
         stop_following(desk)
         return
     desk.following, desk.seen_place = others[at].id, {}
-    desk.say(f"You follow {others[at].name}: f for the next, any key that moves ends it.", "good")
+    desk.say(f"You follow {others[at].name}: {desk.model.key_of('follow')} for the next, any key that moves ends it.", "good")
     go_along(desk)
 
 

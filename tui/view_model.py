@@ -7,11 +7,12 @@ so a lost frame is healed by the next status. Times of the daemon are moved to t
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from tui import fields, offers, shapes
+from tui.keys import built_in
 from tui.phrases import approved, mixed, rollout_state, server_trouble, server_words, who
 from tui.shapes import Event, Person, Pool, Rollout, Server
 
@@ -59,7 +60,9 @@ class Tally:
 class ViewModel:
     """What the daemon said, indexed for drawing."""
 
-    def __init__(self) -> None:
+    def __init__(self, key_of: Callable[[str], str] = built_in) -> None:
+        """`key_of`: what is printed on the key of an action, for sentences that name one."""
+        self.key_of = key_of
         self.fleet = ""
         self.seq = 0
         self.skew = 0.0
@@ -78,8 +81,6 @@ class ViewModel:
         """Every event after this number is held here; 0: the whole journal is."""
         self.incomplete: set[str] = set()
         self.connection = Connection()
-        self.arm_key = "A"
-        """What arms this terminal: the user may have given it another key."""
         self.servers_epoch = 0
         self.events_epoch = 0
         self._tallies: tuple[int, dict[str, Tally], list[Trouble]] = (-1, {}, [])
@@ -332,11 +333,11 @@ class ViewModel:
                 found.append(Trouble(pool.name, f"mode auto is {pool.auto}", "bad", pool.name))
             if pool.proposal is not None:
                 waits, of = pool.proposal, f"plan {pool.proposal.hash[:8]} of {who(pool.proposal.author)}"
-                found.append(Trouble(pool.name, f"{of}: {approved(waits)}; a shows it" if waits.left else f"{of} is approved and may be started", "warn", pool.name))
+                found.append(Trouble(pool.name, f"{of}: {approved(waits)}; {self.key_of('approve')} shows it" if waits.left else f"{of} is approved and may be started", "warn", pool.name))
             if pool.name not in moving and (words := mixed(pool)):
                 found.append(Trouble(pool.name, words, "warn", pool.name))
         unborn = {pool.name for pool in self.pools.values() if pool.size and not pool.stable and not pool.versions} - moving
-        found.extend(Trouble(name, "no server was born yet: p plans the birth", "warn", name) for name in sorted(unborn))
+        found.extend(Trouble(name, f"no server was born yet: {self.key_of('plan')} plans the birth", "warn", name) for name in sorted(unborn))
         found.extend(item for item in self._counted()[2] if item.pool not in unborn or self.servers[item.server].held)
         return sorted(found, key=lambda item: item.tone != "bad")
 

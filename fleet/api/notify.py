@@ -57,7 +57,8 @@ class Notifier:
 
     def _turned(self, stuck: str) -> None:
         if stuck and not self._stuck:
-            log.error("the engine is stuck, the service manager hears no sign of life any more: %s", stuck)
+            heard = "; until it gets on, the service manager hears no sign of life and may end this daemon" if self._beats >= 0 else ""
+            log.error("the engine is stuck: %s%s", stuck, heard)
         elif not stuck:
             log.warning("the engine gets on again")
         self._stuck = stuck

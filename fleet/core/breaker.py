@@ -77,5 +77,4 @@ def _well_again(sight: Sight, breaker: Breaker) -> bool:
     return sight.now - since >= breaker.seconds
 
 
-
 __all__ = ["PAUSED_BY_IT", "limit", "notes", "open_reason", "unwell"]

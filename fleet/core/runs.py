@@ -14,7 +14,7 @@ from fleet.core.codec import target_out
 from fleet.core.decision import Action, Wait
 from fleet.core.events import Draft
 from fleet.core.hearing import fell_silent, heard_since
-from fleet.core.lifecycle import BACKWARD, ENDS, FORWARD, SETTLED, STEP_DEADLINES, TAKES_DOWN, VERBS, next_step
+from fleet.core.lifecycle import BACKWARD, FORWARD, SETTLED, STEP_DEADLINES, TAKES_DOWN, VERBS, next_step
 from fleet.core.observed import Health, Seen
 from fleet.core.sight import Sight, span
 from fleet.core.slots import Slots, ahead, revives
@@ -125,12 +125,7 @@ def _unheard(sight: Sight, run: Run) -> bool:
     """True if what is to serve runs, and was not asked lately: which way back there is depends on whether it is well."""
     if run.target is None or run.step not in ("admitting", "draining", "retiring"):
         return False
-    health = sight.health.get((run.server, run.target.number))
-    return _runs(sight.seen(run.server, run.target.number)) and _not_asked_lately(sight, health)
-
-
-def _not_asked_lately(sight: Sight, health: Health | None) -> bool:
-    return health is None or sight.now - health.last > sight.gap
+    return _runs(sight.seen(run.server, run.target.number)) and not sight.asked(run.server, run.target.number)
 
 
 def enter_next(bench: Bench, run: Run) -> Step:
@@ -241,13 +236,13 @@ def _prove(bench: Bench, run: Run) -> Step:
     if health is None or not health.healthy:
         words = health.words if health else "not probed yet"
         waits, limit = _time_left(bench, boots_since(sight, run), settings.healthy_deadline)
-        if not waits and _runs(seen) and _not_asked_lately(sight, health):
+        if not waits and _runs(seen) and not sight.asked(run.server, number):
             return Wait("proving: its health is not known yet")
         if not waits:
             flaps = f"; it had answered {run.flaps} times and stopped again" if run.flaps else ""
             return _fail(run, bench, f"not healthy within {span(settings.healthy_deadline)}: {words}{flaps}")
         return Wait(f"proving: {words}", limit, "the server is put back" if limit else "")
-    if sight.now - health.last > sight.gap:
+    if not sight.asked(run.server, number):
         return Wait("proving: was not asked for too long")
     if health.last < since:
         return Wait("proving: was not asked since", max(since + settings.min_healthy_time, sight.now + 1.0), "it is looked at again")
@@ -465,8 +460,3 @@ def forward_path(sight: Sight, rollout: Rollout, run: Run) -> str:
     if sight.pool.in_place:
         return "in-place"
     return "create-first" if rollout.budget.surge and not sight.pool.data else "delete-first"
-
-
-def ends_well(run: Run) -> bool:
-    """True if the run ended where its plan wanted it."""
-    return run.step == ENDS.get(run.planned, "skipped") or run.step == "skipped"

@@ -97,6 +97,11 @@ class Sight:
         """Seconds after which a look at a server's health is too old to be relied on."""
         return longest_gap(self.pool, len(self.observed.incarnations) if self.observed else 0)
 
+    def asked(self, server: str, number: int) -> bool:
+        """True if the outside probes asked it how it is, and that was not long ago."""
+        health = self.health.get((server, number))
+        return health is not None and self.now - health.last <= self.gap
+
     def healthy(self, server: str, number: int | None) -> bool:
         """True if the outside probes passed at the last look, and that was not long ago."""
         health = self.health.get((server, number)) if number is not None else None
@@ -105,8 +110,7 @@ class Sight:
     def unknown(self, server: str) -> bool:
         """It runs in service, and nobody asked it lately how it is: it must not be taken for a sick one (nor for a well one)."""
         seen = self.serving(server)
-        health = self.health.get((server, seen.number)) if seen else None
-        return seen is not None and (health is None or self.now - health.last > self.gap)
+        return seen is not None and not self.asked(server, seen.number)
 
     def available(self, server: str) -> bool:
         """In service and healthy."""

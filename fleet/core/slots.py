@@ -188,4 +188,3 @@ def ahead(run: Run) -> bool:
 def revives(run: Run) -> bool:
     """True if the target is retained, so that there is nothing to prepare."""
     return run.target is not None and run.target.kind == "revive"
-

@@ -17,8 +17,10 @@ T = TypeVar("T")
 
 @cache
 def _shape(cls: type[Any]) -> tuple[Callable[[Any], tuple[Any, ...]], tuple[Callable[[Any, Any], None], ...]]:
-    """(what reads all fields of a value, what sets each of them in one that is being made)."""
+    """(what reads all fields of a value, what sets each of them in one that is being made). Refuses a class that `changed` is not for."""
     names = [field.name for field in fields(cls)]
+    if len(names) < 2 or hasattr(cls, "__post_init__") or {*cls.__dict__.get("__slots__", ())} != {*names}:
+        raise TypeError(f"{cls.__name__} has no two slots, or is made by more than setting them: use dataclasses.replace")
     return attrgetter(*names), tuple(getattr(cls, name).__set__ for name in names)
 
 

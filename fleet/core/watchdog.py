@@ -158,4 +158,3 @@ def _carried(rollout: Rollout, server: str) -> bool:
 def _news(rollout: Rollout, runs: Iterable[Run]) -> bool:
     """True if one of them was begun after a person last decided about the rollout."""
     return any(run.begun_at >= rollout.told_at for run in runs)
-

@@ -92,6 +92,7 @@ class Inbox:
             raise Refused(self._read_only(), code="read-only")
         try:
             self._pairing.check(by, name)
+            await self._pairing.settle()
             return await self._by_one_file(partial(do, actor, request))
         except AnewError as error:
             await self._engine().record.write(Draft("command-refused", actor=actor, pool=printable(str(request.get("pool", "")), 64), data={

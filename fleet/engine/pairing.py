@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fleet.core.errors import Refused
-from fleet.core.events import Draft
+from fleet.core.events import Draft, Event
 from fleet.core.printable import printable
 from fleet.engine.present import moment
 
@@ -209,9 +209,13 @@ class Pairing:
         """The change is made; it is in the journal, after what happened before it, before it is answered."""
         self._stir.set()
         signed = Draft(draft.type, draft.actor, data=draft.data, request=str(request.get("request", "")))
-        notes, self._notes = self._notes, []
-        events = await self._engine().record.write(*notes, signed)
+        events = await self.settle(signed)
         return {"ok": True, "seq": events[-1].seq, "message": message}
+
+    async def settle(self, *then: Draft) -> tuple[Event, ...]:
+        """Write down what happened by itself, and `then` what follows from it: no record shows the second without the first."""
+        notes, self._notes = self._notes, []
+        return await self._engine().record.write(*notes, *then) if notes or then else ()
 
     # --- time
 
@@ -226,9 +230,7 @@ class Pairing:
                 pass
             self._stir.clear()
             self._judge()
-            notes, self._notes = self._notes, []
-            if notes:
-                await self._engine().record.write(*notes)
+            await self.settle()
             self._engine().hub.tell({"frame": "people", "people": self.rows()})
             await self._engine().clock.sleep(min(SLOWEST, PACE * max(1.0, (len(self._people) / TABLE) ** 2)))
 

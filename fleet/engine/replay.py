@@ -185,7 +185,7 @@ def _hear(unwell: dict[tuple[str, str], int], event: Event) -> None:
     who = (event.pool, event.server)
     if event.type == "server-unhealthy":
         unwell[who] = int(event.data["number"] or 0)
-    elif unwell.get(who) == event.data["number"]:
+    elif who in unwell and unwell[who] == event.data["number"]:
         del unwell[who]
 
 

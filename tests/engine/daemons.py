@@ -6,15 +6,19 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fleet.api.client import Client, DaemonUnreachable
 
 ROOT = Path(__file__).parents[2]
 DEADLINE = 60.0
+SHARED = "nogroup"
+"""A group that every Debian has, for people who are different users."""
 FLEET = """
 [fleet]
 name = "real"
@@ -123,3 +127,20 @@ class Home:
 
     def events(self) -> list[dict[str, Any]]:
         return list(self.client.get("/v1/journal", since=0, limit=1000)["events"])
+
+
+AnyHome = TypeVar("AnyHome", bound=Home)
+
+
+@contextmanager
+def shared(make: Callable[[Path, str], AnyHome], fleet: str) -> Iterator[AnyHome]:
+    """A home with a daemon in it that the users of the group SHARED reach, too."""
+    with tempfile.TemporaryDirectory(prefix="anew-") as folder:
+        os.chmod(folder, 0o755)
+        home = make(Path(folder), fleet)
+        home.more = ("--group", SHARED)
+        try:
+            home.start()
+            yield home
+        finally:
+            home.close()

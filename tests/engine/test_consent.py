@@ -6,19 +6,16 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.engine.daemons import FLEET, ROOT, Home, until
+from tests.engine.daemons import FLEET, ROOT, SHARED, Home, shared, until
 
 AUTHOR, FRIEND, WATCHER = 1, 2, 3
 """Users that every Debian has: daemon, bin and sys. They are ana, eve and a guest in these stories."""
-SHARED = "nogroup"
 GUARDED = FLEET.replace('mode = "manual"', 'mode = "manual"\napprovals = 1') + """
 [access]
 operators = ["user:daemon"]
@@ -79,14 +76,9 @@ class Office(Home):
 
 @pytest.fixture
 def office() -> Iterator[Office]:
-    with tempfile.TemporaryDirectory(prefix="anew-") as folder:
-        os.chmod(folder, 0o755)
-        made = Office(Path(folder), GUARDED)
-        made.more = ("--group", SHARED)
-        made.start()
+    with shared(Office, GUARDED) as made:
         until(lambda: made.by(WATCHER, "plan", "web", "--to", "1").code == 0, "the pool was observed")
         yield made
-        made.close()
 
 
 def test_two_people_bring_a_pool_up_and_neither_could_alone(office: Office) -> None:

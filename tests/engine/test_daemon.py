@@ -5,8 +5,6 @@ from __future__ import annotations
 import signal
 import sqlite3
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,14 +12,6 @@ import pytest
 from fleet.core.errors import AnewError, Refused
 from fleet.store.database import SCHEMA
 from tests.engine.daemons import FLEET, Home, until
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Iterator[Home]:
-    made = Home(tmp_path)
-    made.start()
-    yield made
-    made.close()
 
 
 def observed(home: Home) -> None:

@@ -7,9 +7,8 @@ import math
 import os
 import socket
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -276,14 +275,6 @@ def test_time_without_a_daemon_is_no_step_that_took_long() -> None:
 
 
 # --- a real daemon
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Iterator[Home]:
-    made = Home(tmp_path)
-    made.start()
-    yield made
-    made.close()
 
 
 def test_a_real_daemon_tells_it_over_its_socket_and_counts_on_after_kill_9(home: Home) -> None:

@@ -117,6 +117,13 @@ def test_a_manager_that_does_not_listen_harms_nobody(address: str) -> None:
     notifier.stopping()
 
 
+def test_the_log_names_a_stuck_engine_and_a_service_manager_only_if_there_is_one(manager: Listener, caplog: pytest.LogCaptureFixture) -> None:
+    for around in (environment(manager), environment(manager, WATCHDOG_USEC=""), {}):
+        Notifier(around).beat("the journal hangs")
+    silent = "the engine is stuck: the journal hangs"
+    assert caplog.messages == [f"{silent}; until it gets on, the service manager hears no sign of life and may end this daemon", silent, silent]
+
+
 def test_a_manager_whose_queue_is_full_is_not_waited_for(manager: Listener) -> None:
     notifier = Notifier(environment(manager))
     for _ in range(5000):

@@ -17,6 +17,7 @@ from fleet.core.events import Draft
 from fleet.core.state import State
 from fleet.engine import pairing
 from fleet.engine.hub import Hub
+from fleet.engine.inbox import Inbox
 from fleet.engine.loop import Engine
 from fleet.engine.pairing import FREE, GRACE, IDLE, SILENCE, Pairing
 from fleet.engine.record import Record
@@ -38,7 +39,7 @@ class House:
         self.hub = Hub(self.clock, lambda pool, servers: (), self.record.journal_page)
         self.over = False
         self.roles = {"ana": "operator", "ben": "operator", "eve": "observer"}
-        engine = SimpleNamespace(clock=self.clock, record=self.record, hub=self.hub)
+        engine = SimpleNamespace(clock=self.clock, record=self.record, hub=self.hub, views={})
         self.pairing = Pairing(lambda: cast(Engine, engine), lambda caller: self.roles[caller.user])
         self.frames: list[Mapping[str, Any]] = []
         self._open: dict[Caller, ExitStack] = {}
@@ -264,6 +265,18 @@ def test_only_who_is_here_may_sit_or_be_followed() -> None:
         house.pairing.show((1, 101), {"screen": "rollout\x1b[2J", "server": "web-3" + "x" * 4000})
         place = house.pairing.rows()[0]["place"]
         assert "\x1b" not in place["screen"] and len(place["server"]) <= 128
+
+    play(story)
+
+
+def test_what_the_empty_seat_allowed_is_written_after_how_it_became_empty() -> None:
+    async def story(house: House) -> None:
+        inbox = Inbox(house.pairing._engine, lambda key: (), lambda actor: asyncio.sleep(0.0, ""), lambda: "", house.pairing)
+        house.come(ANA, BEN)
+        await house.ask(ANA, "take")
+        house.go(ANA)
+        await inbox.command(BEN.actor, {"command": "remark", "text": "now I", "request": "r9"}, BEN.uid, BEN.pid)
+        assert [kind for kind, *_ in house.told()] == ["seat-taken", "seat-left", "remark"]
 
     play(story)
 

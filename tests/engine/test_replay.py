@@ -240,6 +240,14 @@ def test_no_forged_record_ends_in_more_than_a_sentence(rows: list[Any]) -> None:
     assert sorted(shot.times) == list(shot.times)
 
 
+def test_health_of_no_incarnation_is_passed_over() -> None:
+    rows, rollout = last("create-first")
+    for row in rows:
+        if row["type"] == "server-healthy":
+            row["data"]["number"] = None
+    assert len(reel_of(rows, rollout.id).film()) > 1
+
+
 @pytest.mark.parametrize("row", [
     None, [], "x", 7, {}, {"seq": 1}, {"seq": True, "at": "2026-01-01T00:00:00Z"}, {"seq": 1, "time": float("nan")}, {"seq": 1, "time": -5.0},
     {"seq": 1, "at": "yesterday"}, {"seq": 1, "time": 1.0, "type": "remark", "actor": "a\nb", "pool": "", "server": "", "rollout": "", "data": {}}])

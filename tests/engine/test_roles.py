@@ -10,16 +10,14 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fleet.api.routes import ROUTES
 from fleet.api.wire import COMMANDS
-from tests.engine.daemons import FLEET, ROOT, Home
+from tests.engine.daemons import FLEET, ROOT, SHARED, Home, shared
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be several people")
 
@@ -33,7 +31,6 @@ operators = ["user:daemon", "user:man"]
 approvers = ["user:bin"]
 observers = ["user:sys"]
 """
-SHARED = "nogroup"
 TABLE = """
                                     nobody observer approver operator  colleague own-shell co-driver driver
 GET /v1/status                        r       +        +        +          +         +         +       +
@@ -221,17 +218,10 @@ class Everybody:
 
 @pytest.fixture(scope="module")
 def everybody() -> Iterator[Everybody]:
-    with tempfile.TemporaryDirectory(prefix="anew-") as folder:
-        os.chmod(folder, 0o755)
-        home = Home(Path(folder), FLEET + ACCESS)
-        home.more = ("--group", SHARED)
-        try:
-            home.start()
-            found = Everybody(home)
-            found.ask_all()
-            yield found
-        finally:
-            home.close()
+    with shared(Home, FLEET + ACCESS) as home:
+        found = Everybody(home)
+        found.ask_all()
+        yield found
 
 
 def test_every_method_and_every_command_has_a_row() -> None:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.engine.daemons import FLEET, until
-from tests.engine.test_consent import SHARED, Office
+from tests.engine.daemons import FLEET, shared, until
+from tests.engine.test_consent import Office
 from tests.engine.test_roles import ACCESS, USERS, Person
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be several people")
@@ -22,15 +20,8 @@ START = ("rollout", "start", "web", "--to", "1", "--yes")
 
 @pytest.fixture
 def office() -> Iterator[Office]:
-    with tempfile.TemporaryDirectory(prefix="anew-") as folder:
-        os.chmod(folder, 0o755)
-        made = Office(Path(folder), FLEET + ACCESS)
-        made.more = ("--group", SHARED)
-        try:
-            made.start()
-            yield made
-        finally:
-            made.close()
+    with shared(Office, FLEET + ACCESS) as made:
+        yield made
 
 
 @pytest.fixture

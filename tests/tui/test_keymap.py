@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fleet.cli.terminal import from_file
+from tests.tui import story
 from tests.tui.canned import CannedDaemon
 from tests.tui.desktop import desk, picture
 from tests.tui.stage import session
@@ -119,6 +120,29 @@ def test_the_sentences_name_the_key_of_ones_own() -> None:
     assert "read-only, W arms" in "".join(picture(made, 80, 24))
     made.key("H", "H")
     assert made.flash.words == "Read-only: press W to arm for ten minutes, then H again."
+
+
+def test_no_sentence_names_a_key_that_does_something_else() -> None:
+    own = {"plan": "f1", "seat": "f2", "abort": "f3", "approve": "f4", "filter": "f5", "next": "f6", "previous": "f7", "bottom": "f8", "down": "f9",
+           "back": "f11", "pause": "ctrl+p", "rollback": "ctrl+r", "faults": "ctrl+x", "hold": "ctrl+o", "show-images": "ctrl+y"}
+    made = desk({**story.status(), "pools": [story.pool("db", [], "", size=2, image={"family": "db"}, versions={}),
+                                             story.pool("web", [story.server("web", 1, "1", 60.0, held="disk test")], "1", proposal=story.proposal(1))]},
+                **{f"keys.{action}": key for action, key in own.items()})
+    assert made.keymap.problems == ()
+    screens = {}
+    for name, size in (("fleet", (80, 24)), ("servers", (80, 24)), ("plan", (80, 24)), ("rollout", (50, 15))):
+        made.open(name)
+        screens[name] = "\n".join(picture(made, *size))
+    assert "f1 plans the birth" in screens["fleet"]
+    assert "ctrl+p pause ctrl+r back" in screens["rollout"]
+    made.open("fleet")
+    picture(made, 80, 24)
+    made.key("d", "d")
+    assert made.flash.words.endswith("to compare: ctrl+y lists all.")
+    made.key("f6", None)
+    assert made.flash.words == "There is no filter yet: f5 makes one, f6 and f7 go along its matches."
+    made.key("question_mark", "?")
+    assert " f9 k g f8, arrows, PgUp, PgDn move · f11 goes back, on Fleet it leaves" in "\n".join(picture(made, 80, 24))
 
 
 @pytest.mark.parametrize(("text", "options", "problem"), [

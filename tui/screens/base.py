@@ -169,7 +169,8 @@ class TableView(View, Generic[R]):
 
     def seek(self, step: int) -> None:
         if self.table.last_filter.pattern is None:
-            self.desk.say("There is no filter yet: / makes one, n and N go along its matches.", "dim")
+            keys = self.desk.model.key_of
+            self.desk.say(f"There is no filter yet: {keys('filter')} makes one, {keys('next')} and {keys('previous')} go along its matches.", "dim")
         elif not self.table.seek(step):
             self.desk.say("No row matches the last filter.", "dim")
 

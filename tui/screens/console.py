@@ -82,7 +82,7 @@ class ConsoleView(View):
 
     def lines(self, width: int, height: int) -> list[Line]:
         self._room = max(1, height - 1)
-        note = self.ended or (f"{self.back} lines up, G follows again" if self.back else "live")
+        note = self.ended or (f"{self.back} lines up, {self.desk.model.key_of('bottom')} follows again" if self.back else "live")
         head = section(f"console of {self.named}", width, note)
         room = max(1, height - 1)
         self.back = max(0, min(self.back, len(self.scrollback.lines) + bool(self.scrollback.open) - room))
@@ -126,7 +126,8 @@ class ConsoleView(View):
     def _seek(self, step: int) -> None:
         """Go to the next match below or above the last one; at the end say so and stay."""
         if self.pattern is None:
-            self.desk.say("Nothing was looked for yet: / finds a pattern, n and N go along it.", "dim")
+            keys = self.desk.model.key_of
+            self.desk.say(f"Nothing was looked for yet: {keys('filter')} finds a pattern, {keys('next')} and {keys('previous')} go along it.", "dim")
             return
         said = self.scrollback.tail(len(self.scrollback.lines) + 1)
         first = self.scrollback.count - len(self.scrollback.lines)

@@ -71,7 +71,7 @@ class EventsView(TableView[Event]):
         elif self.table.filter.pattern is not None:
             below.append((Span(f" {self.no_match('event')}", "dim"),))
         elif self.table.only is not None:
-            below.append((Span(" no event is a fault: ! shows all again", "dim"),))
+            below.append((Span(f" no event is a fault: {self.desk.model.key_of('faults')} shows all again", "dim"),))
         room = max(2, height - 3)
         rows = self.table.lines(width, room)
         return ([*rows, *([()] * (room - len(rows))), *below])[:height]

@@ -55,8 +55,10 @@ class HelpView(TableView[Key]):
         self.table.update(self._rows, id(self._rows))
         head: list[Line] = [(Span(f" Keys of {self.about.name}", "title"),
                              Span("   enter runs one, esc goes back", "dim")), ()]
-        tail: list[Line] = [(Span(" j k g G, arrows, PgUp, PgDn move · q goes back, on Fleet it leaves · "
-                                  ":export", "dim"),)]
+        keys = self.desk.model.key_of
+        moving = " ".join(keys(action) for action in ("down", "up", "top", "bottom"))
+        now = "" if self.about.past else ", on Fleet it leaves · :export"
+        tail: list[Line] = [(Span(f" {moving}, arrows, PgUp, PgDn move · {keys('back')} goes back{now}", "dim"),)]
         rows = self.table.lines(width, max(2, height - 4))
         return (head + rows + [()] * (height - 3 - len(rows)) + tail)[:height]
 

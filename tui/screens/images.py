@@ -85,7 +85,7 @@ class ImagesView(TableView[Image]):
     def _about(self, width: int) -> list[Line]:
         item = self.table.current
         if item is None:
-            none = self.no_match("image") if self.table.filter.pattern is not None else "no image is broken or rejected: ! shows all again"
+            none = self.no_match("image") if self.table.filter.pattern is not None else f"no image is broken or rejected: {self.desk.model.key_of('faults')} shows all again"
             return [(), (Span(f"  {none}", "dim"),)]
         built = phrases.when(self.desk.model.local(item.built), self.desk.now, self.desk.clock.zone)
         rows = [

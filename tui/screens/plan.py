@@ -84,7 +84,7 @@ class PlanView(TableView[PlanRow]):
     def lines(self, width: int, height: int) -> list[Line]:
         plan = self.desk.plan
         if plan is None:
-            return [(), (Span("  No plan yet: p on a pool or on marked servers makes one. Planning changes nothing.", "dim"),)]
+            return [(), (Span(f"  No plan yet: {self.desk.model.key_of('plan')} on a pool or on marked servers makes one. Planning changes nothing.", "dim"),)]
         if plan is not self._shown:
             self._take(plan)
         top = self._head(plan, width)
@@ -120,10 +120,10 @@ class PlanView(TableView[PlanRow]):
         for text in (plan.summary or self._summary(plan))[:6]:
             rows += [(Span(f" {row}"),) for row in wrap(text, width - 2, 2)]
         if self.desk.difference:
-            rows.append((Span(" ! the fleet changed since; p plans anew:", "warn"),))
+            rows.append((Span(f" ! the fleet changed since; {self.desk.model.key_of('plan')} plans anew:", "warn"),))
             rows += [(Span(f"   {text}", "warn"),) for text in self.desk.difference[:3]]
         elif self.desk.left_behind:
-            rows.append((Span(" ! the pool has changed since this plan was drawn: p plans anew", "warn"),))
+            rows.append((Span(f" ! the pool has changed since this plan was drawn: {self.desk.model.key_of('plan')} plans anew", "warn"),))
         return rows
 
     def _summary(self, plan: Plan) -> tuple[str, ...]:
@@ -168,16 +168,16 @@ class PlanView(TableView[PlanRow]):
         if not count:
             return (Span("nothing: there is nothing to do", "dim"),)
         if self.desk.left_behind:
-            return (Span("p", "key"), Span(" to plan anew: the pool has changed since"))
+            return (Span(self.desk.model.key_of("plan"), "key"), Span(" to plan anew: the pool has changed since"))
         waits, left = self._waiting(plan), actions.unapproved(plan, self.pool())
         if waits is not None and left:
             whose = "1 approval of another person" if left == 1 else f"{left} approvals of other people"
-            how = ", by" if actions.proposed_here(self.desk, waits) else ": a, or"
+            how = ", by" if actions.proposed_here(self.desk, waits) else f": {self.desk.model.key_of('approve')}, or"
             return (Span(whose, "warn"), Span(f"{how} anew plan approve {plan.hash[:12]}"))
         does = "propose, nothing is started" if left else "start"
         typed = "enter, then y" if count == 1 else f"enter, then type {count}"
         if self.desk.armed_left <= 0:
-            typed = f"{self.desk.model.arm_key} to arm, then {typed}"
+            typed = f"{self.desk.model.key_of('arm')} to arm, then {typed}"
         return (Span(typed, "key"), Span(f" to {does}"))
 
     def _waiting(self, plan: Plan) -> Waiting | None:

@@ -53,7 +53,7 @@ class ReplayView(View):
         self.film: Film | None = None
         self._player = Player((0.0,), ())
         self._reading: Reel | None = None
-        self._then = Past(ViewModel(), desk.clock)
+        self._then = Past(ViewModel(desk.model.key_of), desk.clock)
         self._screen = RolloutView(cast("Desk", self._then))
         self._drawn: tuple[int, float] | None = None
         self._event: Event | None = None
@@ -74,7 +74,7 @@ class ReplayView(View):
         """Begin to play a film."""
         self.film, self._reading, self._drawn = film, None, None
         self._player = Player(film.times, film.failures)
-        self._then.model = ViewModel()
+        self._then.model = ViewModel(self.desk.model.key_of)
         self._screen = RolloutView(cast("Desk", self._then))
         self._screen.id = fields.text(clean_value({"id": film.id}), "id")
         if len(film.times) > 1:

@@ -208,7 +208,7 @@ class RolloutView(View):
             more = 0
         rows = [row for run in runs for row in self._run(rollout, run, now, "›" if run is current else " ", roomy)]
         if more:
-            rows.append((Span(f" and {more} more: enter opens one, 2 lists all", "dim"),))
+            rows.append((Span(f" and {more} more: enter opens one, {self.desk.model.key_of('show-servers')} lists all", "dim"),))
         rows += [(Span(f" {name:<10} "), Span("waits: " if not why.startswith("wait") else "", "dim"), Span(why, "dim"))
                  for name, why in waits]
         return rows[:most]
@@ -254,7 +254,7 @@ class RolloutView(View):
             item.rollout == rollout.id or (item.type in PEOPLE and (item.at or 0) >= (rollout.started or 0)))]
         since = phrases.when(self.desk.model.local(rollout.started), self.desk.now, self.desk.clock.zone)
         others = len(self.desk.model.active()) - 1
-        note = f"{phrases.plural(others, 'other rollout')}: n" if others > 0 else ""
+        note = f"{phrases.plural(others, 'other rollout')}: {self.desk.model.key_of('next')}" if others > 0 else ""
         return [section(f"since {since}", width, note),
                 *(event_line(self.desk, item) for item in reversed(events[-(room - 1):]))]
 

@@ -134,7 +134,7 @@ class ServerView(View):
             fact("address", server.address or "-", Span(f"  on {server.hypervisor}" if server.hypervisor else "", "dim")),
         ]
         if server.held:
-            rows.append(fact("held", Span(f'"{server.held}"', "warn"), Span("  skipped until H releases it", "dim")))
+            rows.append(fact("held", Span(f'"{server.held}"', "warn"), Span(f"  skipped until {self.desk.model.key_of('hold')} releases it", "dim")))
         if server.tainted:
             rows.append(fact("tainted", Span(", ".join(server.tainted), "bad"), Span("  due for replacement", "dim")))
         rows.append(fact("way back", *self._way_back(server)))

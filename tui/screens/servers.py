@@ -133,8 +133,8 @@ class ServersView(TableView[Server]):
         if self.table.filter.pattern is not None:
             return self.no_match("server")
         if self.table.only is not None:
-            return "no faults: every server is well. ! shows all again"
-        return "no servers yet: p plans the birth of a pool"
+            return f"no faults: every server is well. {self.desk.model.key_of('faults')} shows all again"
+        return f"no servers yet: {self.desk.model.key_of('plan')} plans the birth of a pool"
 
     # doing
 

@@ -35,7 +35,7 @@ def tiny_keys(at: Situation) -> str:
     if at.rollout is None or not at.rollout.active:
         return TOO_SMALL
     paused = at.rollout.state == "paused"
-    return f"P {'resume' if paused else 'pause'} u back"
+    return f"{at.key_of('pause')} {'resume' if paused else 'pause'} {at.key_of('rollback')} back"
 
 
 def _size(pair: tuple[str, str]) -> int:

@@ -25,7 +25,7 @@ def state(model: ViewModel, armed_left: float, clock: Clock) -> Line:
     if armed_left > 0:
         left = f"{ceil(armed_left / 60)}m" if armed_left >= 60 else "<1m"
         return (Span(f" ARMED {left} left ", "armed"),)
-    return (Span("observer" if model.role == "observer" else f"read-only, {model.arm_key} arms", "dim"),)
+    return (Span("observer" if model.role == "observer" else f"read-only, {model.key_of('arm')} arms", "dim"),)
 
 
 def rollouts(model: ViewModel, clock: Clock, looked_at: Rollout | None = None) -> Line:
