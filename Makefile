@@ -16,6 +16,8 @@ as_libvirt := vagrant/provision/as-libvirt
 # What pytest is given; "make test ARGS=tests/core" runs a part. -v undoes the -q of pyproject.toml: the closing line is whole.
 ARGS ?=
 MARKS ?= not long
+# What property tests draw: the same each time, since what a fresh draw finds is no fault of the change that is tested; or "fresh".
+DRAWS ?= same
 
 .PHONY: help setup images images-bad image-debian lab-metal libvirt lab run demo test test-long check stories sim crash bench docs lock lab-down clean
 
@@ -65,13 +67,14 @@ demo:
 test: images-bad image-debian lab-metal
 	@started=0; vagrant/provision/libvirt.sh status >/dev/null 2>&1 || started=1; \
 	vagrant/provision/libvirt.sh start; \
-	code=0; $(as_libvirt) $(bin)/python -m pytest -v -m "$(MARKS)" $(ARGS) || code=$$?; \
+	code=0; $(as_libvirt) $(bin)/python -m pytest -v -m "$(MARKS)" --hypothesis-profile=$(DRAWS) $(ARGS) || code=$$?; \
 	[ $$started = 0 ] || vagrant/provision/libvirt.sh stop >/dev/null 2>&1 || true; \
 	exit $$code
 
-# What takes minutes on real machines: power cuts, images that hang until their dead-man fires, disks written from nothing.
+# What takes minutes on real machines: power cuts, images that hang until their dead-man fires, disks written from nothing. And all property
+# tests with fresh draws.
 test-long:
-	@$(MAKE) test MARKS=long
+	@$(MAKE) test MARKS='long or hypothesis' DRAWS=fresh
 
 check: setup
 	@$(bin)/ruff check .

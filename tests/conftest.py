@@ -1,4 +1,6 @@
-"""What holds for all tests: one that timed out in a coroutine tells where each task waits, since the loop's own stack says nothing."""
+"""What holds for all tests: one that timed out in a coroutine tells where each task waits, since the loop's own stack says nothing.
+
+Property tests draw afresh in a plain `pytest`, and the same each time in `make test` (--hypothesis-profile=same)."""
 
 from __future__ import annotations
 
@@ -7,6 +9,10 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("same", derandomize=True)
+settings.register_profile("fresh", settings.get_profile("default"))
 
 
 @pytest.hookimpl(wrapper=True)
