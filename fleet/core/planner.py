@@ -313,7 +313,7 @@ def _closed(rollout: Rollout, run: Run) -> str:
     if rollout.state == "awaiting-promotion" and not _prepares(run):
         return "waits for a person to promote the canaries"
     if rollout.state == "paused":
-        return f"paused: {rollout.reason}"
+        return rollout.reason if rollout.reason.startswith("paused by ") else f"paused: {rollout.reason}"
     return ""
 
 

@@ -72,8 +72,10 @@ def _done(data: Data) -> str:
 
 
 def _moved(data: Data) -> str:
-    reason = f": {data['reason']}" if data["reason"] else ""
-    return f"{data['state']} ({data['cause']}){reason}{_outside(data)}"
+    state, reason = str(data["state"]), str(data["reason"])
+    if reason.startswith(f"{state} by "):
+        return f"{reason}{_outside(data)}"
+    return f"{state} ({data['cause']}){': ' if reason else ''}{reason}{_outside(data)}"
 
 
 def _set(data: Data) -> str:
