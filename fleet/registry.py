@@ -23,6 +23,7 @@ CONNECT = "anew.connect"
 
 _WORD = {DRIVERS: "driver", PROBES: "health probe", TUI: "terminal UI", CONNECT: "way to reach hosts"}
 _REMEDY = {
+    "web": "install anew with its extra: pip install 'anew[web]'",
     "libvirt": "install libvirt's Python binding: apt install libvirt-dev pkg-config gcc, then pip install 'anew[libvirt]'",
 }
 
@@ -65,6 +66,11 @@ def load_tui() -> Callable[..., int]:
     and with a `film` it shows that and speaks to no daemon.
     """
     return cast("Callable[..., int]", _load(TUI, "app"))
+
+
+def load_web() -> Callable[..., int]:
+    """The function that serves the terminal UI to browsers (tui/web.py); Permanent, with what to install, if the extra is not there."""
+    return cast("Callable[..., int]", _load(TUI, "web"))
 
 
 def load_connector() -> Connector:

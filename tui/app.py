@@ -36,6 +36,8 @@ from tui.widgets.tight import tight_screen
 if TYPE_CHECKING:
     from tui.player import Film, Reel
 
+NO_MOUSE = "\x1b[?1000l\x1b[?1003l\x1b[?1006l\x1b[?1015l"
+"""Textual's driver for browsers turns the mouse on whatever it is asked; without it the browser's own selection works, and its wheel."""
 FIRST_SECONDS = 0.1
 """After a quiet second news is drawn this soon; else at the pace of the view. A key is answered at once, always."""
 
@@ -74,6 +76,7 @@ class AnewApp(App[int]):
         self.desk = Desk(clock or Clock(), link or Link("/nonexistent"), self, options, reel)
         self.papers = {name: Paper(name, ground) for name, ground in (
             ("head", "band"), ("body", "plain"), ("flash", "plain"), ("rule", "plain"), ("foot", "band"))}
+        self.web = options.get("web") == "yes"
         self._soon: Timer | None = None
         self._work: set[asyncio.Task[None]] = set()
         self._minute, self._painted = (0, 0), 0.0
@@ -94,6 +97,8 @@ class AnewApp(App[int]):
 
     def on_mount(self) -> None:
         self.set_interval(1.0, self._tick)
+        if self.web and self._driver is not None:
+            self._driver.write(NO_MOUSE)
         if self.link is not None:
             self.spawn(self.link.run(self.desk))
 
@@ -165,7 +170,7 @@ class AnewApp(App[int]):
 
     def copy(self, text: str) -> str:
         write = self._driver.write if self._driver is not None else str
-        return clipboard.copy(text, write, self.desk.options.get("state_dir", ""))
+        return clipboard.copy(text, write, None if self.web else self.desk.options.get("state_dir", ""))
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -177,7 +182,7 @@ def run(socket: str, options: Mapping[str, str], reel: Callable[[str], Reel] | N
     """Open the terminal UI on the daemon at `socket`; the exit code. The caller has made sure there is a terminal. `reel` reads a
     rollout's past for a replay; with a `film` that is all there is to see, and no daemon is spoken to.
 
-    `options`: theme, ascii ("yes"/"no"), terminal (a name for the journal), state_dir, `keys.ACTION` = names of keys, and
+    `options`: theme, ascii ("yes"/"no"), terminal (a name for the journal), state_dir, web ("yes": a browser's view, which looks on), `keys.ACTION` = names of keys, and
     `problems`: what was wrong with the user's file, a line each, told when the UI opens.
     """
     chosen = {**options, "problems": "\n".join(filter(None, (options.get("problems", ""), theme.problem(options.get("theme", "")))))}
@@ -187,7 +192,10 @@ def run(socket: str, options: Mapping[str, str], reel: Callable[[str], Reel] | N
     with suppress(OSError):
         chosen.setdefault("terminal", os.ttyname(sys.stdin.fileno()).removeprefix("/dev/"))
         end_with(sys.stdin.fileno())
-    link = Link(socket, terminal=chosen.get("terminal", "")) if film is None else None
+    web = chosen.get("web") == "yes"
+    if web:  # no terminal, but a pipe to who serves the page
+        end_with(sys.stdin.fileno())
+    link = Link(socket, terminal=chosen.get("terminal", ""), observer=web) if film is None else None
     result = (app := AnewApp(link, chosen, reel=reel, film=film)).run(mouse=False)
     with suppress(OSError):  # the terminal may be gone
         sys.stderr.write(farewell(app.left_behind) if film is None else "")

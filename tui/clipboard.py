@@ -16,15 +16,17 @@ LIMIT = 74_994
 """Bytes of text that the clipboard gets."""
 
 
-def copy(text: str, write: Callable[[str], object], folder: str) -> str:
-    """Copy `text` through `write` (the terminal) and into `folder`; a sentence that says where it is."""
+def copy(text: str, write: Callable[[str], object], folder: str | None) -> str:
+    """Copy `text` through `write` (the terminal) and into `folder` (None: nowhere); a sentence that says where it is."""
     if not text:
         return "There is nothing to copy here."
     data = text.encode("utf-8", "replace")
     kept = data[:LIMIT].decode("utf-8", "ignore").encode()
     write(sequence(kept, tmux="TMUX" in os.environ))
-    path = Path(folder or os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "anew" / "copied.txt"
     part = "" if len(kept) == len(data) else f"the first {len(kept):,} of {len(data):,} bytes "
+    if folder is None:
+        return f"Copied {part}to the clipboard."
+    path = Path(folder or os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "anew" / "copied.txt"
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         path.write_bytes(data + b"\n")

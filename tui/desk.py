@@ -129,7 +129,7 @@ class Desk:
             role=self.model.role, daemon_read_only=self.model.read_only, armed=self.armed_left > 0, pool=pool,
             server=view.server(), rollout=rollout, plan=self.plan, marks=len(view.marks()), rows=0, playing=view.moving(),
             past=view.replays(),
-            driver="" if (driver := self.model.driver) is None or self.model.drives else driver.name, here=bool(self.model.me),
+            web=self.options.get("web") == "yes", driver="" if (driver := self.model.driver) is None or self.model.drives else driver.name, here=bool(self.model.me),
             key_of=self.model.key_of,
         )
 

@@ -44,6 +44,8 @@ class Situation:
     """Who else has the driver's seat."""
     here: bool = True
     """Did the daemon say that this terminal is here?"""
+    web: bool = False
+    """Is this a view in a browser? Then it looks on, and leaves this machine alone."""
     key_of: Callable[[str], str] = built_in
     """What is printed on the key of an action: the user may have given it another one."""
 
@@ -55,7 +57,14 @@ def reachable(at: Situation) -> str:
     return "" if at.live else f"The daemon does not answer ({at.stale_words}): nothing can be changed until it does."
 
 
+def own_terminal(at: Situation) -> str:
+    """For what writes files or starts programs here: who sits at a browser has no account on this machine."""
+    return "This is a view in a browser: it writes no file and starts no program on the machine that serves it." if at.web else ""
+
+
 def operator(at: Situation) -> str:
+    if at.web:
+        return "This is a view in a browser: it only looks on, and the daemon takes nothing from it."
     if at.daemon_read_only:
         return f"The daemon is read-only: {at.daemon_read_only}"
     if at.role in ("", "operator"):

@@ -54,9 +54,10 @@ class Sink(Protocol):
 class Link:
     """One socket, one session at a time."""
 
-    def __init__(self, socket: str, back_off: Sequence[float] = BACK_OFF, silence: float = SILENCE, terminal: str = "") -> None:
+    def __init__(self, socket: str, back_off: Sequence[float] = BACK_OFF, silence: float = SILENCE, terminal: str = "", *, observer: bool = False) -> None:
+        """`observer`: the daemon is told to take this line for an observer's, whoever's it is."""
         self.socket = socket
-        self.terminal = terminal
+        self.headers = {**({"Anew-Terminal": terminal} if terminal else {}), **({"Anew-Observer": "yes"} if observer else {})}
         self.back_off = tuple(back_off)
         self.silence = silence
         self._session: ClientSession | None = None
@@ -89,8 +90,7 @@ class Link:
 
         if self._session is None or self._session.closed:
             connector = aiohttp.UnixConnector(path=self.socket, limit=16)
-            self._session = aiohttp.ClientSession("http://anew", connector=connector, auto_decompress=False,
-                                                  headers={"Anew-Terminal": self.terminal} if self.terminal else None)
+            self._session = aiohttp.ClientSession("http://anew", connector=connector, auto_decompress=False, headers=self.headers)
         return self._session
 
     async def _listen(self, sink: Sink) -> AsyncIterator[None]:

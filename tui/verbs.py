@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from tui import export
-from tui.keys import QUIET, Key, why_not
+from tui.keys import QUIET, Key, own_terminal, why_not
 from tui.phrases import plural
 from tui.screens.base import TableView
 from tui.theme import THEMES, problem
@@ -57,7 +57,10 @@ def run(desk: Desk, verb: str, rest: str) -> bool:
         else:
             desk.wear(rest)
     elif verb == "export":
-        _export(desk, rest)
+        if why := own_terminal(desk.situation()):
+            desk.say(why, "warn")
+        else:
+            _export(desk, rest)
     elif verb == "sort" and rest:
         _sort(desk, rest)
     elif verb == "filter" and rest:

@@ -26,7 +26,8 @@ Everybody with a role may look; only an operator may command, but an approver ma
 class Caller:
     """Who is calling: uid, gid and pid from the kernel at accept, names from the user database.
 
-    `terminal` ("pts/3") is what the client said of itself: decoration for the journal, never a reason to allow anything.
+    `terminal` ("pts/3") is what the client said of itself: decoration for the journal, never a reason to allow anything. `observer`: it
+    asked to be no more than that. A client can lower itself, and nothing it says raises it.
     """
 
     uid: int
@@ -35,6 +36,7 @@ class Caller:
     user: str
     groups: tuple[str, ...]
     terminal: str = ""
+    observer: bool = False
 
     @property
     def actor(self) -> str:
@@ -46,7 +48,7 @@ class Office(Protocol):
     """The engine as the server sees it. `fleet.engine.office.EngineOffice` is the real one."""
 
     def role_of(self, caller: Caller) -> Role:
-        """The caller's role by [access] as it is now; root and the daemon's own user are operators always."""
+        """The caller's role by [access] as it is now; root and the daemon's own user are operators always. Who asked to be an observer is one at most."""
 
     def status(self, caller: Caller) -> Mapping[str, Any]:
         """StatusFrame."""

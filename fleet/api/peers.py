@@ -73,8 +73,8 @@ class Names:
     def __init__(self) -> None:
         self._known: dict[tuple[int, int], tuple[float, str, tuple[str, ...]]] = {}
 
-    async def caller(self, peer: Peer, terminal: str) -> Caller:
-        """The caller behind a peer."""
+    async def caller(self, peer: Peer, terminal: str, *, observer: bool = False) -> Caller:
+        """The caller behind a peer, with what it said of itself."""
         now = asyncio.get_running_loop().time()
         key = (peer.uid, peer.gid)
         kept = self._known.get(key)
@@ -83,4 +83,4 @@ class Names:
             if len(self._known) >= KEEP_AT_MOST:
                 self._known.clear()
             kept = self._known[key] = (now, user, groups)
-        return Caller(peer.uid, peer.gid, peer.pid, kept[1], kept[2], clean_terminal(terminal))
+        return Caller(peer.uid, peer.gid, peer.pid, kept[1], kept[2], clean_terminal(terminal), observer)

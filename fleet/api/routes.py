@@ -189,6 +189,8 @@ def may(role: Role, least: str) -> bool:
 def lacks(caller: Caller, role: str, least: str, what: str) -> Refused:
     """The refusal of a caller whose role does not suffice."""
     who = f"{caller.user} is {_article(role)}" if role else f"{caller.user} has no role in this fleet"
+    if caller.observer and role:
+        return Refused(f"this connection asked to be an observer's and stays one, whatever {caller.user} may do elsewhere; this needs {_article(least)}", where=what, code="role")
     return Refused(f"{who}; this needs {_article(least)}: see [access] in the fleet file", where=what, code="role")
 
 

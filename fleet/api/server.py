@@ -24,6 +24,8 @@ BODY_SECONDS = 10.0
 WRITE_SECONDS = 30.0
 END_SECONDS = 2.0
 TERMINAL_HEADER = "Anew-Terminal"
+OBSERVER_HEADER = "Anew-Observer"
+"""With it, whatever it says, the request is an observer's at most: how `anew web` gives up what its user may do."""
 
 OnRefused = Callable[[Caller, str, str], None]
 
@@ -110,7 +112,7 @@ class Reception:
     async def _answer(self, request: web.BaseRequest, connection: Connection) -> Answer:
         if connection.peer is None:
             raise Refused("the kernel does not say who is calling, so nothing is answered", code="role")
-        caller = await self._names.caller(connection.peer, request.headers.get(TERMINAL_HEADER, ""))
+        caller = await self._names.caller(connection.peer, request.headers.get(TERMINAL_HEADER, ""), observer=OBSERVER_HEADER in request.headers)
         role = self._office.role_of(caller)
         try:
             route, names = find_route(request.method, request.rel_url.raw_path)

@@ -23,7 +23,7 @@ PIPE_CLOSED = 141
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit code is that of rollout.md rule 18."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    sys.excepthook = _unexpected
+    report_faults()
     _fit_streams()
     try:
         code = _run(given)
@@ -38,6 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader (head, less) has seen enough. Python would complain once more when it flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
+
+
+def report_faults() -> None:
+    """From here on a fault of anew goes to a file, and its user gets a sentence."""
+    sys.excepthook = _unexpected
 
 
 def _fit_streams() -> None:

@@ -26,6 +26,11 @@ def open_tui(context: Context) -> int:
     return load_tui()(context.client.socket_path, _options(), reel=_reel)
 
 
+def open_view(socket: str, terminal: str) -> int:
+    """The terminal UI behind a page in a browser (`anew web`): it looks on, under that name of a terminal; its exit code."""
+    return load_tui()(socket, {**_options(), "terminal": terminal, "web": "yes"}, reel=_reel)
+
+
 def open_replay(film: Film) -> int:
     """The terminal UI on a film, and on no daemon; its exit code."""
     return load_tui()("", _options(), film=film)

@@ -195,6 +195,10 @@ COMMANDS = (
     Word("info", "every path and version, and where each came from", "info:info"),
     Word("metrics", "the daemon's figures as Prometheus reads them; starts no daemon", "metrics:metrics",
          [Option("--write", metavar="FILE", help="into a file, at once or not at all, for a collector that reads files; left out: stdout")]),
+    Word("web", "the terminal UI in a browser, for a colleague without SSH; an observer's, whatever is pressed there", "web:web",
+         [Option("--port", metavar="PORT", type=int, default=8017, help="where to listen: 8017; 0 for any that is free"),
+          Option("--address", metavar="ADDRESS", default="127.0.0.1", help="a loopback address: 127.0.0.1"),
+          Option("--public-url", metavar="URL", default="", help="how a reverse proxy before it is called: https://NAME")]),
     Word("demo", "60 simulated servers and the terminal UI, without a hypervisor", "demo:demo"),
     Word("lab", "a pool of small real virtual machines", words=[
         Word("up", "boot the pool at version 1", "lab:up", [_WATCH]),

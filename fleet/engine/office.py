@@ -48,7 +48,11 @@ class EngineOffice:
         self._inbox = Inbox(engine, journal.find_request, reload, read_only, self.pairing)
 
     def role_of(self, caller: Caller) -> Role:
-        """By [access] as it is now; root and the daemon's own user are operators always."""
+        """By [access] as it is now; root and the daemon's own user are operators always. Who asked to be an observer is one at most."""
+        role = self._listed_role(caller)
+        return "observer" if role and caller.observer else role
+
+    def _listed_role(self, caller: Caller) -> Role:
         access = self._engine().desired.access
         if caller.uid in (0, self._own_uid) or _listed(caller, access.operators):
             return "operator"

@@ -18,7 +18,7 @@ packages=(
   rauc grub-common grub-pc-bin grub-efi-amd64-bin systemd-boot-efi ovmf mtools dosfstools fdisk kmod lz4 zstd openssl
   busybox dbus-daemon curl wget sudo
   python3-venv libvirt-dev gcc binutils pkg-config make procps
-  librsvg2-bin tmux faketime vagrant vagrant-libvirt
+  librsvg2-bin tmux faketime chromium vagrant vagrant-libvirt
 )
 mode=${1-}
 case $mode in
