@@ -55,8 +55,8 @@ class Link:
     """One socket, one session at a time."""
 
     def __init__(self, socket: str, back_off: Sequence[float] = BACK_OFF, silence: float = SILENCE, terminal: str = "", *, observer: bool = False) -> None:
-        """`observer`: the daemon is told to take this line for an observer's, whoever's it is."""
-        self.socket = socket
+        """`observer`: the daemon is told to take this line for an observer's, whoever's it is, and must say that it does."""
+        self.socket, self.observer = socket, observer
         self.headers = {**({"Anew-Terminal": terminal} if terminal else {}), **({"Anew-Observer": "yes"} if observer else {})}
         self.back_off = tuple(back_off)
         self.silence = silence
@@ -98,6 +98,8 @@ class Link:
         import aiohttp
 
         status = await self.get("/v1/status")
+        if self.observer and text(mapping(status, "you"), "role") != "observer":
+            raise LinkError(f"the daemon at {self.socket} is older than this and would take this line for an operator's: restart it")
         sink.came_status(status)
         yield
         seen = sink.resume_from

@@ -167,23 +167,20 @@ async def hear(socket: web.WebSocketResponse, stdin: asyncio.StreamWriter) -> No
     """Keys and sizes to the UI, until the browser is gone or says what no browser says."""
     try:
         async for message in socket:
-            kind, what = said(message.data if message.type == WSMsgType.TEXT else "")
+            kind, what = said(message.data if message.type == WSMsgType.TEXT else "null")
             if kind == "ping":
                 await socket.send_json(["pong", what])
-            elif kind:
+            else:
                 packet = what.encode("utf-8", "replace")
                 stdin.write(kind.encode() + len(packet).to_bytes(4, "big") + packet)
                 await stdin.drain()
-    except (ConnectionError, ValueError):
+    except (ConnectionError, ValueError, RecursionError):
         pass
 
 
 def said(message: str) -> tuple[str, str]:
-    """A message of textual-serve's page: ("D", keys), ("M", what the driver is told), ("ping", its mark), or ("", "") for what means nothing.
-
-    ValueError for what that page never says.
-    """
-    match json.loads(message) if message else [""]:
+    """A message of textual-serve's page: ("D", keys), ("M", what the driver is told), ("ping", its mark). ValueError for what that page never says."""
+    match json.loads(message):
         case ["stdin", str(keys)]:
             return "D", keys
         case ["resize", {"width": int(width), "height": int(height)}]:
@@ -192,8 +189,6 @@ def said(message: str) -> tuple[str, str]:
             return "M", json.dumps({"type": kind})
         case ["ping", str(mark)]:
             return "ping", mark[:64]
-        case [str(), *_]:
-            return "", ""
     raise ValueError("not a message of the page")
 
 

@@ -21,9 +21,10 @@ from tests.engine.daemons import FLEET, ROOT, SHARED, Home, shared
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be several people")
 
-USERS = {"nobody": 7, "observer": 3, "approver": 2, "operator": 6, "co-driver": 6, "colleague": 6, "driver": 1, "own-shell": 1}
-"""Users that every Debian has: lp, sys, bin, man, daemon. `operator`: nobody has the seat. The last four: a terminal of daemon's has it; man's
-terminal, a one-shot command of man's, daemon's terminal that drives, and a one-shot command of daemon's.
+USERS = {"nobody": 7, "observer": 3, "approver": 2, "lowered": 6, "operator": 6, "co-driver": 6, "colleague": 6, "driver": 1, "own-shell": 1}
+"""Users that every Debian has: lp, sys, bin, man, daemon. `lowered`: an operator whose every request asks to be an observer's. `operator`: nobody
+has the seat. The last four: a terminal of daemon's has it; man's terminal, a one-shot command of man's, daemon's terminal that drives, and a
+one-shot command of daemon's.
 """
 ACCESS = """
 [access]
@@ -32,53 +33,53 @@ approvers = ["user:bin"]
 observers = ["user:sys"]
 """
 TABLE = """
-                                    nobody observer approver operator  colleague own-shell co-driver driver
-GET /v1/status                        r       +        +        +          +         +         +       +
-GET /v1/rollouts                      r       +        +        +          +         +         +       +
-GET /v1/rollouts/ID                   r       +        +        +          +         +         +       +
-GET /v1/images                        r       +        +        +          +         +         +       +
-GET /v1/images/FAMILY/VERSION         r       +        +        +          +         +         +       +
-GET /v1/images/FAMILY/A/diff/B        r       +        +        +          +         +         +       +
-GET /v1/servers/NAME                  r       +        +        +          +         +         +       +
-GET /v1/servers/NAME/console          r       +        +        +          +         +         +       +
-GET /v1/foreign                       r       +        +        +          +         +         +       +
-GET /v1/leftovers                     r       +        +        +          +         +         +       +
-GET /v1/roots/NAME                    r       +        +        +          +         +         +       +
-GET /v1/machines                      r       +        +        +          +         +         +       +
-GET /v1/journal                       r       +        +        +          +         +         +       +
-GET /v1/journal/verify                r       +        +        +          +         +         +       +
-GET /v1/events                        r       +        +        +          +         +         +       +
-GET /v1/events?drives=none            r       r        r        +          +         +         +       +
-GET /metrics                          r       +        +        +          +         +         +       +
-GET /v1/info                          r       +        +        +          +         +         +       +
-POST /v1/plan                         r       +        +        +          +         +         +       +
-POST /v1/machines/check               r       +        +        +          +         +         +       +
-GET /v1/proposals                     r       +        +        +          +         +         +       +
-POST /v1/here                         r       n        n        n          n         n         +       +
-seat.keep                             r       r        r        n          n         n         n       +
-rollout.pause                         r       r        r        +          +         +         +       +
-rollout.abort                         r       r        r        +          +         +         +       +
-server.hold                           r       r        r        +          +         +         +       +
-image.reject                          r       r        r        +          +         +         +       +
-plan.approve                          r       r        +        +          +         +         +       +
-plan.withdraw                         r       r        r        +          +         +         +       +
-remark                                r       r        r        +          +         +         +       +
-image.add                             r       r        r        +          +         +         +       +
-settings.reload                       r       r        r        +          +         +         +       +
-rollout.start                         r       r        r        +          s         +         s       +
-rollout.resume                        r       r        r        +          s         +         s       +
-rollout.set                           r       r        r        +          s         +         s       +
-rollout.promote                       r       r        r        +          s         +         s       +
-rollback.start                        r       r        r        +          s         +         s       +
-server.release                        r       r        r        +          s         +         s       +
-server.adopt                          r       r        r        +          s         +         s       +
-root.set                              r       r        r        +          s         +         s       +
-image.unreject                        r       r        r        +          s         +         s       +
-doctor.fix                            r       r        r        +          s         +         s       +
-machine.install                       r       r        r        +          s         +         s       +
-machine.recover                       r       r        r        +          s         +         s       +
-seat.take                             r       r        r        n          n         n         +       +
-seat.give                             r       r        r        n          n         n         n       +
+                                    nobody observer approver lowered  operator  colleague own-shell co-driver driver
+GET /v1/status                        r       +        +        +        +          +         +         +       +
+GET /v1/rollouts                      r       +        +        +        +          +         +         +       +
+GET /v1/rollouts/ID                   r       +        +        +        +          +         +         +       +
+GET /v1/images                        r       +        +        +        +          +         +         +       +
+GET /v1/images/FAMILY/VERSION         r       +        +        +        +          +         +         +       +
+GET /v1/images/FAMILY/A/diff/B        r       +        +        +        +          +         +         +       +
+GET /v1/servers/NAME                  r       +        +        +        +          +         +         +       +
+GET /v1/servers/NAME/console          r       +        +        +        +          +         +         +       +
+GET /v1/foreign                       r       +        +        +        +          +         +         +       +
+GET /v1/leftovers                     r       +        +        +        +          +         +         +       +
+GET /v1/roots/NAME                    r       +        +        +        +          +         +         +       +
+GET /v1/machines                      r       +        +        +        +          +         +         +       +
+GET /v1/journal                       r       +        +        +        +          +         +         +       +
+GET /v1/journal/verify                r       +        +        +        +          +         +         +       +
+GET /v1/events                        r       +        +        +        +          +         +         +       +
+GET /v1/events?drives=none            r       r        r        r        +          +         +         +       +
+GET /metrics                          r       +        +        +        +          +         +         +       +
+GET /v1/info                          r       +        +        +        +          +         +         +       +
+POST /v1/plan                         r       +        +        +        +          +         +         +       +
+POST /v1/machines/check               r       +        +        +        +          +         +         +       +
+GET /v1/proposals                     r       +        +        +        +          +         +         +       +
+POST /v1/here                         r       n        n        n        n          n         n         +       +
+seat.keep                             r       r        r        r        n          n         n         n       +
+rollout.pause                         r       r        r        r        +          +         +         +       +
+rollout.abort                         r       r        r        r        +          +         +         +       +
+server.hold                           r       r        r        r        +          +         +         +       +
+image.reject                          r       r        r        r        +          +         +         +       +
+plan.approve                          r       r        +        r        +          +         +         +       +
+plan.withdraw                         r       r        r        r        +          +         +         +       +
+remark                                r       r        r        r        +          +         +         +       +
+image.add                             r       r        r        r        +          +         +         +       +
+settings.reload                       r       r        r        r        +          +         +         +       +
+rollout.start                         r       r        r        r        +          s         +         s       +
+rollout.resume                        r       r        r        r        +          s         +         s       +
+rollout.set                           r       r        r        r        +          s         +         s       +
+rollout.promote                       r       r        r        r        +          s         +         s       +
+rollback.start                        r       r        r        r        +          s         +         s       +
+server.release                        r       r        r        r        +          s         +         s       +
+server.adopt                          r       r        r        r        +          s         +         s       +
+root.set                              r       r        r        r        +          s         +         s       +
+image.unreject                        r       r        r        r        +          s         +         s       +
+doctor.fix                            r       r        r        r        +          s         +         s       +
+machine.install                       r       r        r        r        +          s         +         s       +
+machine.recover                       r       r        r        r        +          s         +         s       +
+seat.take                             r       r        r        r        n          n         n         +       +
+seat.give                             r       r        r        r        n          n         n         n       +
 """
 """+ the role suffices (what the command then says of a pool that there is not is another matter) · r refused for the role · s refused, for
 somebody else has the driver's seat · n only for who is here, or who drives. The first row of a command is asked first, the last one last.
@@ -145,6 +146,7 @@ class Person:
     def __init__(self, home: Home, role: str) -> None:
         uid = USERS[role]
         self.count, self.role = 0, role
+        self.always = {"Anew-Observer": "yes"} if role == "lowered" else {}
         self.process = subprocess.Popen(
             ["setpriv", f"--reuid={uid}", f"--regid={uid}", f"--groups={SHARED}", sys.executable, "-c", PERSON, str(home.folder / "s")],
             cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -152,7 +154,7 @@ class Person:
     def ask(self, method: str, target: str, body: Any = None, headers: dict[str, str] | None = None, *, keep: bool = False) -> tuple[int, str]:
         """(status, error code)."""
         assert self.process.stdin is not None and self.process.stdout is not None
-        print(json.dumps({"method": method, "target": target, "headers": headers or {}, "body": body, "keep": keep}), file=self.process.stdin, flush=True)
+        print(json.dumps({"method": method, "target": target, "headers": {**self.always, **(headers or {})}, "body": body, "keep": keep}), file=self.process.stdin, flush=True)
         status, code = json.loads(self.process.stdout.readline())
         return status, code
 
@@ -188,7 +190,7 @@ class Everybody:
         self.lying: dict[tuple[str, str], list[tuple[int, str]]] = {}
 
     def ask_all(self) -> None:
-        for role in ("nobody", "observer", "approver", "operator"):
+        for role in ("nobody", "observer", "approver", "lowered", "operator"):
             self._column(Person(self.home, role))
         driver, mate = Person(self.home, "driver"), Person(self.home, "co-driver")
         driver.sit_down()

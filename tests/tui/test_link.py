@@ -111,13 +111,17 @@ async def test_a_rollout_seen_in_part_is_asked_for(tmp_path: Path) -> None:
         assert len(user.app.desk.model.rollouts["db-r1"].runs) == 3
 
 
-async def test_a_daemon_that_falls_silent_is_lost(tmp_path: Path) -> None:
+async def first_loss(folder: Path, **how: Any) -> tuple[str, bool]:
+    """Why the line to a canned daemon was first lost, and whether a status came before."""
     heard: list[str] = []
+    came: list[object] = []
 
     class Ear:
         resume_from = 0
 
-        def came_status(self, frame: object) -> None: ...
+        def came_status(self, frame: object) -> None:
+            came.append(frame)
+
         def came_frame(self, frame: object) -> None: ...
         def came_events(self, rows: object) -> None: ...
         def came_life(self) -> None: ...
@@ -125,13 +129,23 @@ async def test_a_daemon_that_falls_silent_is_lost(tmp_path: Path) -> None:
         def lost(self, why: str) -> None:
             heard.append(why)
 
-    async with CannedDaemon(tmp_path / "s") as daemon:
-        work = asyncio.create_task(Link(str(daemon.socket), back_off=(5.0,), silence=0.2).run(Ear()))
+    async with CannedDaemon(folder / "s") as daemon:
+        work = asyncio.create_task(Link(str(daemon.socket), back_off=(5.0,), **how).run(Ear()))
         async with asyncio.timeout(10):
             while not heard:
                 await asyncio.sleep(0.01)
         work.cancel()
-    assert heard == ["it took too long"]
+    return heard[0], bool(came)
+
+
+async def test_a_daemon_that_falls_silent_is_lost(tmp_path: Path) -> None:
+    assert await first_loss(tmp_path, silence=0.2) == ("it took too long", True)
+
+
+async def test_a_line_that_is_to_be_an_observers_takes_no_daemon_that_makes_it_more(tmp_path: Path) -> None:
+    """An older daemon does not know the header, and would do what is pressed."""
+    said, came = await first_loss(tmp_path, observer=True)
+    assert said.endswith("is older than this and would take this line for an operator's: restart it") and not came
 
 
 @pytest.mark.parametrize(("error", "said"), [
