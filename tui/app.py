@@ -36,8 +36,6 @@ from tui.widgets.tight import tight_screen
 if TYPE_CHECKING:
     from tui.player import Film, Reel
 
-NO_MOUSE = "\x1b[?1000l\x1b[?1003l\x1b[?1006l\x1b[?1015l"
-"""Textual's driver for browsers turns the mouse on whatever it is asked; without it the browser's own selection works, and its wheel."""
 FIRST_SECONDS = 0.1
 """After a quiet second news is drawn this soon; else at the pace of the view. A key is answered at once, always."""
 
@@ -97,8 +95,6 @@ class AnewApp(App[int]):
 
     def on_mount(self) -> None:
         self.set_interval(1.0, self._tick)
-        if self.web and self._driver is not None:
-            self._driver.write(NO_MOUSE)
         if self.link is not None:
             self.spawn(self.link.run(self.desk))
 
@@ -182,18 +178,17 @@ def run(socket: str, options: Mapping[str, str], reel: Callable[[str], Reel] | N
     """Open the terminal UI on the daemon at `socket`; the exit code. The caller has made sure there is a terminal. `reel` reads a
     rollout's past for a replay; with a `film` that is all there is to see, and no daemon is spoken to.
 
-    `options`: theme, ascii ("yes"/"no"), terminal (a name for the journal), state_dir, web ("yes": a browser's view, which looks on), `keys.ACTION` = names of keys, and
-    `problems`: what was wrong with the user's file, a line each, told when the UI opens.
+    `options`: theme, ascii ("yes"/"no"), terminal (a name for the journal), state_dir, web ("yes": behind a page in a browser, looks on), `keys.ACTION` =
+    names of keys, and `problems`: what was wrong with the user's file, a line each, told when the UI opens.
     """
     chosen = {**options, "problems": "\n".join(filter(None, (options.get("problems", ""), theme.problem(options.get("theme", "")))))}
     chosen["theme"] = theme.choose(os.environ, options.get("theme", ""))
     chosen.setdefault("ascii", "yes" if theme.needs_ascii(theme.first_environment()) else "no")
     os.environ.pop("NO_COLOR", None)  # taken care of by the theme; Textual would turn it into truecolor greys
-    with suppress(OSError):
-        chosen.setdefault("terminal", os.ttyname(sys.stdin.fileno()).removeprefix("/dev/"))
-        end_with(sys.stdin.fileno())
     web = chosen.get("web") == "yes"
-    if web:  # no terminal, but a pipe to who serves the page
+    with suppress(OSError):
+        if not web:  # behind a page there is a pipe instead, to who serves it
+            chosen.setdefault("terminal", os.ttyname(sys.stdin.fileno()).removeprefix("/dev/"))
         end_with(sys.stdin.fileno())
     link = Link(socket, terminal=chosen.get("terminal", ""), observer=web) if film is None else None
     result = (app := AnewApp(link, chosen, reel=reel, film=film)).run(mouse=False)

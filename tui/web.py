@@ -41,7 +41,7 @@ LARGEST_SHOWN = 16 * 1024 * 1024
 WIDEST, TALLEST = 500, 200
 PROMPT = b"__GANGLION__\n"
 """What Textual's driver for browsers begins with."""
-ENVIRONMENT = {"TEXTUAL_DRIVER": "textual.drivers.web_driver:WebDriver", "TEXTUAL_COLOR_SYSTEM": "truecolor", "COLORTERM": "truecolor",
+ENVIRONMENT = {"TEXTUAL_DRIVER": "tui.page:PageDriver", "TEXTUAL_COLOR_SYSTEM": "truecolor", "COLORTERM": "truecolor",
                "TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
 NOT_INHERITED = ("TMUX", "NO_COLOR", "COLORFGBG")
 LOCAL = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?", re.ASCII)
@@ -59,7 +59,7 @@ class Gallery:
     def __init__(self, command: Sequence[str], public: str) -> None:
         self.command, self.public = tuple(command), public
         self.secret = secrets.token_urlsafe(32)
-        self.visits: set[web.WebSocketResponse | None] = set()
+        self.visits: set[web.WebSocketResponse] = set()
         self._numbers = itertools.count(1)
         self._here = 0
 

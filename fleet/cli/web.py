@@ -39,7 +39,7 @@ def web(context: Context) -> int:
             print(url, flush=True)
         context.note("Who has this address looks on, and can change nothing. ctrl+c ends it.")
         if not public:
-            context.note(f"From another machine, first: ssh -N -L {bound}:{address}:{bound} THIS-MACHINE")
+            context.note(f"From another machine, first: ssh -N -L {bound}:{f'[{address}]' if ':' in address else address}:{bound} THIS-MACHINE")
 
     try:
         return serve(command, address, port, public, told)
