@@ -138,8 +138,7 @@ class Gallery:
             env={**kept, **ENVIRONMENT, "COLUMNS": str(width), "ROWS": str(height)})
 
     async def _close(self, _: web.Application) -> None:
-        for socket in list(self.visits):
-            await socket.close()
+        await asyncio.gather(*(socket.close() for socket in self.visits))
 
 
 async def show(stdout: asyncio.StreamReader, socket: web.WebSocketResponse) -> None:
