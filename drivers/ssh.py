@@ -131,8 +131,8 @@ class _Session:
             self.line = None
 
 
-class _Client(asyncssh.SSHClient):
-    """Remembers a key that is not the pinned one, and offers the agent's keys."""
+class Client(asyncssh.SSHClient):
+    """Remembers a key that is not the trusted one, and offers the agent's keys."""
 
     def __init__(self, keys: list[Any]) -> None:
         self.shown = ""
@@ -308,7 +308,7 @@ class SshSessions:
     async def _connect(self, remote: Remote, through: _Line | None) -> asyncssh.SSHClientConnection:
         trust = self._trust(remote)
         async with _agent(remote.agent) as keys:
-            client = _Client(keys)
+            client = Client(keys)
             try:
                 return await asyncssh.connect(
                     remote.host,
@@ -399,7 +399,7 @@ def _kinds(keys: tuple[asyncssh.SSHKey, ...], certificates: bool) -> tuple[str, 
 
 
 def _settings(path: str) -> dict[str, Any]:
-    """asyncssh's options for the key at `path`, "" for none (the agent's are offered by `_Client`)."""
+    """asyncssh's options for the key at `path`, "" for none (the agent's are offered by `Client`)."""
     try:
         keys = [asyncssh.read_private_key(path)] if path else None
     except (OSError, asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as problem:
@@ -495,4 +495,4 @@ async def _plain(remote: Remote) -> AsyncIterator[None]:
         raise Transient(f"the SSH session failed: it sent bytes that are no SSH ({type(problem).__name__})", where=str(remote)) from None
 
 
-__all__ = ["Answer", "Identities", "Remote", "SshSessions", "fingerprint", "own_key", "remote_of", "shown"]
+__all__ = ["Answer", "Client", "Identities", "Remote", "SshSessions", "fingerprint", "own_key", "remote_of", "shown"]

@@ -1,7 +1,8 @@
 """Finds drivers, probes and the TUI by entry-point name, so that `fleet` imports none of them.
 
 Groups: `anew.drivers`, `anew.probes` (both: a factory that takes Surroundings), `anew.tui` (a function that takes the
-socket's path and text options, and returns an exit code) and `anew.connect` (a `Connector`: what a host shows of itself).
+socket's path and text options, and returns an exit code) and `anew.connect` (a `Connector`: what a host shows of itself; and what
+opens a `Forward`: a way to the daemon of another machine).
 Nothing is imported before it is asked for: the scan of installed distributions
 costs several starts of Python, so commands that need no entry point must not import this module.
 """
@@ -46,6 +47,18 @@ class Connector(Protocol):
         """ "ssh-ed25519 SHA256:…": what people compare. Refused if it is no public key."""
 
 
+class Forward(Protocol):
+    """A way to the daemon of another machine, for the life of this process. It is made anew by itself when it is lost."""
+
+    name: str
+    """ "[user@]host[:port]", for people."""
+    socket: str
+    """The path of a socket that leads there; of use in this process only."""
+
+    def trouble(self) -> str:
+        """Why there is no way at the moment, a sentence; "" if there is one."""
+
+
 def names(group: str) -> tuple[str, ...]:
     """The names installed in a group, sorted."""
     return tuple(sorted({point.name for point in entry_points(group=group)}))
@@ -76,6 +89,13 @@ def load_web() -> Callable[..., int]:
 def load_connector() -> Connector:
     """What can look at a host's SSH identity."""
     return cast(Connector, _load(CONNECT, "ssh"))
+
+
+def load_forward() -> Callable[[str, str, Callable[[str], str] | None], Forward]:
+    """What opens a way to the daemon at `[user@]host[:port]`: with its socket's path there ("" to have it found), and what asks a person for the
+    passphrase of a key file.
+    """
+    return cast("Callable[[str, str, Callable[[str], str] | None], Forward]", _load(CONNECT, "daemon"))
 
 
 def _find(group: str, name: str) -> EntryPoint:

@@ -174,12 +174,14 @@ class AnewApp(App[int]):
         task.add_done_callback(self._work.discard)
 
 
-def run(socket: str, options: Mapping[str, str], reel: Callable[[str], Reel] | None = None, film: Film | None = None) -> int:
+def run(socket: str, options: Mapping[str, str], reel: Callable[[str], Reel] | None = None, film: Film | None = None,
+        trouble: Callable[[], str] = str) -> int:
     """Open the terminal UI on the daemon at `socket`; the exit code. The caller has made sure there is a terminal. `reel` reads a
-    rollout's past for a replay; with a `film` that is all there is to see, and no daemon is spoken to.
+    rollout's past for a replay; with a `film` that is all there is to see, and no daemon is spoken to. `trouble`: why the way to a daemon of
+    another machine is cut, "" if it is not.
 
-    `options`: theme, ascii ("yes"/"no"), terminal (a name for the journal), state_dir, web ("yes": behind a page in a browser, looks on), `keys.ACTION` =
-    names of keys, and `problems`: what was wrong with the user's file, a line each, told when the UI opens.
+    `options`: theme, ascii ("yes"/"no"), terminal (a name for the journal), `on` (the other machine), state_dir, web ("yes": behind a page in a
+    browser, looks on), `keys.ACTION` = names of keys, and `problems`: what was wrong with the user's file, a line each, told when the UI opens.
     """
     chosen = {**options, "problems": "\n".join(filter(None, (options.get("problems", ""), theme.problem(options.get("theme", "")))))}
     chosen["theme"] = theme.choose(os.environ, options.get("theme", ""))
@@ -190,7 +192,8 @@ def run(socket: str, options: Mapping[str, str], reel: Callable[[str], Reel] | N
         if not web:  # behind a page there is a pipe instead, to who serves it
             chosen.setdefault("terminal", os.ttyname(sys.stdin.fileno()).removeprefix("/dev/"))
         end_with(sys.stdin.fileno())
-    link = Link(socket, terminal=chosen.get("terminal", ""), observer=web) if film is None else None
+    link = (Link(socket, terminal=chosen.get("terminal", ""), name=chosen.get("on", ""), trouble=trouble, observer=web)
+            if film is None else None)
     result = (app := AnewApp(link, chosen, reel=reel, film=film)).run(mouse=False)
     with suppress(OSError):  # the terminal may be gone
         sys.stderr.write(farewell(app.left_behind) if film is None else "")

@@ -54,9 +54,13 @@ class Sink(Protocol):
 class Link:
     """One socket, one session at a time."""
 
-    def __init__(self, socket: str, back_off: Sequence[float] = BACK_OFF, silence: float = SILENCE, terminal: str = "", *, observer: bool = False) -> None:
-        """`observer`: the daemon is told to take this line for an observer's, whoever's it is, and must say that it does."""
+    def __init__(self, socket: str, back_off: Sequence[float] = BACK_OFF, silence: float = SILENCE, terminal: str = "", *, observer: bool = False,
+                 name: str = "", trouble: Callable[[], str] = str) -> None:
+        """`observer`: the daemon is told to take this line for an observer's, whoever's it is, and must say that it does. `name`: where the daemon
+        is, if not at the socket; `trouble`: why the way to it is cut, "" if it is not.
+        """
         self.socket, self.observer = socket, observer
+        self.name, self._trouble = name or socket, trouble
         self.headers = {**({"Anew-Terminal": terminal} if terminal else {}), **({"Anew-Observer": "yes"} if observer else {})}
         self.back_off = tuple(back_off)
         self.silence = silence
@@ -73,7 +77,7 @@ class Link:
                     heard = True
                 sink.lost("the daemon ended the stream")
             except Exception as error:
-                sink.lost(sentence(error, self.socket))
+                sink.lost(self._why(error))
             finally:
                 await self.close()
             attempt = 0 if heard else attempt + 1
@@ -83,6 +87,10 @@ class Link:
         session, self._session = self._session, None
         if session is not None:
             await session.close()
+
+    def _why(self, error: BaseException) -> str:
+        """What went wrong: with the way, or with the line. The daemon's own words come before both."""
+        return (not isinstance(error, LinkError) and one_line(self._trouble(), 300)) or sentence(error, self.name)
 
     def _open(self) -> ClientSession:
         """The session of this connection; made again after it was lost."""
@@ -143,7 +151,7 @@ class Link:
             return await self._request("POST", "/v1/commands", json=dict(request))
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise LinkError(
-                f"{request.get('command')} had no answer ({sentence(error, self.socket)}). It may have been taken: "
+                f"{request.get('command')} had no answer ({self._why(error)}). It may have been taken: "
                 "look at the events before you try again."
             ) from error
 
@@ -164,7 +172,7 @@ class Link:
                     if not go_on():
                         return
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise LinkError(f"The line by which {rollout} is driven was lost: {sentence(error, self.socket)}.") from error
+            raise LinkError(f"The line by which {rollout} is driven was lost: {self._why(error)}.") from error
 
     async def console(self, server: str, sink: Callable[[bytes], bool]) -> None:
         """Give console bytes to `sink` until it says False or the other side ends."""
@@ -179,7 +187,7 @@ class Link:
                     if not sink(data):
                         return
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise LinkError(f"The console of {server} was lost: {sentence(error, self.socket)}.") from error
+            raise LinkError(f"The console of {server} was lost: {self._why(error)}.") from error
 
     async def _ask(self, method: str, path: str, **more: Any) -> Raw:
         import aiohttp
@@ -187,7 +195,7 @@ class Link:
         try:
             return await self._request(method, path, **more)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            raise LinkError(f"The daemon gave no answer: {sentence(error, self.socket)}.") from error
+            raise LinkError(f"The daemon gave no answer: {self._why(error)}.") from error
 
     async def _request(self, method: str, path: str, **more: Any) -> Raw:
         import aiohttp

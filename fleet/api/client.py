@@ -19,7 +19,7 @@ from fleet.core.errors import AnewError, Invalid, Permanent, Refused, Stale, Tra
 
 TYPE_CHECKING = False  # as `typing` has it; importing typing is felt at start-up
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from typing import Any
 
 SYSTEM_SOCKET = "/run/anew/anew.sock"
@@ -57,9 +57,12 @@ class Client:
     `patience`: seconds of silence after which an answer is not waited for any more.
     """
 
-    def __init__(self, socket_path: str, terminal: str = "") -> None:
+    def __init__(self, socket_path: str, terminal: str = "", name: str = "", trouble: Callable[[], str] = str) -> None:
+        """`name`: where the daemon is, for people, if not at the socket; `trouble`: why the way to it is cut, "" if it is not."""
         self.socket_path = socket_path
+        self.name = name or socket_path
         self.terminal = terminal
+        self._trouble = trouble
         self.patience = ANSWER_SECONDS
 
     def get(self, path: str, **query: int | str) -> Any:
@@ -86,7 +89,7 @@ class Client:
             body["terminal"] = self.terminal
         answer = self.post("/v1/commands", body)
         if not isinstance(answer, dict):
-            raise _not_ours(self.socket_path)
+            raise _not_ours(self.name)
         return answer
 
     def stream(self, path: str, **query: int | str) -> Iterator[bytes]:
@@ -112,7 +115,7 @@ class Client:
                     for line in lines:
                         yield _frame(line)
             except (OSError, Garbled, ValueError) as error:
-                raise DaemonUnreachable("the daemon's event stream broke off", where=self.socket_path) from error
+                raise DaemonUnreachable(self._trouble() or "the daemon's event stream broke off", where=self.name) from error
 
     def daemon_pid(self) -> int:
         """The process that listens on the socket, as the kernel names it."""
@@ -148,9 +151,11 @@ class Client:
         return _Exchange(sock, reply)
 
     def _broke(self, error: Exception) -> DaemonUnreachable:
+        if trouble := self._trouble():
+            return DaemonUnreachable(trouble, where=self.name)
         if isinstance(error, TimeoutError):
-            return DaemonUnreachable("the daemon did not answer in time; it may be stopped or overloaded", where=self.socket_path)
-        return DaemonUnreachable(f"what listens there did not answer as anew does ({error})", where=self.socket_path)
+            return DaemonUnreachable("the daemon did not answer in time; it may be stopped or overloaded", where=self.name)
+        return DaemonUnreachable(f"what listens there did not answer as anew does ({error})", where=self.name)
 
     def _connect(self, seconds: float | None) -> socket.socket:
         path = self.socket_path

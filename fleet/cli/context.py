@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any
 
+    from fleet.registry import Forward
+
 
 class Context:
     """One run of one command. stdout is for data, stderr for everything else; all words pass printable()."""
@@ -25,12 +27,16 @@ class Context:
         self.as_json: bool = getattr(options, "json", False)
         self.no_start: bool = getattr(options, "no_start", False)
         self.palette = Palette(getattr(options, "color", "auto"))
-        self.socket = find_socket(getattr(options, "socket", None))[0]
+        self.on: str = getattr(options, "on", "")
+        self.far: Forward | None = None
+        self.socket = self.on or find_socket(getattr(options, "socket", None))[0]
         self._client: Client | None = None
 
     @property
     def client(self) -> Client:
         """The daemon, started if there is none (unless --no-start); Refused if it keeps another fleet than the one named."""
+        if self._client is None and self.on:
+            self._client = self._far_client()
         if self._client is None:
             self._client = self.attach(find_fleet(getattr(self.options, "fleet", None)), self.socket, find_state()[0])
         return self._client
@@ -49,7 +55,14 @@ class Context:
 
     def running(self) -> Client:
         """The daemon that is there; never starts one."""
-        return Client(self.socket, terminal_name())
+        return self.client if self.on else Client(self.socket, terminal_name())
+
+    def _far_client(self) -> Client:
+        """The daemon of another machine: it starts none there, and keeps the fleet file that it has."""
+        from fleet.cli.far import away, open_way
+
+        self.far = open_way(self.on, getattr(self.options, "socket", None) or "")
+        return Client(self.far.socket, away(terminal_name()), self.far.name, self.far.trouble)
 
     def data(self, value: Any, *, one_line: bool = False) -> None:
         """A JSON document on stdout; JSON escapes every control character."""

@@ -65,15 +65,16 @@ def stop_daemon(context: Context) -> None:
 
 def status(context: Context) -> int:
     """Whether a daemon runs; 6 if not."""
-    client = context.running()
     try:
-        pid = client.daemon_pid()
+        client = context.running()
+        pid = 0 if context.on else client.daemon_pid()
     except DaemonUnreachable as error:
         if context.as_json:
             raise
         context.say(f"no daemon listens on {context.socket}")
         return error.exit_code
     found = client.get("/v1/info")
+    pid = pid or found["pid"]  # of another machine it is the daemon's own word
     if context.as_json:
         context.data({"running": True, "pid": pid, "socket": context.socket, "started_at": found.get("started_at"),
                       "paths": found.get("paths")})

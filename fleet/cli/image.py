@@ -39,9 +39,12 @@ def _trouble(row: dict[str, Any]) -> str:
 
 
 def add(context: Context) -> None:
-    """Catalogue an image folder."""
-    path = os.path.abspath(context.options.path)
-    if not os.path.isfile(os.path.join(path, "image.toml")):
+    """Catalogue an image folder. With --on it is one of the other machine."""
+    given: str = context.options.path
+    if context.on and not os.path.isabs(given):
+        raise Invalid("with --on this names a folder on the other machine: write its whole path", where=given, code="usage")
+    path = os.path.abspath(given)
+    if not context.on and not os.path.isfile(os.path.join(path, "image.toml")):
         raise Invalid("there is no image.toml in this folder", where=path)
     context.answer(context.client.command("image.add", path=path))
 

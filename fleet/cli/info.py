@@ -24,7 +24,7 @@ def info(context: Context) -> int:
 
     places = {
         "anew": (VERSION, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))), "python": (sys.version.split()[0], sys.executable),
-        "fleet": find_fleet(getattr(options, "fleet", None)), "socket": find_socket(getattr(options, "socket", None)),
+        "fleet": find_fleet(getattr(options, "fleet", None)), "socket": (context.on, "--on") if context.on else find_socket(getattr(options, "socket", None)),
         "state": find_state(), **_terminal(), "colour": _colour(context),
     }
     around = _environment()

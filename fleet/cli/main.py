@@ -63,6 +63,10 @@ def _run(given: list[str]) -> int:
         print(f"anew {VERSION}")
         return 0
     context = Context(options)
+    if context.on:
+        from fleet.cli.far import check
+
+        check(context)
     if not hasattr(options, "run"):
         return _no_command(context, parser)
     module, _, function = options.run.partition(":")

@@ -24,7 +24,7 @@ def release(context: Context) -> None:
 def adopt(context: Context) -> None:
     """Make a foreign domain incarnation 0 of a server, after saying what that means."""
     options = context.options
-    row = _foreign(context, options.domain, options.on)
+    row = _foreign(context, options.domain, options.hypervisor)
     if not getattr(options, "yes", False) and not context.as_json:
         context.say(f"{row['name']} on {row['place']} ({row['state']}, {row['uuid']})" + (f": {row['note']}" if row["note"] else ""))
         context.say(f"becomes incarnation 0 of {options.name or 'the first free server'} of the pool {options.pool}:")
@@ -43,7 +43,7 @@ def _foreign(context: Context, domain: str, place: str | None) -> dict[str, Any]
         raise Invalid(f"there is no domain of this name that anew did not make; there are: {known}", where=domain, code="unknown-domain")
     if len(found) > 1:
         places = ", ".join(row["place"] for row in found)
-        raise Invalid(f"there is one of this name on {places}; say which with --on", where=domain, code="usage")
+        raise Invalid(f"there is one of this name on {places}; say which with --hypervisor", where=domain, code="usage")
     return found[0]
 
 

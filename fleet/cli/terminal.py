@@ -23,7 +23,11 @@ MAX_FILE = 64 * 1024
 
 def open_tui(context: Context) -> int:
     """The terminal UI on the daemon of this context; its exit code."""
-    return load_tui()(context.client.socket_path, _options(), reel=_reel)
+    client = context.client  # before the screen is drawn: it may ask for a passphrase
+    options = {**_options(), "terminal": client.terminal}
+    if context.far is None:
+        return load_tui()(client.socket_path, options, reel=_reel)
+    return load_tui()(client.socket_path, {**options, "on": context.far.name}, reel=_reel, trouble=context.far.trouble)
 
 
 def open_view(socket: str, terminal: str) -> int:

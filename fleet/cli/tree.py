@@ -31,15 +31,16 @@ class Option:
 
 class Word:
     """A command, or a group of commands, or both: then the word typed after it decides. `run` is "module:function" below fleet.cli,
-    called with a Context.
+    called with a Context. `here`: it is about this machine, and refused with --on.
     """
 
-    def __init__(self, name: str, says: str, run: str = "", options: Iterable[Option] = (), words: Iterable[Word] = ()) -> None:
+    def __init__(self, name: str, says: str, run: str = "", options: Iterable[Option] = (), words: Iterable[Word] = (), *, here: bool = False) -> None:
         self.name = name
         self.says = says
         self.run = run
         self.options = tuple(options)
         self.words = tuple(words)
+        self.here = here
 
 
 OVERRIDES = (
@@ -64,6 +65,8 @@ OVERRIDES = (
 SHARED = (
     Option("--fleet", metavar="FILE", default=argparse.SUPPRESS, help="the fleet file (or ANEW_FLEET)"),
     Option("--socket", metavar="PATH", default=argparse.SUPPRESS, help="the daemon's socket (or ANEW_SOCKET)"),
+    Option("--on", metavar="HOST", default=argparse.SUPPRESS,
+           help="the daemon of another machine, over SSH: [USER@]HOST[:PORT], or a name of ~/.ssh/config; --socket is then a path there"),
     Option("--json", action="store_true", default=argparse.SUPPRESS, help="JSON on stdout, errors too"),
     Option("--color", choices=("auto", "always", "never"), default=argparse.SUPPRESS, help="colours (NO_COLOR is honoured)"),
     Option("--no-start", action="store_true", default=argparse.SUPPRESS, help="do not start a daemon if there is none"),
@@ -126,7 +129,7 @@ COMMANDS = (
     Word("adopt", "make a domain that anew did not make a server of a pool", "servers:adopt",
          [Option("domain", metavar="DOMAIN", help="the domain's name or UUID"), _POOL,
           Option("--as", metavar="NAME", dest="name", help="the server it becomes"),
-          Option("--on", metavar="HYPERVISOR", help="where the domain is, if several have one of this name"), _YES]),
+          Option("--hypervisor", metavar="NAME", help="where the domain is, if several have one of this name"), _YES]),
     Word("root", "how root is mounted, as seen inside; or set the mode", "servers:root",
          [Option("name", metavar="POOL|SERVER", help="a pool or a server"),
           Option("mode", metavar="MODE", nargs="?", choices=("read-only", "ephemeral", "writable"),
@@ -137,7 +140,7 @@ COMMANDS = (
         Word("check", "look at them now; ends with 1 if one is not reachable or not ready", "machine:check",
              [Option("machines", metavar="NAME", nargs="*", help="only these machines")]),
         Word("key", "the public half of anew's own key, for authorized_keys on machines; made if there is none", "ownkey:show",
-             [Option("--authorized-keys", action="store_true", help="as a line that lets it call anew-host there and nothing else")]),
+             [Option("--authorized-keys", action="store_true", help="as a line that lets it call anew-host there and nothing else")], here=True),
         Word("add", "show a host's key, ask whether to trust it, and write the machine into the fleet file", "pins:add",
              [_MACHINE, Option("address", metavar="ADDRESS", help="host name or IP address"),
               Option("--port", metavar="PORT", type=int, help="where its SSH server listens: 22"),
@@ -145,8 +148,8 @@ COMMANDS = (
               Option("--key", metavar="FILE", help="private key to log in with; left out: anew's own"),
               Option("--jump", metavar="NAME", help="another machine through which it is reached"),
               Option("--disk", metavar="SERIAL", help="serial number of the disk that a first install may write"),
-              Option("--console", metavar="FILE", help="file to which its serial console is written by something else"), _TRUST]),
-        Word("pin", "the same for a machine of the fleet file: shows the old key and the new one", "pins:pin", [_MACHINE, _TRUST]),
+              Option("--console", metavar="FILE", help="file to which its serial console is written by something else"), _TRUST], here=True),
+        Word("pin", "the same for a machine of the fleet file: shows the old key and the new one", "pins:pin", [_MACHINE, _TRUST], here=True),
         Word("install", "first install onto a blank disk, of a machine booted from a live system", "machine:install",
              [_MACHINE, Option("--to", metavar="VERSION", help="the version; left out: the pool's"),
               Option("--disk", metavar="SERIAL", help="the disk's serial number, typed here instead of at the question")]),
@@ -186,8 +189,8 @@ COMMANDS = (
     Word("daemon", "the engine", words=[
         Word("run", "in the foreground", "daemon:run",
              [Option("--state", metavar="DIR", help="the state folder (or ANEW_STATE)"),
-              Option("--group", metavar="GROUP", help="system mode: the socket is open to this group")]),
-        Word("stop", "stop the one of this user", "daemon:stop"),
+              Option("--group", metavar="GROUP", help="system mode: the socket is open to this group")], here=True),
+        Word("stop", "stop the one of this user", "daemon:stop", here=True),
         Word("status", "whether one runs, and where", "daemon:status"),
         Word("reload", "read the fleet file again; a broken one changes nothing", "daemon:reload"),
     ]),
@@ -198,16 +201,16 @@ COMMANDS = (
     Word("web", "the terminal UI in a browser, for a colleague without SSH; an observer's, whatever is pressed there", "web:web",
          [Option("--port", metavar="PORT", type=int, default=8017, help="where to listen: 8017; 0 for any that is free"),
           Option("--address", metavar="ADDRESS", default="127.0.0.1", help="a loopback address: 127.0.0.1"),
-          Option("--public-url", metavar="URL", default="", help="how a reverse proxy before it is called: https://NAME")]),
-    Word("demo", "60 simulated servers and the terminal UI, without a hypervisor", "demo:demo"),
+          Option("--public-url", metavar="URL", default="", help="how a reverse proxy before it is called: https://NAME")], here=True),
+    Word("demo", "60 simulated servers and the terminal UI, without a hypervisor", "demo:demo", here=True),
     Word("lab", "a pool of small real virtual machines", words=[
-        Word("up", "boot the pool at version 1", "lab:up", [_WATCH]),
-        Word("down", "remove the lab's servers and leftovers, and nothing else", "lab:down", [_YES]),
-        Word("status", "the lab's servers", "lab:status"),
+        Word("up", "boot the pool at version 1", "lab:up", [_WATCH], here=True),
+        Word("down", "remove the lab's servers and leftovers, and nothing else", "lab:down", [_YES], here=True),
+        Word("status", "the lab's servers", "lab:status", here=True),
     ]),
     Word("completion", "completion for a shell", "completion:completion",
          [Option("shell", choices=("bash", "zsh", "fish"), nargs="?", help="bash, zsh or fish"),
-          Option("--names", choices=KINDS, metavar="KIND", help=f"instead: names that the daemon knows, one a line, as completion asks for them: {', '.join(KINDS)}")]),
+          Option("--names", choices=KINDS, metavar="KIND", help=f"instead: names that the daemon knows, one a line, as completion asks for them: {', '.join(KINDS)}")], here=True),
 )
 
 NOTHING = "without a command: the terminal UI"
@@ -250,7 +253,7 @@ def typed_words(arguments: Sequence[str]) -> tuple[str, str]:
     for argument in arguments:
         if skip:
             skip = False
-        elif argument in ("--fleet", "--socket", "--color"):
+        elif argument in ("--fleet", "--socket", "--on", "--color"):
             skip = True
         elif not argument.startswith("-"):
             words.append(argument)
@@ -291,4 +294,4 @@ def _add(below: Any, word: Word, path: str, shared: argparse.ArgumentParser, *, 
     for option in word.options:
         option.add_to(parser)
     if word.run:
-        parser.set_defaults(run=word.run)
+        parser.set_defaults(run=word.run, here=path + " " + word.name if word.here else "")
