@@ -4,7 +4,8 @@ Rules
 - sshd connects to the daemon's socket as the person who logged in, one process of it for each connection. So the daemon there names people by
   uid and pid as it does at home, and nothing that is sent from here says who is calling. No program is started there.
 - Host keys: only those of the known_hosts files, and host CAs there. Nobody is asked and nothing is written: who is new is met with `ssh` first.
-- Keys and the agent; no passwords. A passphrase is asked for before anything is drawn, and once; what was unlocked stays in memory.
+- Keys and the agent; nothing is ever asked for, so nothing asks over a screen. A key that a passphrase locks is the agent's business (asyncssh
+  would need one more library to open it).
 - The socket here has no name that anybody could find, and takes connections of this process only.
 - Every wait ends. A connection that was lost is made anew when somebody asks; whom the host refused is not tried again for HOLD.
 - SSH has a thread and an event loop of its own: a slow link never holds up the screen.
@@ -35,7 +36,6 @@ from fleet.core.printable import printable
 
 CONNECT_SECONDS, OPEN_SECONDS, HOLD = 20.0, 15.0, 30.0
 ALIVE_SECONDS = 15
-TRIES = 3
 WINDOW = 256 * 1024
 PIECE = 64 * 1024
 KNOWN_AT_MOST = 16 * 1024 * 1024
@@ -48,27 +48,15 @@ _NO_SSH = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, 
 _T = TypeVar("_T")
 Trust = tuple[list[asyncssh.SSHKey], list[asyncssh.SSHKey], list[asyncssh.SSHKey]]
 """Host keys, authorities, revoked keys."""
-Ask = Callable[[str], str]
 
 
-def attach(typed: str, path: str = "", ask: Ask | None = None) -> Forward:
-    """A way to the daemon at `[user@]host[:port]`, opened; `path`: its socket there, "" to have it found. Raises what stands in the way.
-
-    `ask` asks the person for the passphrase of a key (its file's path) and waits; it is called from here, never later.
-    """
+def attach(typed: str, path: str = "") -> Forward:
+    """A way to the daemon at `[user@]host[:port]`, opened; `path`: its socket there, "" to have it found. Raises what stands in the way."""
     if path and not os.path.isabs(path):
         raise Refused("with --on this names a socket on the other machine: write its whole path", where=path, code="usage")
     forward = Forward(typed, path)
-    forward.begin(ask)
+    forward.begin()
     return forward
-
-
-class _Locked(Exception):
-    """No key was taken, and there are some that need a passphrase."""
-
-    def __init__(self, paths: list[str], error: AnewError) -> None:
-        super().__init__(paths)
-        self.paths, self.error = paths, error
 
 
 class _Hop(Client):
@@ -91,7 +79,6 @@ class Forward:
         self._way = way_of(to)
         self._path = path
         self._found = Found(path)
-        self._unlocked: dict[str, list[Any]] = {}
         self._line: list[asyncssh.SSHClientConnection] = []
         self._held: tuple[float, AnewError] | None = None
         self._why = ""
@@ -104,34 +91,11 @@ class Forward:
         """Why there is no way at the moment, a sentence; "" if there is one."""
         return self._why
 
-    def begin(self, ask: Ask | None) -> None:
-        """Log in, find the daemon's socket, and take connections to it from now on."""
+    def begin(self) -> None:
+        """Log in, find the daemon's socket, and take connections to it from now on. Ctrl+c ends the wait."""
         logging.getLogger("asyncssh").setLevel(logging.CRITICAL)  # it would write over the screen
         threading.Thread(target=self._loop.run_forever, name="ssh", daemon=True).start()
-        while True:
-            try:
-                self._do(self._ready())
-                return
-            except _Locked as locked:
-                if ask is None:
-                    raise Refused(f"{locked.error.message}; {', '.join(locked.paths)} is locked by a passphrase: ssh-add it, or call this in a terminal",
-                                  where=locked.error.where, code="auth") from None
-                for path in locked.paths:
-                    self._unlock(path, ask)
-
-    def _do(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """From the thread of who calls; ctrl+c ends the wait."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
-
-    def _unlock(self, path: str, ask: Ask) -> None:
-        for _ in range(TRIES):
-            said = ask(path)
-            if not said:
-                break
-            with suppress(asyncssh.KeyEncryptionError, asyncssh.KeyImportError, OSError):
-                self._unlocked[path] = list(asyncssh.load_keypairs([path], passphrase=said))
-                return
-        self._unlocked[path] = []  # not asked for again; the others are tried
+        asyncio.run_coroutine_threadsafe(self._ready(), self._loop).result()
 
     # --- in the thread
 
@@ -152,8 +116,7 @@ class Forward:
             return
         try:
             far_reader, far_writer = await self._channel()
-        except (AnewError, _Locked) as problem:
-            error = problem.error if isinstance(problem, _Locked) else problem
+        except AnewError as error:
             self._why = error.message if error.where in ("", str(self._way[-1])) else str(error)
             writer.transport.abort()
             return
@@ -193,14 +156,14 @@ class Forward:
                 self._line.append(await _in_time(self._hop(hop, self._line[-1] if self._line else None), patience, hop))
         except BaseException as error:
             self._drop()
-            if isinstance(error, Refused) or (isinstance(error, _Locked) and self._found.path):
-                self._held = self._loop.time() + HOLD, error.error if isinstance(error, _Locked) else error
+            if isinstance(error, Refused):
+                self._held = self._loop.time() + HOLD, error
             raise
         self._held = None
         return self._line[-1]
 
     async def _hop(self, hop: Settings, tunnel: asyncssh.SSHClientConnection | None) -> asyncssh.SSHClientConnection:
-        trust, (keys, locked) = _trusted(hop), self._keys(hop)
+        trust, (keys, locked) = _trusted(hop), _keys(hop)
         way = {"tunnel": tunnel} if tunnel else {"proxy_command": ["/bin/sh", "-c", f"exec {hop.proxy}"]} if hop.proxy else {}
         async with _agent(hop) as (first, held):
             client = _Hop([*first, *keys], lambda error: self._gone(hop, error))
@@ -214,27 +177,8 @@ class Forward:
             except (asyncssh.Error, OSError, *_NO_SSH) as problem:
                 error = _plain(problem, hop)
                 if error.code == "auth" and (asked := [path for path in locked if _public(path) not in held]):
-                    raise _Locked(asked, error) from None
+                    raise Refused(f"{error.message}. {', '.join(asked)} is locked by a passphrase: `ssh-add {asked[0]}` first", where=str(hop), code="auth") from None
                 raise error from None
-
-    def _keys(self, hop: Settings) -> tuple[list[Any], list[str]]:
-        """The keys of files, and the files that are locked. What is no key, or readable for others, is passed over, as ssh does."""
-        keys: list[Any] = []
-        locked = []
-        certificates = [path for path in hop.certificates if os.path.isfile(path)]
-        for path in hop.keys:
-            if path in self._unlocked:
-                keys += self._unlocked[path]
-                continue
-            try:
-                if not os.stat(path).st_mode & 0o077:
-                    keys += asyncssh.load_keypairs([path], certlist=certificates)
-            except (asyncssh.KeyEncryptionError, asyncssh.KeyImportError) as problem:
-                if "passphrase" in str(problem).lower():
-                    locked.append(path)
-            except (OSError, ValueError):
-                continue
-        return keys, locked
 
     def _gone(self, hop: Settings, error: Exception | None) -> None:
         if self._line and error is not None:
@@ -261,6 +205,23 @@ def _nameless() -> tuple[socket.socket, str]:
     finally:
         os.rmdir(folder)
     return listening, f"/proc/self/fd/{handle}"
+
+
+def _keys(hop: Settings) -> tuple[list[Any], list[str]]:
+    """The keys of files, and the files that are locked. What is no key, or readable for others, is passed over, as ssh does."""
+    keys: list[Any] = []
+    locked = []
+    certificates = [path for path in hop.certificates if os.path.isfile(path)]
+    for path in hop.keys:
+        try:
+            if not os.stat(path).st_mode & 0o077:
+                keys += asyncssh.load_keypairs([path], certlist=certificates)
+        except (asyncssh.KeyEncryptionError, asyncssh.KeyImportError) as problem:
+            if "passphrase" in str(problem).lower():
+                locked.append(path)
+        except (OSError, ValueError):
+            continue
+    return keys, locked
 
 
 def _public(path: str) -> bytes:
@@ -352,7 +313,7 @@ def _plain(problem: Exception, hop: Settings) -> AnewError:
         return problem
     if isinstance(problem, asyncssh.PermissionDenied) or "authentication failures" in reason:
         many = "; your agent offers more keys than it hears: name one with IdentityFile and IdentitiesOnly" if "failures" in reason else ""
-        return Refused(f"it accepts none of your keys for user {hop.user}{many}. With --on there are no passwords: `ssh-copy-id {hop.typed}`, or ssh-add the right key",
+        return Refused(f"it accepts none of your keys for user {hop.user}{many}. With --on there are no passwords: ssh-add the right key, or `ssh-copy-id {hop.typed}`",
                        where=where, code="auth")
     if isinstance(problem, asyncssh.ChannelOpenError):
         return _far(f"the host before it on the way cannot reach it: {reason}", where)

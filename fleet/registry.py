@@ -91,11 +91,9 @@ def load_connector() -> Connector:
     return cast(Connector, _load(CONNECT, "ssh"))
 
 
-def load_forward() -> Callable[[str, str, Callable[[str], str] | None], Forward]:
-    """What opens a way to the daemon at `[user@]host[:port]`: with its socket's path there ("" to have it found), and what asks a person for the
-    passphrase of a key file.
-    """
-    return cast("Callable[[str, str, Callable[[str], str] | None], Forward]", _load(CONNECT, "daemon"))
+def load_forward() -> Callable[[str, str], Forward]:
+    """What opens a way to the daemon at `[user@]host[:port]`; the second word is its socket's path there, "" to have it found."""
+    return cast("Callable[[str, str], Forward]", _load(CONNECT, "daemon"))
 
 
 def _find(group: str, name: str) -> EntryPoint:

@@ -196,6 +196,6 @@ def run(socket: str, options: Mapping[str, str], reel: Callable[[str], Reel] | N
             if film is None else None)
     result = (app := AnewApp(link, chosen, reel=reel, film=film)).run(mouse=False)
     with suppress(OSError):  # the terminal may be gone
-        sys.stderr.write(farewell(app.left_behind) if film is None else "")
+        sys.stderr.write(farewell(app.left_behind, chosen.get("on", "")) if film is None else "")
         sys.stderr.flush()
     return result if isinstance(result, int) else 0

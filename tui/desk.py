@@ -419,9 +419,11 @@ class Desk:
             self.stage.paint_soon()
 
     def standing(self) -> Trouble | None:
-        """What still needs somebody, where nothing else is said; on Fleet the fleet's own troubles are on the screen already.
-        Over a replay it says that it is of now.
+        """What still needs somebody, where nothing else is said: why the line is cut before all; on Fleet the fleet's own troubles are on the
+        screen already. Over a replay it says that it is of now.
         """
+        if (line := self.model.connection).state == "stale" and line.why:
+            return Trouble("no line:", line.why, "stale", "")
         if (asked := pairing.standing(self)) is not None or self.view.name in ("fleet", "help"):
             return asked
         first = next(iter(self.model.troubles()), None)

@@ -43,10 +43,11 @@ MINUTE, HOUR, DAY = 60, 3600, 86400
 FAREWELL = "The daemon goes on; a rollout is not touched; `anew` shows it again.\n"
 
 
-def farewell(driven: tuple[str, ...]) -> str:
-    """The last words; `driven`: pools whose rollout pauses because this terminal goes."""
-    return "".join(f"The rollout of {pool} pauses in some seconds (on_disconnect); `anew rollout wait {pool} --drive` before that lets it go on.\n"
-                   for pool in driven) or FAREWELL
+def farewell(driven: tuple[str, ...], on: str = "") -> str:
+    """The last words; `driven`: pools whose rollout pauses because this terminal goes; `on`: the machine of the daemon, if it is another."""
+    anew = f"anew --on {on}" if on else "anew"
+    return "".join(f"The rollout of {pool} pauses in some seconds (on_disconnect); `{anew} rollout wait {pool} --drive` before that lets it go on.\n"
+                   for pool in driven) or FAREWELL.replace("`anew`", f"`{anew}`")
 
 
 def age(seconds: float | None) -> str:

@@ -59,9 +59,10 @@ class Context:
 
     def _far_client(self) -> Client:
         """The daemon of another machine: it starts none there, and keeps the fleet file that it has."""
-        from fleet.cli.far import away, open_way
+        from fleet.cli.far import away
+        from fleet.registry import load_forward
 
-        self.far = open_way(self.on, getattr(self.options, "socket", None) or "")
+        self.far = load_forward()(self.on, getattr(self.options, "socket", None) or "")
         return Client(self.far.socket, away(terminal_name()), self.far.name, self.far.trouble)
 
     def data(self, value: Any, *, one_line: bool = False) -> None:

@@ -23,7 +23,7 @@ MAX_FILE = 64 * 1024
 
 def open_tui(context: Context) -> int:
     """The terminal UI on the daemon of this context; its exit code."""
-    client = context.client  # before the screen is drawn: it may ask for a passphrase
+    client = context.client  # before the screen is drawn: what is in the way is told on the line
     options = {**_options(), "terminal": client.terminal}
     if context.far is None:
         return load_tui()(client.socket_path, options, reel=_reel)
