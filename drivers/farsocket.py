@@ -90,7 +90,7 @@ async def _answers(line: asyncssh.SSHClientConnection, path: str) -> bool:
 
 
 def _shut(path: str, seen: Any, uid: int | None, where: str) -> AnewError:
-    if uid != 0 and seen.uid != uid and not (seen.permissions or 0) & 0o002:
+    if uid not in (0, seen.uid) and not (seen.permissions or 0) & 0o002:
         return Refused(f"{path} is there, and sshd cannot reach it for you: either you are not in the socket's group (number {seen.gid}), or sshd there may not "
                        "forward (AllowStreamLocalForwarding, DisableForwarding, or `restrict` before your key)", where=where, code="role")
     return _unreachable(f"{path} is there, and sshd does not forward to it: it may not (AllowStreamLocalForwarding or DisableForwarding in its sshd_config, or "

@@ -150,17 +150,19 @@ class Forward:
         if self._held is not None and self._held[0] > self._loop.time():
             raise self._held[1]  # a key that is refused every few seconds is what fail2ban waits for
         self._drop()
-        patience = max([hop.patience for hop in self._way]) or CONNECT_SECONDS
+        patience = max(hop.patience for hop in self._way) or CONNECT_SECONDS
+        line: list[asyncssh.SSHClientConnection] = []
         try:
             for hop in self._way:
-                self._line.append(await _in_time(self._hop(hop, self._line[-1] if self._line else None), patience, hop))
-        except BaseException as error:
-            self._drop()
-            if isinstance(error, Refused):
-                self._held = self._loop.time() + HOLD, error
+                line.append(await _in_time(self._hop(hop, line[-1] if line else None), patience, hop))
+            self._line, self._held = line, None
+        except Refused as error:
+            self._held = self._loop.time() + HOLD, error
             raise
-        self._held = None
-        return self._line[-1]
+        finally:
+            if self._line is not line:
+                _abort(line)
+        return line[-1]
 
     async def _hop(self, hop: Settings, tunnel: asyncssh.SSHClientConnection | None) -> asyncssh.SSHClientConnection:
         trust, (keys, locked) = _trusted(hop), _keys(hop)
@@ -186,8 +188,12 @@ class Forward:
 
     def _drop(self) -> None:
         line, self._line = self._line, []
-        for connection in reversed(line):
-            connection.abort()
+        _abort(line)
+
+
+def _abort(line: list[asyncssh.SSHClientConnection]) -> None:
+    for connection in reversed(line):
+        connection.abort()
 
 
 def _nameless() -> tuple[socket.socket, str]:

@@ -72,7 +72,7 @@ class Settings:
 def destination(typed: str, where: str = "--on") -> Destination:
     """Of `[user@]host[:port]`; the host may be a name of ~/.ssh/config. Invalid if it is none."""
     found = _DESTINATION.fullmatch(typed)
-    if found is None or not 0 <= (port := int(found["port"] or 0)) < 65536 or found["port"] is not None and not port:
+    if found is None or not 0 <= (port := int(found["port"] or 0)) < 65536 or (found["port"] is not None and not port):
         raise Invalid(f"write it as [USER@]HOST[:PORT], an IPv6 address as [ADDRESS]; not {typed[:80]!a}", where=where, code="usage")
     return Destination(found["six"] or found["host"], found["user"] or "", port)
 

@@ -107,7 +107,7 @@ class Link:
 
         status = await self.get("/v1/status")
         if self.observer and text(mapping(status, "you"), "role") != "observer":
-            raise LinkError(f"the daemon at {self.socket} is older than this and would take this line for an operator's: restart it")
+            raise LinkError(f"the daemon at {self.name} is older than this and would take this line for an operator's: restart it")
         sink.came_status(status)
         yield
         seen = sink.resume_from

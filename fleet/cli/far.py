@@ -6,7 +6,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from fleet.core.errors import Refused
+from fleet.core.errors import Invalid, Refused
 
 if TYPE_CHECKING:
     from fleet.cli.context import Context
@@ -19,6 +19,8 @@ LONGEST = 32
 
 def check(context: Context) -> None:
     """Refuse what makes no sense for a daemon of another machine, before anything is sent there."""
+    if not context.on:
+        raise Invalid("--on names no machine; leave it out for the daemon of this one", where="--on", code="usage")
     if here := getattr(context.options, "here", ""):
         raise Refused(f"`{here}` is about this machine, not about the daemon at {context.on}; log in there and call it there", where="--on", code="here")
     if hasattr(context.options, "fleet"):

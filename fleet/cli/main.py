@@ -63,7 +63,7 @@ def _run(given: list[str]) -> int:
         print(f"anew {VERSION}")
         return 0
     context = Context(options)
-    if context.on:
+    if hasattr(options, "on"):
         from fleet.cli.far import check
 
         check(context)

@@ -20,6 +20,9 @@ images or people never brings a control byte to your terminal. Times are shown i
 A command that finds no daemon starts one for its user, which then outlives it; `--no-start` forbids that. Ending a
 command, a terminal or an SSH session never touches a rollout: it lives in the daemon.
 
+With `--on HOST` a command, or the terminal UI, speaks to the daemon of another machine, over SSH ([remote](remote.md)). Files that it
+writes are written here. None is started there, and what is about this machine (`daemon run`, `machine add`, `lab` …) is refused.
+
 ## Options of all commands
 
 They may stand before or after the command.
@@ -49,6 +52,7 @@ _PLACES = """\
 | --- | --- |
 | fleet file | `--fleet`, `ANEW_FLEET`, `$XDG_CONFIG_HOME/anew/fleet.toml` (`~/.config`), `/etc/anew/fleet.toml` |
 | socket | `--socket`, `ANEW_SOCKET`, `$ANEW_STATE/anew.sock`, `$XDG_RUNTIME_DIR/anew/anew.sock`, `anew.sock` in the state folder; `/run/anew/anew.sock` if only that exists |
+| socket, with `--on` | on the other machine: `--socket`, `/run/anew/anew.sock` if it answers, the user's |
 | state | `ANEW_STATE`, `$XDG_STATE_HOME/anew` (`~/.local/state`): journal, daemon.log, identities |
 | terminal UI | `ANEW_THEME`, `ANEW_ASCII`, `$XDG_CONFIG_HOME/anew/terminal.toml`: `theme`, `ascii`, `[keys]` with `action = "key"` |
 

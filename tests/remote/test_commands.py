@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.running import call
 from tests.metal.sshd import Sshd, key, sshd
 from tests.remote.far import SFTP, Far, far
 
@@ -36,11 +37,11 @@ def server(over_there: Far) -> Iterator[Sshd]:
 
 
 @pytest.fixture
-def control(over_there: Far, server: Sshd) -> Iterator[Far]:
+def control(over_there: Far, server: Sshd) -> Far:
     """As it is when all is well, and again after a test has changed something."""
     over_there.know(server, server.host_key)
     over_there.configure(server)
-    yield over_there
+    return over_there
 
 
 def test_commands_speak_to_the_daemon_there(control: Far) -> None:
@@ -70,22 +71,29 @@ def test_files_are_written_here(control: Far, tmp_path: Path) -> None:
     (("daemon", "stop"), "is about this machine"), (("daemon", "run"), "is about this machine"), (("demo",), "is about this machine"),
     (("lab", "up"), "is about this machine"), (("machine", "key"), "is about this machine"), (("machine", "add", "a", "b"), "is about this machine"),
     (("completion", "bash"), "is about this machine"), (("--fleet", "x.toml", "status"), "keeps the fleet file that it was started with"),
-    (("image", "add", "web/2"), "a folder on the other machine: write its whole path"),
+    (("image", "add", "web/2"), "a folder on the other machine: write its whole path"), (("--socket", "s", "status"), "a socket on the other machine"),
 ])
-def test_what_is_of_this_machine_is_refused(control: Far, arguments: tuple[str, ...], said: str) -> None:
-    done = control.anew(*arguments)
-    assert (done.code in (2, 5), said in done.err) == (True, True), done.err
-    assert control.home.client.get("/v1/status"), "the daemon there goes on"
+def test_what_is_of_this_machine_is_refused(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], said: str) -> None:
+    assert call("--on", "nowhere.invalid", *arguments) in (2, 5)
+    assert said in capsys.readouterr().err
 
 
-def test_nobody_answers_at_a_port_and_no_grammar_is_stretched(control: Far) -> None:
+def test_nobody_answers_at_a_port(control: Far) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and it does not listen
         done = control.anew("status", on=f"root@127.0.0.1:{taken.getsockname()[1]}")
     assert done.code == 6 and "connection refused" in done.err
-    for on in ("-oProxyCommand=id", "a b", "x;id", "host:70000", "host:0", "@host", "a@-b", "::1"):
-        done = control.anew("status", f"--on={on}")
-        assert done.code == 2 and "write it as [USER@]HOST[:PORT]" in done.err, on
+
+
+@pytest.mark.parametrize("on", ["-oProxyCommand=id", "a b", "x;id", "host:70000", "host:0", "@host", "a@-b", "::1", "$(id)@host", "a%h@b"])
+def test_what_is_no_destination(capsys: pytest.CaptureFixture[str], on: str) -> None:
+    assert call(f"--on={on}", "status") == 2
+    assert "write it as [USER@]HOST[:PORT]" in capsys.readouterr().err
+
+
+def test_an_empty_name_is_not_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("--on", "", "status") == 2
+    assert "--on names no machine" in capsys.readouterr().err
 
 
 def test_an_unknown_host_key_is_shown_and_not_trusted(control: Far, server: Sshd) -> None:
@@ -215,12 +223,12 @@ def test_sshd_without_sftp(control: Far) -> None:
 def test_the_daemon_goes_by_who_logged_in(control: Far) -> None:
     control.home.fleet.write_text(control.home.fleet.read_text().partition("\n[access]")[0] + ACCESS)
     assert control.anew("reload").code == 0
-    for user, looks, holds in (("man", 0, 0), ("sys", 0, 5), ("lp", 5, 5)):
+    for user, looks, holds, role in (("man", 0, 0, "operator"), ("sys", 0, 5, "observer"), ("lp", 5, 5, "")):
         looked = control.anew("status", "--json", on=f"{user}@control")
-        held = control.anew("hold", "web-1", "--why", "mine", on=f"{user}@control")
+        held = control.anew("hold", "web-1", "--why", "mine", on=f"{user}@control", LOGNAME="root", USER="root")
         assert (looked.code, held.code) == (looks, holds), (user, looked.err, held.err)
-        if holds:
-            assert user in held.err and "observer" in held.err or "may not" in held.err or "no role" in held.err, held.err
+        assert not role or [json.loads(looked.out)["you"][key] for key in ("user", "role")] == [user, role]
+    assert {event["actor"].partition("@")[0] for event in control.home.events() if event["server"] == "web-1" and event["type"] == "server-held"} == {"man"}
     os.chmod(control.socket, 0o600)
     try:
         done = control.anew("status", on="man@control")

@@ -1,0 +1,201 @@
+"""The terminal UI on a daemon of another machine, and the way there: two people, a connection that is cut and comes back, one that stands still."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from drivers import forward
+from fleet.api.client import Client, DaemonUnreachable
+from fleet.core.errors import AnewError
+from tests.cli.running import PROGRAM
+from tests.engine.daemons import until
+from tests.metal.sshd import Sshd, key, sshd
+from tests.remote.far import SFTP, Far, far
+from tests.tui.terminal import Terminal
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root's SSH server lets several people in")
+
+
+@pytest.fixture
+def control(monkeypatch: pytest.MonkeyPatch) -> Iterator[Far]:
+    with far() as made:
+        monkeypatch.setenv("PATH", made.surroundings()["PATH"])
+        yield made
+
+
+def screen(control: Far, size: tuple[int, int] = (132, 40)) -> AbstractAsyncContextManager[Terminal]:
+    """`anew --on control` at a terminal."""
+    command = (sys.executable, "-c", PROGRAM, "--on", "control", "--socket", control.socket)
+    return Terminal(Path(), control.person, size, command=command, PATH=control.surroundings()["PATH"])
+
+
+def people(control: Far) -> list[tuple[str, str, str]]:
+    return [(row["user"], row["terminal"], row["role"]) for row in control.home.client.get("/v1/status")["people"]]
+
+
+def sessions(server: Sshd) -> list[int]:
+    """The processes of an SSH server that hold somebody's connection."""
+    parent = next(int(path.name) for path in Path("/proc").glob("[0-9]*") if str(server.folder / "sshd_config").encode() in _read(path / "cmdline"))
+    return [int(child) for child in _read(Path(f"/proc/{parent}/task/{parent}/children")).split()]
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+async def test_two_terminals_over_ssh_are_two_people(control: Far) -> None:
+    with control.sshd():
+        async with screen(control) as one, screen(control) as other:
+            await one.until(lambda: "lately" in one.text and "lately" in other.text, "the fleet, twice")
+            await asyncio.to_thread(until, lambda: len(people(control)) == 2, "both are here")
+            assert {user for user, _, _ in people(control)} == {"root"}
+            assert all(terminal.startswith("ssh:") and "/pts/" in terminal for _, terminal, _ in people(control))
+            one.type(b"A")
+            await one.until(lambda: "in the driver's seat" in one.text, "the seat is taken")
+            other.type(b"A")
+            await other.until(lambda: "has the driver's seat and alone starts things" in other.text, "it is the other's")
+            assert [role for _, _, role in people(control)] == ["driver", "co-driver"]
+            one.type(b"q")
+            async with asyncio.timeout(20):
+                while "`anew --on control` shows it again" not in one.text:
+                    await asyncio.sleep(0.005)
+            await asyncio.to_thread(until, lambda: [role for _, _, role in people(control)] == ["co-driver"], "the seat is lost with its terminal")
+
+
+async def test_a_connection_that_is_cut_comes_back(control: Far) -> None:
+    with control.sshd() as server:
+        async with screen(control, (80, 24)) as terminal:
+            await terminal.until(lambda: "lately" in terminal.text, "the fleet")
+            cut = len(terminal.output)
+            for session in sessions(server):
+                os.kill(session, signal.SIGKILL)
+            control.home.client.command("server.hold", server="web-2", why="while you were away")
+            await terminal.until(lambda: "while you were away" in terminal.since(cut), "what happened meanwhile")
+        assert server.log().count("Accepted publickey") >= 2
+
+
+async def test_why_there_is_no_way_is_on_the_screen_and_it_can_be_left(control: Far) -> None:
+    async with AsyncExitStack() as stack:
+        with control.sshd() as server:
+            port = server.port
+            shown = await stack.enter_async_context(screen(control, (80, 24)))
+            await shown.until(lambda: "lately" in shown.text, "the fleet")
+            left = sessions(server)
+        for session in left:
+            os.kill(session, signal.SIGKILL)
+        await shown.until(lambda: "no SSH connection: connection refused" in shown.text, "why")
+        before = len(shown.output)
+        other = key(control.folder, "another")
+        with sshd(control.folder / "impostor", None, port=port, more=SFTP, authorized=f"{control.public}\n") as impostor:  # type: ignore[arg-type]
+            assert other != impostor.host_key
+            await shown.until(lambda: "its host key has CHANGED" in shown.since(before), "somebody else answers")
+            assert "Accepted publickey" not in impostor.log()
+        shown.type(b"\x03")
+        shown.type(b"q")
+        await asyncio.to_thread(shown.child.wait, 20)  # type: ignore[union-attr]
+
+
+def test_a_connection_that_stands_still_is_given_up_and_made_anew(control: Far, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forward, "OPEN_SECONDS", 0.5)
+    with control.sshd() as server:
+        way = forward.attach("control", control.socket)
+        client = Client(way.socket, "", way.name, way.trouble)
+        assert client.get("/v1/status")["fleet"] == "real"
+        stopped = sessions(server)
+        for session in stopped:
+            os.kill(session, signal.SIGSTOP)
+        try:
+            with pytest.raises(DaemonUnreachable, match="no answer over SSH in"):
+                client.get("/v1/status")
+            assert client.get("/v1/status")["fleet"] == "real", "a new connection, beside the one that stands still"
+            assert way.trouble() == ""
+        finally:
+            for session in stopped:
+                os.kill(session, signal.SIGKILL)
+
+
+def test_a_daemon_that_ends_and_comes_back(control: Far) -> None:
+    with control.sshd():
+        way = forward.attach("control", control.socket)
+        client = Client(way.socket, "", way.name, way.trouble)
+        assert client.get("/v1/status")
+        control.home.stop()
+        with pytest.raises(DaemonUnreachable, match="no daemon answers at .* there"):
+            client.get("/v1/status")
+        control.home.start()
+        assert client.get("/v1/status")["fleet"] == "real"
+
+
+def test_a_refused_login_is_not_tried_again_at_once(control: Far) -> None:
+    with control.sshd() as server:
+        way = forward.attach("control", control.socket)
+        client = Client(way.socket, "", way.name, way.trouble)
+        (server.folder / "authorized").write_text("")
+        for session in sessions(server):
+            os.kill(session, signal.SIGKILL)
+        for _ in range(5):
+            with pytest.raises(DaemonUnreachable):
+                client.get("/v1/status")
+        assert "accepts none of your keys" in way.trouble()
+        assert server.log().count("Connection closed by authenticating user") + server.log().count("Failed publickey") <= 2
+
+
+ELSEWHERE = """
+import socket, sys
+there = socket.socket(socket.AF_UNIX)
+there.settimeout(20)
+there.connect(sys.argv[1])
+there.sendall(b"GET /v1/status HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
+try:
+    print(len(there.recv(10)))
+except ConnectionResetError:
+    print(0)
+"""
+
+
+def test_no_other_process_rides_on_the_connection(control: Far) -> None:
+    with control.sshd():
+        way = forward.attach("control", control.socket)
+        handle = way.socket.rpartition("/")[2]
+        assert not os.path.exists(os.readlink(way.socket).removesuffix(" (deleted)")), "it has no name"
+        done = subprocess.run([sys.executable, "-c", ELSEWHERE, f"/proc/{os.getpid()}/fd/{handle}"], capture_output=True, text=True, timeout=60, check=True)
+        assert done.stdout == "0\n"
+        assert Client(way.socket).get("/v1/status")["fleet"] == "real", "this process is answered"
+
+
+def test_a_server_that_speaks_no_ssh(control: Far) -> None:
+    with control.sshd() as server:
+        port = server.port
+    control.configure(server)
+    import socket
+    import threading
+
+    with socket.socket() as liar:
+        liar.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        liar.bind(("127.0.0.1", port))
+        liar.listen()
+
+        def lie() -> None:
+            taken, _ = liar.accept()
+            with taken:
+                taken.sendall(b"SSH-2.0-x\r\n" + os.urandom(4096))
+                taken.recv(4096)
+
+        thread = threading.Thread(target=lie)
+        thread.start()
+        with pytest.raises(AnewError) as told:
+            forward.attach("control", control.socket)
+        thread.join(20)
+    assert told.value.exit_code == 6 and str(told.value).isprintable()
