@@ -136,11 +136,12 @@ class Forward:
             async with asyncio.timeout(OPEN_SECONDS):
                 return await line.open_unix_connection(self._found.path, window=WINDOW)
         except TimeoutError:
-            self._drop()  # half open, or so slow that it is of no use: the next one who asks gets a new one
+            if self._line and self._line[-1] is line:
+                self._drop()  # half open, or so slow that it is of no use: the next one who asks gets a new one
             raise _far(f"no answer over SSH in {OPEN_SECONDS:.0f} s", str(self._way[-1])) from None
         except asyncssh.ChannelOpenError:
             raise self._found.closed(str(self._way[-1])) from None
-        except (asyncssh.Error, OSError) as problem:
+        except (asyncssh.Error, OSError, *_NO_SSH) as problem:
             raise _plain(problem, self._way[-1]) from None
 
     async def _connected(self) -> asyncssh.SSHClientConnection:

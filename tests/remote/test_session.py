@@ -64,6 +64,7 @@ async def test_two_terminals_over_ssh_are_two_people(control: Far) -> None:
             assert all(terminal.startswith("ssh:") and "/pts/" in terminal for _, terminal, _ in people(control))
             one.type(b"A")
             await one.until(lambda: "in the driver's seat" in one.text, "the seat is taken")
+            await other.until(lambda: "root*" in other.text, "the driver is marked on the other screen")
             other.type(b"A")
             await other.until(lambda: "has the driver's seat and alone starts things" in other.text, "it is the other's")
             assert [role for _, _, role in people(control)] == ["driver", "co-driver"]
