@@ -192,8 +192,7 @@ def run(socket: str, options: Mapping[str, str], reel: Callable[[str], Reel] | N
         if not web:  # behind a page there is a pipe instead, to who serves it
             chosen.setdefault("terminal", os.ttyname(sys.stdin.fileno()).removeprefix("/dev/"))
         end_with(sys.stdin.fileno())
-    link = (Link(socket, terminal=chosen.get("terminal", ""), name=chosen.get("on", ""), trouble=trouble, observer=web)
-            if film is None else None)
+    link = Link(socket, terminal=chosen.get("terminal", ""), name=chosen.get("on", ""), trouble=trouble, observer=web) if film is None else None
     result = (app := AnewApp(link, chosen, reel=reel, film=film)).run(mouse=False)
     with suppress(OSError):  # the terminal may be gone
         sys.stderr.write(farewell(app.left_behind, chosen.get("on", "")) if film is None else "")

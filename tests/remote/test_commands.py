@@ -68,7 +68,7 @@ def test_files_are_written_here(control: Far, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("arguments", "said"), [
-    (("daemon", "stop"), "is about this machine"), (("daemon", "run"), "is about this machine"), (("demo",), "is about this machine"),
+    (("daemon", "stop"), "is about this machine"), (("daemon", "run"), "is about this machine"), (("demo",), "is about this machine"), (("web",), "is about this machine"),
     (("lab", "up"), "is about this machine"), (("machine", "key"), "is about this machine"), (("machine", "add", "a", "b"), "is about this machine"),
     (("completion", "bash"), "is about this machine"), (("--fleet", "x.toml", "status"), "keeps the fleet file that it was started with"),
     (("image", "add", "web/2"), "a folder on the other machine: write its whole path"), (("--socket", "s", "status"), "a socket on the other machine"),
