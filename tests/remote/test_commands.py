@@ -180,7 +180,8 @@ def test_a_proxy_command(control: Far, server: Sshd) -> None:
                      "there = socket.create_connection((sys.argv[1], int(sys.argv[2])))\n"
                      "def back():\n    while piece := there.recv(65536): os.write(1, piece)\n    os._exit(0)\n"
                      "threading.Thread(target=back).start()\n"
-                     "while piece := os.read(0, 65536): there.sendall(piece)\n")
+                     "while piece := os.read(0, 65536): there.sendall(piece)\n"
+                     "os._exit(0)\n")
     control.configure(server, more=f"Host control\n  ProxyCommand /usr/bin/env python3 {relay} %h %p\n")
     done = control.anew("status")
     assert done.code == 0, done.err
