@@ -239,11 +239,6 @@ class SshSessions:
             private(path)
         return path
 
-    @property
-    def own_key(self) -> str:
-        """The path of anew's own private key."""
-        return self._identities.client_private_path()
-
     def pins_of(self, remote: Remote) -> tuple[str, ...]:
         """The public host keys "TYPE BASE64" that count; none if only its host CA does."""
         return remote.pins or (() if remote.authorities else (self._identities.host_public(remote.server),))

@@ -167,8 +167,7 @@ class BaremetalDriver:
 
     def _way(self, remote: Remote) -> Way:
         jump = self._way(remote.jump) if remote.jump is not None else None
-        key = "" if remote.agent else remote.key or self._sessions.own_key
-        return Way(remote.host, remote.port, remote.user, remote.pins, remote.authorities, key, jump=jump)
+        return Way(remote.host, remote.port, remote.user, remote.pins, remote.authorities, self._sessions.key_of(remote), jump=jump)
 
     async def _commit(self, host: Host, number: int, op: Operation) -> None:
         facts = await host.look()

@@ -21,7 +21,7 @@ import sys
 import tempfile
 import termios
 import threading
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 from fleet.core.errors import Refused
 from fleet.core.printable import printable
@@ -101,8 +101,9 @@ class Shell:
         self._tee: threading.Thread | None = None
 
     def __enter__(self) -> Self:
-        self._folder = tempfile.mkdtemp(prefix="anew-shell-")
-        try:
+        with ExitStack() as undo:
+            undo.callback(self._leave)
+            self._folder = tempfile.mkdtemp(prefix="anew-shell-")
             for name, text in _files(self._hops).items():
                 with open(os.path.join(self._folder, name), "w", encoding="ascii", opener=_private) as file:
                     file.write(text)
@@ -115,12 +116,13 @@ class Shell:
             self._child = subprocess.Popen([self._program, "-F", "config", "--", "anew-0"], cwd=self._folder, stderr=subprocess.PIPE)
             self._tee = threading.Thread(target=self._listen, daemon=True)
             self._tee.start()
-        except BaseException:
-            self.__exit__()
-            raise
+            undo.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
         self._end()
         for number, before in self._before.items():
             signal.signal(number, before)

@@ -119,10 +119,10 @@ class Sitting:
 
 
 @asynccontextmanager
-async def sitting(rack: Rack, **environment: str) -> AsyncIterator[Sitting]:
+async def sitting(rack: Rack, path: str = os.environ["PATH"]) -> AsyncIterator[Sitting]:
     with tempfile.TemporaryDirectory(dir=rack.home.folder) as name:
         folder = Path(name)
-        async with Terminal(rack.home.folder / "s", folder, (100, 30), TMPDIR=name, **environment) as terminal:
+        async with Terminal(rack.home.folder / "s", folder, (100, 30), TMPDIR=name, PATH=path) as terminal:
             one = Sitting(terminal)
             await terminal.until(lambda: "lately" in one.look() and "rack" in one.look(), "the fleet")
             yield one
@@ -185,7 +185,7 @@ async def test_what_cannot_be_is_a_sentence_and_taints_nothing(rack: Rack) -> No
 
 
 async def test_without_ssh_it_says_what_to_install(rack: Rack) -> None:
-    async with sitting(rack, PATH="/nonexistent") as one:
+    async with sitting(rack, path="/nonexistent") as one:
         await one.do(b":rack1\r", "› rack1 ──")
         await one.arm()
         await one.do(b"e", "install OpenSSH's client")
