@@ -165,8 +165,7 @@ class AnewApp(App[int]):
             paper.repaint_all()
 
     def copy(self, text: str) -> str:
-        write = self._driver.write if self._driver is not None else str
-        return clipboard.copy(text, write, None if self.web else self.desk.options.get("state_dir", ""))
+        return clipboard.copy(text, self._driver.write if self._driver is not None else str, None if self.web else self.desk.options.get("state_dir", ""))
 
     def lender(self) -> lending.Lender | None:
         return lending.lender(self)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
+import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +23,7 @@ from tests.engine.daemons import Home, until
 from tests.metal.sshd import Sshd, free_port, key, sshd
 from tests.tui.glass import Glass
 from tests.tui.stage import session
-from tests.tui.terminal import Terminal
+from tests.tui.terminal import CHILD, ROOT, Terminal
 
 PROMPT = """ForceCommand if [ -n "$SSH_ORIGINAL_COMMAND" ]; then exec sh -c "$SSH_ORIGINAL_COMMAND"; else exec env PS1='at rack1> ' ENV= sh -i; fi"""
 """A shell whose prompt a test can wait for, whatever the user's start-up files are."""
@@ -215,6 +219,23 @@ async def test_a_stopped_ssh_is_woken_and_a_hang_up_ends_both(rack: Rack) -> Non
         assert await asyncio.to_thread(one.terminal.child.wait, 20) == -signal.SIGHUP
         until(lambda: not Path(f"/proc/{pid}").exists(), "its ssh is gone, too")
     assert rack.home.client.get("/v1/status")["fleet"] == "racks", "the daemon goes on"
+
+
+@pytest.mark.skipif(shutil.which("tmux") is None, reason="needs tmux")
+async def test_in_tmux(rack: Rack) -> None:
+    """tmux answers for a terminal of its own; the shell is in its pane, and the pane's size is the shell's."""
+    with tempfile.TemporaryDirectory(dir=rack.home.folder) as name, ExitStack() as ends:
+        inside = shlex.join([sys.executable, "-c", CHILD, str(rack.home.folder / "s"), name, "{}"])
+        tmux = ("tmux", "-S", f"{name}/t", "-f", "/dev/null")
+        ends.callback(subprocess.run, [*tmux, "kill-server"], check=True, timeout=20)
+        command = (*tmux, "new-session", f"env PYTHONPATH={shlex.quote(str(ROOT))} {inside}")
+        async with Terminal(rack.home.folder / "s", Path(name), (100, 30), command=command) as terminal:
+            one = Sitting(terminal)
+            await terminal.until(lambda: "lately" in one.look() and "rack" in one.look(), "the fleet")
+            await one.log_in("rack1")
+            await one.run(b"stty size", "29 100")
+            await one.do(b"exit 4\r", "The shell on rack1 ended with exit status 4. Read-only again.")
+            await one.do(b"2", "› servers ")
 
 
 async def test_read_only_and_where_no_terminal_can_be_lent(tmp_path: Path) -> None:

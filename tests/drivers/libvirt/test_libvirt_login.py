@@ -18,7 +18,7 @@ def seen(number: int = 2, address: str = "127.0.0.1:2201") -> Seen:
 
 
 def test_the_pinned_key_is_the_servers_own_whatever_incarnation_runs(tmp_path: Path) -> None:
-    pool = user_pool()
+    pool = user_pool(2201)
     driver = LibvirtDriver(surroundings("lab", pool, tmp_path, "test:///default"))
     way = driver.way_in(pool, "web-1", seen())
     store = IdentityStore(str(tmp_path / "identities"))
@@ -33,7 +33,7 @@ def test_the_pinned_key_is_the_servers_own_whatever_incarnation_runs(tmp_path: P
     (seen(address="-oProxyCommand=x"), "is no host:port"),
 ])
 def test_without_what_proves_it_nobody_is_told_a_way(tmp_path: Path, found: Seen | None, says: str) -> None:
-    pool = user_pool()
+    pool = user_pool(2201)
     driver = LibvirtDriver(surroundings("lab", pool, tmp_path, "test:///default"))
     with pytest.raises(Refused, match=says):
         driver.way_in(pool, "web-1", found)
