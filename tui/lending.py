@@ -10,7 +10,10 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
+
+from fleet.api.shell import NoShell
 
 if TYPE_CHECKING:
     from fleet.api.shell import Shell
@@ -34,21 +37,22 @@ def lender(app: AnewApp) -> Lender | None:
             for paper in app.papers.values():
                 paper.repaint_all()
         app.refresh(repaint=True, layout=True)
-        if isinstance(how, OSError):
+        if isinstance(how, NoShell):
             raise how
         return how
 
     return lend
 
 
-async def _run(shell: Shell) -> str | OSError:
+async def _run(shell: Shell) -> str | NoShell:
     """An error is returned: raised in here, it would leave the app without its terminal."""
     try:
         with shell:
             how = await asyncio.to_thread(shell.wait)
-        os.write(1, TIDY)
-    except OSError as error:
+    except NoShell as error:
         return error
+    with suppress(OSError):
+        os.write(1, TIDY)
     return how
 
 

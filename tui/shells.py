@@ -45,7 +45,7 @@ async def _open(desk: Desk, server: Server, lend: Lender) -> None:
         try:
             shell = Shell(server.name, way)
             how = await lend(shell)
-        except (NoShell, OSError) as error:
+        except NoShell as error:
             desk.say(f"{server.name} is tainted, but there was no shell: {one_line(str(error))}.", "bad")
             return
     finally:

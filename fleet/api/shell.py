@@ -101,6 +101,13 @@ class Shell:
         self._tee: threading.Thread | None = None
 
     def __enter__(self) -> Self:
+        try:
+            self._begin()
+        except OSError as problem:
+            raise NoShell(f"ssh could not be started ({problem.strerror}); nobody was logged in", where=self.server, code="no-ssh") from None
+        return self
+
+    def _begin(self) -> None:
         with ExitStack() as undo:
             undo.callback(self._leave)
             self._folder = tempfile.mkdtemp(prefix="anew-shell-")
@@ -117,7 +124,6 @@ class Shell:
             self._tee = threading.Thread(target=self._listen, daemon=True)
             self._tee.start()
             undo.pop_all()
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._leave()

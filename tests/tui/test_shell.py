@@ -41,7 +41,7 @@ image = "app"
 mode = "manual"
 [pools.web]
 driver = "baremetal"
-machines = ["rack1", "other", "behind", "unpinned"]
+machines = ["rack1", "other", "behind", "far", "unpinned"]
 image = "web"
 mode = "manual"
 [[pools.web.health]]
@@ -52,7 +52,8 @@ MACHINE = '[machines.{name}]\naddress = "{address}"\nport = {port}\nuser = "{use
 
 @dataclass
 class Rack:
-    """A daemon, and the sshd behind all its machines: `rack1` is it, `other` has another key pinned, `behind` is reached through rack1."""
+    """A daemon, and the sshd behind all its machines: `rack1` is it, `other` has another key pinned, `behind` and `far` are reached
+    through rack1 and other."""
 
     home: Home
     server: Sshd
@@ -70,9 +71,10 @@ def rack() -> Iterator[Rack]:
         wrong = key(folder, "wrong")
         store = IdentityStore(str(folder / "state" / "identities"))
         port = free_port()
-        with sshd(folder / "host", store, port=port, more="".join(f"ListenAddress 127.0.0.{last}:{port}\n" for last in (2, 3, 4)) + PROMPT) as server:
+        with sshd(folder / "host", store, port=port, more="".join(f"ListenAddress 127.0.0.{last}:{port}\n" for last in (2, 3, 4, 5)) + PROMPT) as server:
             pins = {"rack1": ("127.0.0.1", f'host_key = "{server.host_key}"'), "other": ("127.0.0.2", f'host_key = "{wrong}"'),
-                    "behind": ("127.0.0.3", f'host_key = "{server.host_key}"\njump = "rack1"'), "unpinned": ("127.0.0.4", "")}
+                    "behind": ("127.0.0.3", f'host_key = "{server.host_key}"\njump = "rack1"'), "far": ("127.0.0.5", f'host_key = "{server.host_key}"\njump = "other"'),
+                    "unpinned": ("127.0.0.4", "")}
             machines = "".join(MACHINE.format(name=name, address=address, port=server.port, user=server.user, more=more) for name, (address, more) in pins.items())
             home = Home(folder, HEAD.format(port=server.port) + machines)
             try:
@@ -167,6 +169,14 @@ async def test_through_a_jump_host_each_with_its_own_key(rack: Rack) -> None:
     async with sitting(rack) as one:
         await one.log_in("behind")
         await one.do(b"exit\r", "The shell on behind ended with exit status 0.")
+
+
+async def test_a_jump_host_with_another_key_is_not_passed_through(rack: Rack) -> None:
+    before = len(rack.server.log())
+    async with sitting(rack) as one:
+        await one.ask_for("far")
+        await one.do(b"y", "far showed another host key than the pinned one, or its jump host did: nobody was logged in.")
+    assert "Accepted" not in rack.server.log()[before:]
 
 
 async def test_no_is_no_and_the_journal_has_nothing(rack: Rack) -> None:
