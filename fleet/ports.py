@@ -124,6 +124,31 @@ class RootLocker(Protocol):
         """Remount, and make it last over a reboot. Returns a sentence of what was done; the state itself is observed from inside."""
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a person logs in to a server by SSH, and what proves that it is that server.
+
+    `pins`: public host keys "TYPE BASE64"; `authorities`: CAs of host certificates in the same form. `key`: path of the private key that
+    anew itself logs in with, "" for none; `sole`: anew put it there, so a person who can read it needs no other. `jump`: through whom.
+    """
+
+    host: str
+    port: int
+    user: str
+    pins: tuple[str, ...]
+    authorities: tuple[str, ...] = ()
+    key: str = ""
+    sole: bool = False
+    jump: Way | None = None
+
+
+class Login(Protocol):
+    """Optional: a driver whose servers a person may log in to."""
+
+    def way_in(self, pool: Pool, server: str, seen: Seen | None) -> Way:
+        """The way to the incarnation in service (None if none is seen). Refused with what to do if there is none, or no host key is known."""
+
+
 class Machines(Protocol):
     """Optional: a driver whose places are machines named in the fleet file."""
 
@@ -239,6 +264,6 @@ class ProbeFactory(Protocol):
 
 
 __all__ = [
-    "Adopter", "Birth", "Catalogue", "Clock", "Console", "Driver", "DriverFactory", "Health", "Journal", "Machines", "Operation",
-    "Power", "Probe", "ProbeFactory", "Rng", "RootLocker", "Surroundings",
+    "Adopter", "Birth", "Catalogue", "Clock", "Console", "Driver", "DriverFactory", "Health", "Journal", "Login", "Machines", "Operation",
+    "Power", "Probe", "ProbeFactory", "Rng", "RootLocker", "Surroundings", "Way",
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tui import diffs, fields, offers, phrases, roots
+from tui import diffs, fields, offers, phrases, roots, shells
 from tui.errors import LinkError
 from tui.fields import Raw
 from tui.shapes import Pool, Rollout, Server, Waiting
@@ -38,6 +38,8 @@ def act(desk: Desk, action: str) -> None:
             hold(desk, at.server)
         case "root" if at.server is not None:
             roots.change(desk, at.server)
+        case "shell" if at.server is not None:
+            shells.ask(desk, at.server)
         case "remark":
             remark(desk)
         case "diff":

@@ -19,7 +19,7 @@ from textual.app import App, ComposeResult
 from textual.screen import Screen
 from textual.timer import Timer
 
-from tui import clipboard, theme
+from tui import clipboard, lending, theme
 from tui.clock import Clock
 from tui.desk import Desk
 from tui.hangup import end_with
@@ -165,8 +165,10 @@ class AnewApp(App[int]):
             paper.repaint_all()
 
     def copy(self, text: str) -> str:
-        write = self._driver.write if self._driver is not None else str
-        return clipboard.copy(text, write, None if self.web else self.desk.options.get("state_dir", ""))
+        return clipboard.copy(text, self._driver.write if self._driver is not None else str, None if self.web else self.desk.options.get("state_dir", ""))
+
+    def lender(self) -> lending.Lender | None:
+        return lending.lender(self)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -13,7 +13,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from tui import actions, pairing, roots, verbs
+from tui import actions, pairing, roots, shells, verbs
 from tui.keys import CHANGES, Situation, armed, in_seat, under_way, why_not
 from tui.phrases import movement, offered
 from tui.shapes import Rollout
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from tui.desk import Desk
 
 POOL_VERBS = ("plan", "approve", "rollback", "pause", "resume", "abort", "promote", "set")
-SERVER_VERBS = ("hold", "release", "rollback", "root")
+SERVER_VERBS = ("hold", "release", "rollback", "root", "shell")
 STEERS = ("pause", "resume", "abort", "promote", "set")
 PLACES = ("fleet", "servers", "images", "rollout", "plan", "events", "help")
-VERBS = ("plan", "approve", "rollback", "hold", "release", "pause", "resume", "abort", "promote", "set", "root", "remark", "seat", "follow", "quit")
+VERBS = ("plan", "approve", "rollback", "hold", "release", "pause", "resume", "abort", "promote", "set", "root", "shell", "remark", "seat", "follow", "quit")
 SETTINGS = ("max_unavailable", "max_surge", "promotion", "min_healthy_time", "healthy_deadline", "progress_deadline", "drain_deadline",
             "max_failures", "on_failure", "retain", "checkpoints", "checkpoint_pause", "on_disconnect", "outside")
 """What `set` changes in mid-rollout; the last one, the reason to go on outside the windows, takes the rest of the line."""
@@ -158,7 +158,7 @@ def _verb(desk: Desk, verb: str, rest: str) -> None:
     server = model.servers.get(name) if name else at.server
     pool = model.pools.get(name) or (model.pools.get(server.pool) if server is not None else None) or at.pool
     rollout = model.rollout_of(pool.name) if pool is not None else at.rollout
-    screen = "servers" if (name in model.servers or (not name and verb in ("hold", "release", "root"))) else "rollout"
+    screen = "servers" if (name in model.servers or (not name and verb in ("hold", "release", "root", "shell"))) else "rollout"
     about = replace(at, screen=screen, pool=pool, server=server, rollout=rollout, plan=None)
     _do(desk, verb, about, rollout, words.strip())
 
@@ -188,6 +188,8 @@ def _do(desk: Desk, verb: str, at: Situation, rollout: Rollout | None, words: st
                 actions.rollback(desk, at.screen, at.pool, server, rollout)
             case "root" if server is not None:
                 roots.change(desk, server)
+            case "shell" if server is not None:
+                shells.ask(desk, server)
             case "hold" if server is not None and words:
                 actions.send(desk, command="server.hold", pool=server.pool, server=server.name, why=words)
             case "hold" | "release" if server is not None:

@@ -29,6 +29,7 @@ from tui.widgets.flash import Flash
 from tui.widgets.prompt import Kind, Prompt
 
 if TYPE_CHECKING:
+    from tui.lending import Lender
     from tui.player import Film, Reel
 
 ARMED_SECONDS = 600.0
@@ -59,6 +60,7 @@ class Stage(Protocol):
     def leave(self) -> None: ...
     def wear(self, theme: str) -> None: ...
     def copy(self, text: str) -> str: ...
+    def lender(self) -> Lender | None: ...
     def spawn(self, work: Coroutine[Any, Any, None]) -> None: ...
 
 
@@ -78,6 +80,8 @@ class Desk:
         self.plan: Plan | None = None
         self.difference: tuple[str, ...] = ()
         self.left_behind = False
+        self.away = False
+        """Is the terminal lent to a shell, or about to be?"""
         self.size = (80, 24)
         self.views: list[View] = [make("fleet", self)]
         self._asked: set[str] = set()

@@ -16,12 +16,13 @@ from drivers.baremetal.births import Births, bundle_of, path_of
 from drivers.baremetal.bulk import Bulk
 from drivers.baremetal.facts import HostFacts
 from drivers.baremetal.host import SPACING, Host, Spawn
+from drivers.remotes import Remote
 from drivers.ssh import SshSessions
 from fleet.core.desired import Pool
 from fleet.core.errors import AnewError, Permanent, Refused, Transient
 from fleet.core.observed import Facts, Image, Observed, Seen
 from fleet.core.printable import printable
-from fleet.ports import Birth, Operation, Surroundings
+from fleet.ports import Birth, Operation, Surroundings, Way
 
 GLANCE: Final = 3.0
 """Seconds that an observation waits for slow machines; what they answer later is in the next one."""
@@ -32,7 +33,7 @@ T = TypeVar("T")
 
 
 class BaremetalDriver:
-    """Driver, Console, Machines, Power and RootLocker for all machines of a fleet."""
+    """Driver, Console, Login, Machines, Power and RootLocker for all machines of a fleet."""
 
     name = "baremetal"
     surge = False
@@ -159,6 +160,14 @@ class BaremetalDriver:
         host = self._of(pool, server)
         await host.ask(words.lock(op, mode), min(op.deadline, 2 * words.SHORT))
         return f"the root of {server} is {mode} now, and after a reboot; its old /etc/fstab is kept beside anew's records there"
+
+    def way_in(self, pool: Pool, server: str, seen: Seen | None) -> Way:
+        """See Login. Its address and host key are the fleet file's, whatever runs there."""
+        return self._way(self._of(pool, server).remote)
+
+    def _way(self, remote: Remote) -> Way:
+        jump = self._way(remote.jump) if remote.jump is not None else None
+        return Way(remote.host, remote.port, remote.user, remote.pins, remote.authorities, self._sessions.key_of(remote), jump=jump)
 
     async def _commit(self, host: Host, number: int, op: Operation) -> None:
         facts = await host.look()

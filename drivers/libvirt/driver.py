@@ -16,17 +16,18 @@ from drivers.libvirt import adoption, console, facts, lookup, names, observing
 from drivers.libvirt import place as places
 from drivers.libvirt.births import Births
 from drivers.libvirt.endings import GRACE, Endings
+from drivers.probes.words import Unreachable, host_port
 from fleet.core.desired import Pool
 from fleet.core.errors import AnewError, Refused, Transient
 from fleet.core.observed import Facts, Foreign, Image, Leftover, Observed, Seen
-from fleet.ports import Birth, Operation, Surroundings
+from fleet.ports import Birth, Operation, Surroundings, Way
 
 PROBE_SECONDS = 12.0
 OBSERVE_SECONDS = 45.0
 
 
 class LibvirtDriver:
-    """Driver, Console and Adopter for all hypervisors of a fleet.
+    """Driver, Console, Login and Adopter for all hypervisors of a fleet.
 
     Connections are opened when first needed.
     """
@@ -38,8 +39,8 @@ class LibvirtDriver:
         self._clock = around.clock
         self._fleet = names.checked(around.desired.fleet, "a fleet's name")
         self.places = {name: places.make(around, one) for name, one in around.desired.hypervisors.items()}
-        identity = IdentityStore(around.state_dir + "/identities")
-        self._births = Births(self._fleet, self.places, identity)
+        self._identity = IdentityStore(around.state_dir + "/identities")
+        self._births = Births(self._fleet, self.places, self._identity)
         self._endings = Endings(self.places, around.clock, float(around.options.get("libvirt.grace", GRACE)))
 
     async def close(self) -> None:
@@ -126,6 +127,23 @@ class LibvirtDriver:
         found = await lookup.require(self.places, pool, server, number)
         async for data in console.follow(found.place.store, self._clock, server, number):
             yield data
+
+    def way_in(self, pool: Pool, server: str, seen: Seen | None) -> Way:
+        """See Login. The host key is the one that anew gave the server; an adopted incarnation has one of its own."""
+        if seen is None:
+            raise Refused(f"{server} has no incarnation in service, so there is nothing to log in to", where=server, code="not-running")
+        if not seen.number:
+            raise Refused(
+                f"{server} is still the domain that was adopted: anew did not make it, so no host key of it is pinned; "
+                "roll out an image to it, or log in by hand", where=server, code="not-pinned",
+            )
+        try:
+            host, port = host_port(seen.address)
+        except Unreachable as problem:
+            raise Refused(f"{problem}; try again when it has booted", where=server, code="no-address") from None
+        return Way(
+            host, port, pool.ssh_user, (self._identity.host_public(server),), key=self._identity.client_private_path(), sole=True
+        )
 
     async def last_words(self, pool: Pool, server: str, number: int) -> str:
         """See Console."""

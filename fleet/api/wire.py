@@ -294,15 +294,32 @@ class CommandRequest(TypedDict, total=False):
 COMMANDS = (
     "rollout.start", "plan.approve", "plan.withdraw", "rollout.pause", "rollout.resume", "rollout.set", "rollout.promote", "rollout.abort", "rollback.start",
     "server.hold", "server.release", "server.adopt", "root.set", "image.add", "image.reject", "image.unreject",
-    "remark", "settings.reload", "doctor.fix", "machine.install", "machine.recover", "seat.take", "seat.give", "seat.keep",
+    "remark", "settings.reload", "doctor.fix", "machine.install", "machine.recover", "shell.open", "shell.ended", "seat.take", "seat.give", "seat.keep",
 )
 """rollback.start with `rollout` turns a running rollout around; with `pool` (and `server`) it starts one."""
+
+
+class ShellWay(TypedDict):
+    """How to log in to a server. `pins`, `authorities`: what proves it, "TYPE BASE64" each; no other host key will do.
+
+    `key`: path of a private key at the daemon's, "" for none; `sole`: it opens that server, so nothing else need be offered.
+    """
+
+    host: str
+    port: int
+    user: str
+    pins: list[str]
+    authorities: list[str]
+    key: str
+    sole: bool
+    jump: ShellWay | None
 
 
 class CommandAnswer(TypedDict, total=False):
     """`op`: of what goes on after the answer; the event that ends it carries the same in its data.
 
-    `proposed`: the hash of the plan that now waits for approval; nothing was started.
+    `proposed`: the hash of the plan that now waits for approval; nothing was started. `shell`: of shell.open, the journal has it that
+    the server is tainted; not of a request that was answered by an earlier daemon.
     """
 
     ok: bool
@@ -311,6 +328,7 @@ class CommandAnswer(TypedDict, total=False):
     rollout: str
     op: str
     proposed: str
+    shell: ShellWay
 
 
 class EventRow(TypedDict):

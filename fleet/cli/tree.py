@@ -135,6 +135,7 @@ COMMANDS = (
           Option("mode", metavar="MODE", nargs="?", choices=("read-only", "ephemeral", "writable"),
                  help="read-only, ephemeral or writable (break glass); left out: only look"),
           Option("--dry-run", action="store_true", help="say what writes there and what would be done, and change nothing"), _WHY, _YES]),
+    Word("shell", "log in to a server over SSH with its pinned host key; taints it, and says so first", "shell:shell", [_SERVER, _YES]),
     Word("machine", "machines that are only reached over SSH", words=[
         Word("list", "the machines of the fleet file: pinned key, pool, what was seen last", "machine:list_all"),
         Word("check", "look at them now; ends with 1 if one is not reachable or not ready", "machine:check",

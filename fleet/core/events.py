@@ -43,6 +43,7 @@ EVENT_TYPES: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType({
     "server-released": ("no longer held", ()),
     "server-adopted": ("a foreign machine became incarnation 0", ("number", "digest", "place", "name")),
     "server-tainted": ("touched out of band", ("why",)),
+    "shell-ended": ("a person's shell on a server ended, as their client said; server-tainted told of its beginning", ("words",)),
     "image-rejected": ("not chosen for this pool until un-rejected", ("digest", "version", "reason")),
     "image-unrejected": ("may be chosen again", ("digest", "version")),
     "machine-ordered": ("a first install or a power cycle was ordered; written before the first byte leaves", ("op", "what")),

@@ -308,11 +308,22 @@ def _step_done(state: State, event: Event) -> State:
     after = _run(state, event, run, **changes)
     if run.step == "admitting" and run.target is not None:
         kept = after.pool(event.pool).server(event.server).retained
-        after = _server(after, event, admitted=run.target.number, tainted=(), restarted=False, admitted_at=event.at if run.target.kind == "birth" else 0.0,
+        after = _server(_taints_moved(after, event, run.target.number), event, admitted=run.target.number, restarted=False, admitted_at=event.at if run.target.kind == "birth" else 0.0,
                         retained={number: until for number, until in kept.items() if number != run.target.number})
     if run.step == "proving":
         after = _rollout(after, after.rollouts[event.rollout], progress_at=event.at)
     return _learn(after, event.pool, run.step, event.at - run.since)
+
+
+def _taints_moved(state: State, event: Event, number: int) -> State:
+    """Taints are of an incarnation: the one that leaves service keeps its own, the one that comes back brings them along."""
+    server = state.pool(event.pool).server(event.server)
+    if number == server.admitted:
+        return state
+    stained = {key: why for key, why in server.stained.items() if key != number}
+    if server.admitted is not None and server.tainted:
+        stained[server.admitted] = server.tainted
+    return _server(state, event, tainted=server.stained.get(number, ()), stained=stained)
 
 
 def _learn(state: State, pool: str, step: str, seconds: float) -> State:
@@ -385,7 +396,7 @@ def _buried(state: State, event: Event) -> State:
     server: Server = state.pool(event.pool).server(event.server)
     number = int(event.data["number"])
     return _server(state, event, retained={key: value for key, value in server.retained.items() if key != number},
-                   failed=server.failed - {number})
+                   failed=server.failed - {number}, stained={key: why for key, why in server.stained.items() if key != number})
 
 
 def _held(state: State, event: Event) -> State:

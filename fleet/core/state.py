@@ -164,7 +164,7 @@ class Server:
     `failed`: incarnations that failed their proof (never offered for rollback). `last_number`: the highest number ever given.
     `admitted_at`: when the one in service was, 0.0 if it was not born for that. `restarted`: a rollout started the one in service again,
     and it was not admitted since: nothing beside it is removed. `untidy`: when tidying up beside it began to fail, and when it last
-    did; () if the last time it went well.
+    did; () if the last time it went well. `tainted`: why the one in service is due for replacement; `stained`: the same of those that may come back.
     """
 
     held: str | None = None
@@ -176,6 +176,7 @@ class Server:
     admitted_at: float = 0.0
     restarted: bool = False
     untidy: tuple[float, float] | tuple[()] = ()
+    stained: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

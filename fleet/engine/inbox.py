@@ -21,7 +21,7 @@ from fleet.core.planner import reject_note, rollback_notes
 from fleet.core.printable import printable
 from fleet.core.proposal import Plan, differences
 from fleet.core.state import Rollout
-from fleet.engine import consent, machines, roots
+from fleet.engine import consent, machines, roots, shells
 from fleet.engine.loop import Engine, Swapped
 from fleet.engine.metal import Orders
 from fleet.engine.pairing import NO_ONE, Key, Pairing
@@ -117,7 +117,7 @@ class Inbox:
             "rollout.promote": self._promote, "rollout.abort": self._abort, "server.hold": self._hold, "server.release": self._release,
             "remark": self._remark, "settings.reload": self._settings_reload, "image.reject": self._reject,
             "image.unreject": self._unreject, "image.add": self._image_add, "server.adopt": self._adopt,
-            "doctor.fix": self._fix, "root.set": self._root, "machine.install": self._machine_install,
+            "shell.open": self._shell_open, "shell.ended": self._shell_ended, "doctor.fix": self._fix, "root.set": self._root, "machine.install": self._machine_install,
             "machine.recover": self._machine_recover, "seat.take": partial(self._pairing.take, by), "seat.give": partial(self._pairing.give, by),
             "seat.keep": partial(self._pairing.keep, by),
         }
@@ -323,6 +323,14 @@ class Inbox:
     async def _root(self, actor: str, request: Request) -> Answer:
         return await roots.set_root(self._engine(), actor, request)
 
+    async def _shell_open(self, actor: str, request: Request) -> Answer:
+        return await shells.open_shell(self._engine(), actor, request)
+
+    async def _shell_ended(self, actor: str, request: Request) -> Answer:
+        name = str(request.get("server", ""))
+        draft = Draft("shell-ended", pool=find_server(self._engine(), name).pool.name, server=name, data={"words": shells.end_words(request)})
+        return await self._simple(actor, request, draft, "noted")
+
     async def _machine_install(self, actor: str, request: Request) -> Answer:
         return await self._orders.install(self._engine(), actor, request)
 
@@ -337,7 +345,7 @@ _WRITES: Mapping[str, tuple[str, ...]] = {
     "rollout.abort": _MOVES, "rollout.set": ("rollout-set",), "server.hold": ("server-held",), "server.release": ("server-released",), "server.adopt": ("server-adopted",),
     "remark": ("remark",), "image.reject": ("image-rejected",), "image.unreject": ("image-unrejected",), "image.add": ("warning",),
     "seat.take": ("seat-asked", "seat-taken"), "seat.give": ("seat-taken", "seat-left"), "seat.keep": ("seat-kept",),
-    "root.set": ("root-set",), "machine.install": ("machine-ordered",), "machine.recover": ("machine-ordered",),
+    "root.set": ("root-set",), "shell.open": ("server-tainted",), "shell.ended": ("shell-ended",), "machine.install": ("machine-ordered",), "machine.recover": ("machine-ordered",),
 }
 """The event that carries a command's request id: what the journal can still tell after a restart."""
 

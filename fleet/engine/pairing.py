@@ -35,7 +35,7 @@ IDLE = 600.0
 PACE, SLOWEST, TABLE = 0.1, 10.0, 8
 """Seconds between two frames of people: the first for a table of so many, more with the square of a crowd, for each of it is told of each."""
 FREE = frozenset({
-    "rollout.pause", "rollout.abort", "plan.approve", "plan.withdraw", "server.hold", "image.reject", "remark",  # stop, hold back, say
+    "rollout.pause", "rollout.abort", "plan.approve", "plan.withdraw", "server.hold", "image.reject", "remark", "shell.ended",  # stop, hold back, say
     "image.add", "settings.reload",  # begin nothing by themselves
     "seat.take", "seat.give", "seat.keep",
 })

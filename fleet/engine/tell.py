@@ -122,6 +122,7 @@ _TELL: Mapping[str, Callable[[Data], str]] = {
     "server-released": lambda data: "released",
     "server-adopted": lambda data: f"adopted {data['name']} on {data['place']} as incarnation {data['number']}",
     "server-tainted": lambda data: f"tainted: {data['why']}",
+    "shell-ended": lambda data: str(data["words"]),
     "image-rejected": lambda data: f"image {data['version']} rejected: {data['reason']}",
     "image-unrejected": lambda data: f"image {data['version']} may be chosen again",
     "machine-ordered": lambda data: f"{data['what']} ordered",

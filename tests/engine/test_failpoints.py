@@ -28,6 +28,7 @@ PROGRAM = "import sys; from fleet.cli.main import main; sys.exit(main())"
 ELSEWHERE = {
     "server-adopted": "a simulated world has no foreign machines",
     "server-tainted": "the root of a simulated server is not locked in place",
+    "shell-ended": "nobody logs in to a simulated server",
     "root-set": "the root of a simulated server is not locked in place",
     "machine-ordered": "bare metal only", "machine-installed": "bare metal only", "machine-recovered": "bare metal only", "machine-failed": "bare metal only",
     "plan-approved": "needs a second user of this machine", "rollout-driven": "no terminal drives these rollouts",

@@ -107,6 +107,8 @@ class CannedOffice:
         self.commands: list[dict[str, Any]] = []
         self.callers: list[Caller] = []
         self.answers: dict[str, dict[str, Any]] = {}
+        self.told: dict[str, dict[str, Any]] = {}
+        """Answers by command."""
         self.events = [event_row(seq) for seq in range(1, 101)]
         self.rollout_states = [rollout_row()]
         self.rollout_seen: list[dict[str, Any]] = []
@@ -239,6 +241,8 @@ class CannedOffice:
             raise Transient("hv1 cannot be reached", where="hv1")
         if request.get("server") == "web-broken":
             raise ZeroDivisionError("a fault of anew itself with a \x1b[31msecret in it")
+        if request["command"] in self.told:
+            return self.told[request["command"]]
         if request["command"] == "rollout.start" and self.plan_answer["needs"].get("approvals_left"):
             return {"ok": True, "seq": 101, "message": "plan 7f3a9c is proposed, nothing is started", "proposed": HASH}
         answer: dict[str, Any] = {"ok": True, "seq": 101, "message": f"{request['command']} is in the journal",
