@@ -88,8 +88,11 @@ def _pool(desk: Desk, pool: Pool, rows: Sequence[Raw]) -> None:
     for row in rows:
         takes.setdefault(fields.text(row, "takes", "unknown"), []).append(fields.text(row, "name"))
     wished = next((fields.text(row, "wished") for row in rows), "")
+    broken = sum(bool(row.get("unlocked_until")) for row in rows if fields.text(row, "takes") == "remount")
+    opened = f", {broken} of them unlocked by somebody for a while" if broken else ""
     parts = [f"{len(takes['nothing'])} of {len(rows)} {wished} as promised"]
-    parts += [f"{words} {_names(names)}" for words, names in (("remount", takes["remount"]), ("replace", takes["replacement"]), ("unknown", takes["unknown"])) if names]
+    parts += [f"{words} {_names(names)}{more}" for words, names, more in (
+        ("remount", takes["remount"], opened), ("replace", takes["replacement"], ""), ("unknown", takes["unknown"], "")) if names]
     said = f"{pool.name}: {' · '.join(parts)}"
     if takes["remount"]:
         barred, count = _barred(desk), len(takes["remount"])

@@ -7,6 +7,7 @@ from typing import Any
 
 from tests.tui import story
 from tests.tui.stage import session
+from tests.tui.test_every_key import sitting
 
 
 async def test_read_only_it_shows_the_root_and_asks_nothing(tmp_path: Path) -> None:
@@ -165,3 +166,30 @@ async def test_the_line_takes_a_pool_or_a_server_from_anywhere(tmp_path: Path) -
         user.daemon.root = {"why_not": "its root comes from the image"}
         await user.press("colon", *"root edge-2", "enter")
         await user.see("edge-2: its root comes from the image.")
+
+
+async def test_broken_glass_is_told_before_a_pool_is_locked(tmp_path: Path) -> None:
+    async with session(tmp_path) as user:
+        user.daemon.roots = {"web-3": {"observed": "writable", "takes": "remount", "unlocked_until": "2026-11-21T14:40:00Z"}}
+        await user.press("o")
+        await user.see("remount web-3, 1 of them unlocked by somebody for a while")
+
+
+async def test_real_keys_break_the_glass_of_a_server(tmp_path: Path) -> None:
+    async with sitting(tmp_path) as person:
+        person.terminal.type(b"o")
+        await person.see("12 of 12 read-only as promised")
+        person.terminal.type(b":web-3\r")
+        await person.see("\u203a web-3 ")
+        person.terminal.type(b"o")
+        await person.see("The root of web-3 is read-only inside.")
+        person.terminal.type(b"A")
+        await person.see("ARMED")
+        person.terminal.type(b"o")
+        await person.see("Why make the root of web-3 writable?")
+        person.terminal.type(b"disk\r")
+        await person.see("For how long")
+        person.terminal.type(b"\r")
+        await person.terminal.until(lambda: person.daemon.commands, "the command")
+        sent = person.daemon.commands[-1]
+        assert (sent["command"], sent["server"], sent["mode"], sent["why"], sent["lasts"]) == ("root.set", "web-3", "writable", "disk", "1h")
