@@ -6,6 +6,7 @@ import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -314,5 +315,22 @@ def test_only_what_the_fleet_file_says_is_promised() -> None:
     async def scene(stage: Stage) -> None:
         with pytest.raises(Refused, match='the root mode of pool web is "read-only", set by pools.web.root'):
             await stage.command("root.set", mode="ephemeral")
+
+    told(scene)
+
+
+def test_a_driver_whose_roots_are_images_says_what_to_do_instead_and_what_takes_a_replacement() -> None:
+    async def scene(stage: Stage) -> None:
+        stage.world.taint("web-2")
+        await stage.until(lambda: stage.view.facts["web-2", 1].root == "writable", what="it is seen inside")
+        stage.engine.drivers = {"sim": SimpleNamespace(surge=True)}
+        with pytest.raises(Refused, match=r"attached read-only, and no remount makes it writable; put the change into an image and roll it out; to try something "
+                                          r'by hand, set pools.web.root = "ephemeral"'):
+            await stage.command("root.set", server="web-1", mode="writable", why="x")
+        assert await takes(stage) == {"web-1": "nothing", "web-2": "replacement", "web-3": "nothing"}
+        answer = await stage.command("root.set", mode="read-only")
+        assert answer["message"] == "web-2: root is writable inside; the next rollout replaces it"
+        assert row(stage, "web-2")["tainted"] == ["its root is writable"]
+        stage.engine.drivers = {"sim": stage.driver}
 
     told(scene)
