@@ -162,6 +162,7 @@ NEEDS = {
     "attached": "a daemon that knows this terminal",
     "a_pool": "a pool under the cursor",
     "a_server": "a server under the cursor",
+    "a_root": "a server or pool under the cursor",
     "a_past": "a rollout under the cursor",
     "under_way": "a rollout under way",
     "waits_for_promotion": "canaries that wait",

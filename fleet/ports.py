@@ -117,6 +117,9 @@ class Power(Protocol):
 class RootLocker(Protocol):
     """Optional: a driver that can make the root of a running server read-only, or writable again, in place."""
 
+    async def root_fixed(self, pool: Pool, server: str) -> str:
+        """Why the root of this server cannot be remounted where it runs, as looked at now; "" if it can. A sentence without a full stop."""
+
     async def writers(self, pool: Pool, server: str) -> tuple[str, ...]:
         """What still writes to its root file system: one printable line each ("sshd 812 /var/log/wtmp")."""
 

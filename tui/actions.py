@@ -36,8 +36,8 @@ def act(desk: Desk, action: str) -> None:
             rollback(desk, at.screen, at.pool, at.server, at.rollout)
         case "hold" if at.server is not None:
             hold(desk, at.server)
-        case "root" if at.server is not None:
-            roots.change(desk, at.server)
+        case "root":
+            roots.change(desk, at.server if at.screen in ("servers", "server") else None, at.pool)
         case "shell" if at.server is not None:
             shells.ask(desk, at.server)
         case "remark":

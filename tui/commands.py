@@ -158,7 +158,8 @@ def _verb(desk: Desk, verb: str, rest: str) -> None:
     server = model.servers.get(name) if name else at.server
     pool = model.pools.get(name) or (model.pools.get(server.pool) if server is not None else None) or at.pool
     rollout = model.rollout_of(pool.name) if pool is not None else at.rollout
-    screen = "servers" if (name in model.servers or (not name and verb in ("hold", "release", "root", "shell"))) else "rollout"
+    screen = "servers" if (name in model.servers or (not name and verb in ("hold", "release", "shell"))
+                            or (not name and verb == "root" and server is not None)) else "rollout"
     about = replace(at, screen=screen, pool=pool, server=server, rollout=rollout, plan=None)
     _do(desk, verb, about, rollout, words.strip())
 
@@ -186,8 +187,8 @@ def _do(desk: Desk, verb: str, at: Situation, rollout: Rollout | None, words: st
                 actions.promote(desk, rollout)
             case "rollback":
                 actions.rollback(desk, at.screen, at.pool, server, rollout)
-            case "root" if server is not None:
-                roots.change(desk, server)
+            case "root":
+                roots.change(desk, server if at.screen == "servers" else None, at.pool)
             case "shell" if server is not None:
                 shells.ask(desk, server)
             case "hold" if server is not None and words:

@@ -106,6 +106,10 @@ def a_server(at: Situation) -> str:
     return "" if at.server is not None else "There is no server under the cursor."
 
 
+def a_root(at: Situation) -> str:
+    return a_server(at) if at.screen in ("servers", "server") else a_pool(at)
+
+
 def a_past(at: Situation) -> str:
     return "" if at.past else "There is no rollout here to replay: it needs one under the cursor."
 
@@ -210,8 +214,8 @@ KEYS: tuple[Key, ...] = (
         (reachable, a_server), long="the serial console of this server, live"),
     Key(("H",), "hold", {"servers": "hold", "server": "hold"}, (*CHANGES, a_server, armed),
         long="hold: skipped by everything; asks why. Again: release"),
-    Key(("o",), "root", {"servers": "root", "server": "root"}, (*CHANGES, a_server, in_seat, armed), footer=False,
-        long="lock the root read-only, or unlock it; shows what writes there, then asks"),
+    Key(("o",), "root", {"fleet": "roots", "servers": "root", "server": "root"}, (reachable, a_root), footer=False,
+        long="the root as seen inside, of a server or a whole pool, and what it takes; then asks: lock it, unlock it for a while, replace"),
     Key(("e",), "shell", dict.fromkeys(("servers", "server", "rollout", "console"), "shell"), (*CHANGES, a_server, in_seat, armed), footer=False,
         long="log in over SSH with the pinned host key; taints the server, says so, then asks"),
     Key(("A",), "arm", {"*": "arm"}, CHANGES, long="arm for ten minutes: changes are possible, and a free driver's seat is yours; again: read-only"),

@@ -250,7 +250,7 @@ def server_tone(server: Server) -> str:
 
 def event_tone(event: Event) -> str:
     """Colour only underlines what the words of an event say."""
-    if event.type in ("step-failed", "server-unhealthy", "server-tainted", "image-rejected"):
+    if event.type in ("step-failed", "server-unhealthy", "server-tainted", "root-unlocked", "image-rejected"):
         return "bad"
     if event.type in ("warning", "command-refused", "server-redirected"):
         return "warn"

@@ -38,12 +38,16 @@ class Server:
     hypervisor: str
     held: str
     tainted: tuple[str, ...]
+    unlocked_until: float | None
+    unlocked_by: str
+    unlocked_why: str
     retained: tuple[Kept, ...]
     reason: str
 
 
 def server(row: Raw) -> Server:
     kept = row.get("retained")
+    unlocked = mapping(row, "unlocked") if row.get("unlocked") else {}
     number_of = row.get("incarnation")
     return Server(
         name=text(row, "name"), pool=text(row, "pool"), uuid=text(row, "uuid"),
@@ -53,6 +57,7 @@ def server(row: Raw) -> Server:
         health_words=text(row, "health_words"), root=text(row, "root", "unknown"), address=text(row, "address"),
         hypervisor=text(row, "hypervisor"), held=text(row, "held"),
         tainted=words(row, "tainted") if row.get("tainted") else (),
+        unlocked_until=moment(unlocked.get("until")), unlocked_by=text(unlocked, "by"), unlocked_why=text(unlocked, "why"),
         retained=tuple(
             Kept(whole(item, "incarnation"), text(item, "version"), moment(item.get("until")))
             for item in rows(row, "retained")

@@ -54,6 +54,7 @@ class Tally:
     returnable: int = 0
     held: int = 0
     tainted: int = 0
+    unlocked: int = 0
     roots: dict[str, int] = field(default_factory=dict)
 
 
@@ -271,6 +272,7 @@ class ViewModel:
             tally.returnable += self._returnable(server)
             tally.held += bool(server.held)
             tally.tainted += bool(server.tainted)
+            tally.unlocked += server.unlocked_until is not None
             tally.roots[server.root] = tally.roots.get(server.root, 0) + 1
             if words := server_trouble(server):
                 tone = "warn" if server.healthy else "bad"

@@ -149,6 +149,15 @@ class BaremetalDriver:
         """See Power."""
         return await self._power(self._of(pool, server).machine, how == "pxe", op.deadline)
 
+    async def root_fixed(self, pool: Pool, server: str) -> str:
+        """See RootLocker."""
+        told = await self.check(server)
+        if told["reach"] != "ok":
+            return told["reach"]
+        if told["backend"] != "none":
+            return f"it has A/B slots ({told['backend']}): its root is the image itself, read-only by construction"
+        return ""
+
     async def writers(self, pool: Pool, server: str) -> tuple[str, ...]:
         """See RootLocker."""
         frame = await self._of(pool, server).ask(words.writers())

@@ -24,6 +24,7 @@ SHARES = {
     "bury": 0.05,
     "probe": 0.01,
     "rise": 0.5,
+    "remount": 0.05,
 }
 """Seconds of each verb as a share of the pool's `boot`; `boot` follows a birth, `rise` a revival, in the
 background.

@@ -13,7 +13,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from drivers.sim import console
 from drivers.sim.chance import seconds_for, settings_of
@@ -21,7 +21,7 @@ from drivers.sim.faults import Faults
 from drivers.sim.record import Record
 from drivers.sim.world import World
 from fleet.core.desired import Pool
-from fleet.core.errors import Permanent, Transient
+from fleet.core.errors import Permanent, Refused, Transient
 from fleet.core.observed import Facts, Image, Observed, ObservedRoot, Seen
 from fleet.ports import Birth, Operation, Surroundings
 
@@ -34,7 +34,7 @@ _WORDS_CAP = 4 * 1024
 
 
 class SimDriver:
-    """`Driver` and `Console` on simulated worlds. `faults` is the menu of what goes wrong; tests change it at
+    """`Driver`, `RootLocker` and `Console` on simulated worlds. `faults` is the menu of what goes wrong; tests change it at
     any time.
     """
 
@@ -113,7 +113,7 @@ class SimDriver:
         if not life.booted(self._clock.now()):
             return Facts(note="it does not answer yet")
         root: ObservedRoot = "overlay" if life.root == "overlay" else "read-only"
-        if life.touched or life.fault == "writable-root":
+        if life.touched or life.unlocked or life.fault == "writable-root":
             root = "writable"
         return Facts(
             root, life.version, life.boot_id(), "anew sim", "touched by hand" if life.touched else ""
@@ -153,6 +153,23 @@ class SimDriver:
                 world.bury(world.find(server, number))
 
         await self._act(pool, "bury", server, number, place, op, remove)
+
+    # -- RootLocker ----------------------------------------------------------------------------------------
+
+    async def root_fixed(self, pool: Pool, server: str) -> str:
+        running = self._world_now(pool).running(server)
+        return running.fixed() if running is not None else "it does not run, so there is no root to remount"
+
+    async def writers(self, pool: Pool, server: str) -> tuple[str, ...]:
+        running = self._world_now(pool).running(server)
+        return ("sh 812 /root/notes",) if running is not None and running.unlocked else ()
+
+    async def lock_root(self, pool: Pool, server: str, mode: Literal["read-only", "writable"], op: Operation) -> str:
+        life = self._world_now(pool).running(server)
+        if life is None or (why := life.fixed()):
+            raise Refused(why if life is not None else "it does not run, so there is no root to remount", where=server)
+        await self._act(pool, "remount", server, life.number, life.place, op, lambda: self.world(pool).remount(life, mode == "writable"))
+        return f"the root of {server} is {mode} now, until it is changed or the server stops"
 
     # -- Console -------------------------------------------------------------------------------------------
 

@@ -22,7 +22,8 @@ class Life:
     """A simulated incarnation. Times are engine time; `ready_at` and `dies_at` are infinite for "never".
 
     `fault` is the kind of fault_of(). `disks`: the data disks attached while it runs. `starts` counts boots.
-    `touched`: somebody wrote to its root by hand. `in_place`: it lives in a slot of a machine.
+    `touched`: somebody wrote to its root by hand. `in_place`: it lives in a slot of a machine. `unlocked`: its root was remounted for writing,
+    which lasts until it is locked or stops.
     """
 
     server: str
@@ -45,6 +46,7 @@ class Life:
     committed: bool = False
     touched: bool = False
     in_place: bool = False
+    unlocked: bool = False
 
     @classmethod
     def conceived(cls, fleet: str, pool: Pool, order: Birth, op: Operation) -> Life:
@@ -81,6 +83,16 @@ class Life:
 
     def booted(self, now: float) -> bool:
         return self.state == "running" and now >= self.ready_at
+
+    def fixed(self) -> str:
+        """Why its root cannot be remounted, "" if it can."""
+        if self.in_place:
+            return "its root is the image in its slot, read-only by construction"
+        if self.root == "overlay":
+            return "its root is an overlay: what is written there is gone with the next boot"
+        if self.touched or self.fault == "writable-root":
+            return "its root is writable by what is in it: a lock would not last, and what was written stays"
+        return ""
 
     def health(self, now: float) -> tuple[bool, str]:
         """Whether it answers at this moment, and a probe's words for it."""
@@ -123,8 +135,8 @@ class Life:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Life:
         """Raises KeyError, TypeError or ValueError for anything that to_json did not write."""
-        values = {name: data[name] for name in _FIELDS if name != "in_place"}
-        values["in_place"] = bool(data.get("in_place", False))  # files of before there were machines
+        values = {name: data[name] for name in _FIELDS if name not in _LATER}
+        values |= {name: bool(data.get(name, False)) for name in _LATER}
         for name in ("ready_at", "dies_at"):
             values[name] = math.inf if values[name] is None else float(values[name])
         values["disks"] = tuple(str(disk) for disk in values["disks"])
@@ -135,3 +147,5 @@ class Life:
 
 _FIELDS = tuple(field.name for field in fields(Life))
 """Read by name: dataclasses.asdict copies deeply, which cost more than all the rest of a verb."""
+_LATER = ("in_place", "unlocked")
+"""What older files do not have: there were no machines, nor a root to remount."""

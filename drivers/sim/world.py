@@ -95,6 +95,11 @@ class World:
             raise Refused("there is no such incarnation in the simulated world", where=f"{server}.{number}")
         return life
 
+    def running(self, server: str) -> Life | None:
+        """The newest incarnation of a server that runs."""
+        lives = (self.lives.get((server, number)) for number in range(self._last.get(server, -1), -1, -1))
+        return next((life for life in lives if life is not None and life.state == "running"), None)
+
     def was_buried(self, server: str, number: int) -> bool:
         """True if this number was used and is gone."""
         return number <= self._last.get(server, -1) and (server, number) not in self.lives
@@ -194,7 +199,15 @@ class World:
     def stop(self, life: Life) -> None:
         """Afterwards it does not run and its disks are free. A half-made one stays half-made."""
         if self.lives.get(life.key) is life and life.state in ("running", "crashed"):
-            life.state = "stopped"
+            life.state, life.unlocked = "stopped", False
+            self._changed(life)
+
+    def remount(self, life: Life, unlocked: bool) -> None:
+        """The root of a running incarnation becomes writable, or read-only again."""
+        if life.state != "running":
+            raise Refused("it does not run, so there is no root to remount", where=life.name)
+        if life.unlocked != unlocked:
+            life.unlocked = unlocked
             self._changed(life)
 
     def bury(self, life: Life) -> None:

@@ -82,7 +82,7 @@ PLAN_KEYS: Mapping[str, Check] = {
 COMMAND_KEYS: Mapping[str, Check] = {
     "command": _one_of(*COMMANDS), "request": _request_id, "generation": _whole, "plan": _plan, "overrides": _texts_by_name,
     "driven": _flag,
-    **dict.fromkeys(("pool", "server", "rollout", "plan_hash", "why", "outside", "text", "mode", "version", "family", "path",
+    **dict.fromkeys(("pool", "server", "rollout", "plan_hash", "why", "lasts", "outside", "text", "mode", "version", "family", "path",
                      "domain", "place", "key", "kind", "terminal"), _text),
 }
 

@@ -54,8 +54,17 @@ class Retained(TypedDict):
     until: str
 
 
+class Unlocked(TypedDict):
+    until: str
+    by: str
+    why: str
+
+
 class ServerRow(TypedDict):
-    """A row of `status --json`. Times are RFC 3339 UTC. `health_words` is what the probe said last."""
+    """A row of `status --json`. Times are RFC 3339 UTC. `health_words` is what the probe said last.
+
+    `unlocked`: its root may be written until then (broken glass); null where it is not.
+    """
 
     name: str
     pool: str
@@ -73,6 +82,7 @@ class ServerRow(TypedDict):
     hypervisor: str
     held: str | None
     tainted: list[str]
+    unlocked: NotRequired[Unlocked | None]
     retained: list[Retained]
     reason: str | None
 
@@ -279,6 +289,7 @@ class CommandRequest(TypedDict, total=False):
     outside: str
     driven: bool
     why: str
+    lasts: str
     text: str
     mode: str
     version: str
@@ -388,6 +399,7 @@ class RootRow(TypedDict):
     """The root of a server, looked at now. `observed`: read-only, overlay, writable or unknown, as seen inside.
 
     `why_not`: why it cannot be locked or unlocked in place, "" if it can. `writers`: what is open for writing there, a line each.
+    `takes`: what it takes to be as `wished`: nothing, remount, replacement or unknown. `unlocked_until`: when broken glass is locked again.
     """
 
     name: str
@@ -396,6 +408,8 @@ class RootRow(TypedDict):
     observed: str
     why_not: str
     writers: list[str]
+    takes: str
+    unlocked_until: str | None
 
 
 class MachineRow(TypedDict):

@@ -22,6 +22,11 @@ def start(context: Context) -> int:
     request = plans.request_from(context.options)
     frame = plans.ask(context, request)
     _guard(context, frame, context.options.plan)
+    return begin(context, request, frame, _outside(context))
+
+
+def begin(context: Context, request: dict[str, Any], frame: dict[str, Any], outside: str | None = None) -> int:
+    """Ask about a plan that was drawn for this request, and start it."""
     if not plans.acting(frame):
         return _nothing(context, frame)
     if frame["needs"].get("approvals_left"):
@@ -29,7 +34,7 @@ def start(context: Context) -> int:
     else:
         _confirm(context, frame, "Birth" if frame["kind"] == "birth" else "Replace")
     answer = context.client.command("rollout.start", pool=frame["pool"], plan=request, plan_hash=frame["hash"],
-                                    generation=frame["generation"], outside=_outside(context), driven=context.options.wait)
+                                    generation=frame["generation"], outside=outside, driven=context.options.wait)
     return _started(context, answer)
 
 

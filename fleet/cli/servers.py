@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from fleet.cli import plan as plans
+from fleet.cli import rollout
+from fleet.cli.text import local
 from fleet.core.errors import Invalid
 
 TYPE_CHECKING = False  # as `typing` has it; importing typing is felt at start-up
@@ -47,35 +50,57 @@ def _foreign(context: Context, domain: str, place: str | None) -> dict[str, Any]
     return found[0]
 
 
-def root(context: Context) -> None:
-    """Show how root is mounted as seen inside, and what a change would take; or set the mode."""
+def root(context: Context) -> int:
+    """Show how root is mounted as seen inside, and what it takes to be as promised; or set the mode."""
     options = context.options
     frame = context.client.get("/v1/status")
-    pools = [row for row in frame["pools"] if row["name"] == options.name]
-    servers = [row for pool in frame["pools"] for row in pool.get("servers", ()) if options.name in (row["name"], pool["name"])]
-    if not pools and not servers:
+    pool = next((row for row in frame["pools"] if options.name == row["name"] or options.name in (one["name"] for one in row.get("servers", ()))), None)
+    if pool is None:
         raise Invalid("there is no pool and no server of this name", where=options.name, code="unknown-name")
-    if options.mode is None:
-        _show_root(context, frame, servers, pools)
-        return
-    what = {"pool": options.name} if pools else {"server": options.name}
     rows: list[dict[str, Any]] = context.client.get(f"/v1/roots/{options.name}")["roots"]
-    able = [row for row in rows if not row["why_not"]]
+    if options.mode is None:
+        _show_root(context, rows, pool)
+        return 0
     if options.dry_run and context.as_json:
         context.data({"mode": options.mode, "roots": rows})
-        return
+        return 0
     if not context.as_json:
         _tell_roots(context, rows, options.mode)
     if options.dry_run:
         context.say("nothing was changed")
-        return
+        return 0
+    what = {"pool": options.name} if options.name == pool["name"] else {"server": options.name}
     if options.mode == "writable":
-        if able and not options.why:
-            raise Invalid("say why the root is made writable, for the colleagues who find it", where="--why", code="usage")
-        context.confirm(f"Break glass: a writable root taints {options.name} and makes it due for replacement.", options.name)
-    elif able:
-        context.confirm(f"Remount {_servers(able)} read-only, now and after each boot?", "y" if len(able) == 1 else str(len(able)))
-    context.answer(context.client.command("root.set", mode=options.mode, why=options.why, **what))
+        return _break(context, rows, what)
+    return _promise(context, rows, what, pool)
+
+
+def _break(context: Context, rows: list[dict[str, Any]], what: dict[str, str]) -> int:
+    """Break the glass: a reason, the name typed, and a time after which it is locked again."""
+    options, name = context.options, context.options.name
+    if not options.why and any(not row["why_not"] for row in rows):
+        raise Invalid("say why the root is made writable, for the colleagues who find it", where="--why", code="usage")
+    context.confirm(f"Break glass: a writable root taints {name} and makes it due for replacement; it is locked again in {options.lasts or '1h'}.", name)
+    context.answer(context.client.command("root.set", mode="writable", why=options.why, lasts=options.lasts, **what))
+    return 0
+
+
+def _promise(context: Context, rows: list[dict[str, Any]], what: dict[str, str], pool: dict[str, Any]) -> int:
+    """Remount what can be remounted; what must be replaced is a plan of the pool like any other."""
+    options = context.options
+    able = [row for row in rows if (row["takes"] == "remount" if "pool" in what else not row["why_not"])]
+    others = [row["name"] for row in rows if row["takes"] == "replacement"] if options.mode == rows[0]["wished"] else []
+    if able or not others:
+        if able:
+            context.confirm(f"Remount {_servers(able)} read-only, now and after each boot?", "y" if len(able) == 1 else str(len(able)))
+        answer = context.client.command("root.set", mode=options.mode, why=options.why, **what)
+        context.answer({**answer, "replace": others} if others else answer)
+    if not others or (able and context.as_json):
+        return 0
+    request: dict[str, Any] = {"pool": pool["name"], "kind": "rollout", "servers": others}
+    if pool["image"]["stable"]:
+        request["to"] = pool["image"]["stable"]
+    return rollout.begin(context, request, plans.ask(context, request))
 
 
 WRITERS_SHOWN = 20
@@ -86,28 +111,46 @@ def _servers(rows: list[dict[str, Any]]) -> str:
 
 
 def _tell_roots(context: Context, rows: list[dict[str, Any]], mode: str) -> None:
-    """What is there now, before anything is asked: the root as seen inside, and what is open for writing on it."""
+    """What is there now, before anything is asked: the root as seen inside, what is open for writing on it, and who must be replaced."""
     for row in rows:
+        if row["takes"] == "nothing" and mode == row["wished"] and len(rows) > 1:
+            continue
+        if row["takes"] == "replacement" and mode == row["wished"]:
+            context.say(f"{row['name']}: root is {row['observed']}, as seen inside; it takes a replacement: {row['why_not']}")
+            continue
         if row["why_not"]:
             context.say(f"{row['name']}: {row['why_not']}")
             continue
         context.say(f"{row['name']}: root is {row['observed']}, as seen inside; asked for: {mode}")
-        for line in row["writers"][:WRITERS_SHOWN]:
-            context.say(f"  open for writing: {line}")
-        if len(row["writers"]) > WRITERS_SHOWN:
-            context.say(f"  and {len(row['writers']) - WRITERS_SHOWN} more")
-        if not row["writers"]:
-            context.say("  nothing is open for writing there")
+        _tell_writers(context, row)
+    kept = sum(row["takes"] == "nothing" for row in rows)
+    if kept and mode == rows[0]["wished"] and len(rows) > 1:
+        context.say(f"{kept} of {len(rows)} servers are {mode} as promised")
 
 
-def _show_root(context: Context, frame: dict[str, Any], servers: list[dict[str, Any]], pools: list[dict[str, Any]]) -> None:
-    wished = {pool["name"]: pool["root"] for pool in frame["pools"]}
+def _tell_writers(context: Context, row: dict[str, Any]) -> None:
+    for line in row["writers"][:WRITERS_SHOWN]:
+        context.say(f"  open for writing: {line}")
+    if len(row["writers"]) > WRITERS_SHOWN:
+        context.say(f"  and {len(row['writers']) - WRITERS_SHOWN} more")
+    if not row["writers"]:
+        context.say("  nothing is open for writing there")
+
+
+def _show_root(context: Context, rows: list[dict[str, Any]], pool: dict[str, Any]) -> None:
+    """A line for each server, looked at now: what is wished, what is seen inside, and what the one takes to be the other."""
     if context.as_json:
-        context.data({"servers": [{"name": row["name"], "wished": wished[row["pool"]], "observed": row["root"]} for row in servers]})
+        context.data({"servers": rows})
         return
-    context.rows(("server", "wished", "seen inside"), [
-        (row["name"], wished[row["pool"]], (row["root"], "red" if row["root"] == "writable" else "")) for row in servers])
-    pool = pools[0]["name"] if pools else servers[0]["pool"]
+    context.rows(("server", "wished", "seen inside", "takes", ""), [
+        (row["name"], row["wished"], (row["observed"], "red" if row["observed"] == "writable" else ""), row["takes"],
+         f"unlocked until {local(row['unlocked_until'])}" if row["unlocked_until"] else "" if row["takes"] == "nothing" else row["why_not"]) for row in rows])
+    if len(rows) == 1 and rows[0]["writers"]:
+        context.say()
+        _tell_writers(context, rows[0])
+    takes = {row["takes"] for row in rows}
     context.say()
-    context.say("a change takes effect at birth:")
-    context.say(f"  set `root` of [pools.{pool}] in the fleet file, `anew reload`, `anew rollout start {pool}`")
+    if takes & {"remount", "replacement"}:
+        context.say(f"`anew root {context.options.name} {rows[0]['wished']}` does it under the pool's budget, and asks first")
+    context.say("another mode takes effect at birth:")
+    context.say(f"  set `root` of [pools.{pool['name']}] in the fleet file, `anew reload`, `anew rollout start {pool['name']}`")

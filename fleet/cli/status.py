@@ -135,7 +135,7 @@ def _well(row: dict[str, Any]) -> bool:
 
 
 def _server(row: dict[str, Any]) -> list[Any]:
-    marks = [word for word, on in (("held", row["held"]), ("tainted", row["tainted"])) if on]
+    marks = [word for word, on in (("held", row["held"]), ("tainted", row["tainted"]), ("unlocked", row.get("unlocked"))) if on]
     state = " ".join([row["state"], *marks])
     colour = "" if _well(row) else "red" if not row["healthy"] else "yellow"
     root = (row["root"], "red") if row["root"] == "writable" else row["root"]
@@ -154,6 +154,7 @@ def _reasons(context: Context, pools: list[dict[str, Any]], servers: list[dict[s
         said = [printable(row["reason"] or ("" if row["healthy"] else row.get("health_words", "")))]
         said += [f'held: "{row["held"]}"'] if row["held"] else []
         said += [f"tainted: {', '.join(row['tainted'])}"] if row["tainted"] else []
+        said += [f"locked again at {local(row['unlocked']['until'])}"] if row.get("unlocked") else []
         text = " · ".join(part for part in said if part)
         if text:
             alike.setdefault(("  " if row["healthy"] else "! ", text), []).append(row["name"])

@@ -134,7 +134,9 @@ COMMANDS = (
          [Option("name", metavar="POOL|SERVER", help="a pool or a server"),
           Option("mode", metavar="MODE", nargs="?", choices=("read-only", "ephemeral", "writable"),
                  help="read-only, ephemeral or writable (break glass); left out: only look"),
-          Option("--dry-run", action="store_true", help="say what writes there and what would be done, and change nothing"), _WHY, _YES]),
+          Option("--dry-run", action="store_true", help="say what writes there and what would be done, and change nothing"),
+          Option("--for", metavar="DURATION", dest="lasts", default="", help="how long a writable root may stay so, before the daemon locks it again: 1h"),
+          _WHY, Option("--wait", action="store_true", help="if servers are replaced: wait for the end; the exit code says how it ended"), _YES]),
     Word("shell", "log in to a server over SSH with its pinned host key; taints it, and says so first", "shell:shell", [_SERVER, _YES]),
     Word("machine", "machines that are only reached over SSH", words=[
         Word("list", "the machines of the fleet file: pinned key, pool, what was seen last", "machine:list_all"),

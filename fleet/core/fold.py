@@ -13,12 +13,14 @@ from fleet.core.budget import Budget
 from fleet.core.codec import image_in, run_in, settings_in, target_in
 from fleet.core.events import Event
 from fleet.core.lifecycle import BACKWARD, ENDED, ENDS, FORWARD, SETTLED, TAKES_DOWN, move, next_step
-from fleet.core.state import Approval, PoolState, Proposal, Rejection, Rollout, Run, Server, State, Target
+from fleet.core.state import Approval, Glass, PoolState, Proposal, Rejection, Rollout, Run, Server, State, Target
 from fleet.core.steering import told
 from fleet.core.values import changed
 
 KEPT_ROLLOUTS = 50
 KEPT_DURATIONS = 20
+STAINS = 8
+"""Incarnations of one server whose taints are remembered; those in slots are overwritten without a word."""
 SETS = 8
 """Changes of a rollout's settings that it still tells of; the journal has all."""
 
@@ -307,23 +309,23 @@ def _step_done(state: State, event: Event) -> State:
         changes["step"] = ENDS[run.path]
     after = _run(state, event, run, **changes)
     if run.step == "admitting" and run.target is not None:
-        kept = after.pool(event.pool).server(event.server).retained
-        after = _server(_taints_moved(after, event, run.target.number), event, admitted=run.target.number, restarted=False, admitted_at=event.at if run.target.kind == "birth" else 0.0,
-                        retained={number: until for number, until in kept.items() if number != run.target.number})
+        known = after.pool(event.pool).server(event.server)
+        after = _server(after, event, admitted=run.target.number, restarted=False, admitted_at=event.at if run.target.kind == "birth" else 0.0,
+                        retained={number: until for number, until in known.retained.items() if number != run.target.number},
+                        **_stains(known, run, run.target.number))
     if run.step == "proving":
         after = _rollout(after, after.rollouts[event.rollout], progress_at=event.at)
     return _learn(after, event.pool, run.step, event.at - run.since)
 
 
-def _taints_moved(state: State, event: Event, number: int) -> State:
-    """Taints are of an incarnation: the one that leaves service keeps its own, the one that comes back brings them along."""
-    server = state.pool(event.pool).server(event.server)
-    if number == server.admitted:
-        return state
-    stained = {key: why for key, why in server.stained.items() if key != number}
-    if server.admitted is not None and server.tainted:
-        stained[server.admitted] = server.tainted
-    return _server(state, event, tainted=server.stained.get(number, ()), stained=stained)
+def _stains(known: Server, run: Run, number: int) -> dict[str, Any]:
+    """A taint is of an incarnation: it goes out of service with it, and comes back with it. Broken glass ends where another one serves."""
+    left = known.admitted if known.admitted is not None else run.source
+    if left == number:
+        return {}
+    stained = {**known.stained, left: known.tainted} if known.tainted and left is not None else dict(known.stained)
+    tainted = stained.pop(number, ())
+    return {"tainted": tainted, "stained": dict(sorted(stained.items())[-STAINS:]), "glass": None}
 
 
 def _learn(state: State, pool: str, step: str, seconds: float) -> State:
@@ -396,7 +398,7 @@ def _buried(state: State, event: Event) -> State:
     server: Server = state.pool(event.pool).server(event.server)
     number = int(event.data["number"])
     return _server(state, event, retained={key: value for key, value in server.retained.items() if key != number},
-                   failed=server.failed - {number}, stained={key: why for key, why in server.stained.items() if key != number})
+                   failed=server.failed - {number}, stained={key: value for key, value in server.stained.items() if key != number})
 
 
 def _held(state: State, event: Event) -> State:
@@ -414,6 +416,15 @@ def _adopted(state: State, event: Event) -> State:
 def _tainted(state: State, event: Event) -> State:
     known = state.pool(event.pool).server(event.server).tainted
     return _server(state, event, tainted=(*known, str(event.data["why"]))[-8:])
+
+
+def _unlocked(state: State, event: Event) -> State:
+    data = event.data
+    return _server(state, event, glass=Glass(int(data["number"]), float(data["until"]), event.actor, str(data["why"])))
+
+
+def _locked(state: State, event: Event) -> State:
+    return _server(state, event, glass=None)
 
 
 def _rejected(state: State, event: Event) -> State:
@@ -451,6 +462,8 @@ _CHANGES: Mapping[str, Callable[[State, Event], State]] = {
     "server-released": _released,
     "server-adopted": _adopted,
     "server-tainted": _tainted,
+    "root-unlocked": _unlocked,
+    "root-locked": _locked,
     "image-rejected": _rejected,
     "image-unrejected": _unrejected,
 }

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from fleet.core import budget
+from fleet.core import budget, rootmode
 from fleet.core.codec import image_out, run_out, settings_out
 from fleet.core.desired import RolloutSettings
 from fleet.core.errors import Invalid, Refused
@@ -148,7 +148,7 @@ def _judge(sight: Sight, ask: Ask, name: str) -> Run:
     if serving is None:
         why = "absent" if not sight.by_server.get(name) else "not running"
         return replace(run, action="birth", target=target, reason=why)
-    if serving.digest == ask.image.digest and not (known.tainted or known.restarted) and ask.older_than is None:
+    if serving.digest == ask.image.digest and not (known.tainted or known.restarted or _drifted(sight, ask, serving)) and ask.older_than is None:
         return replace(run, action="skip", reason=f"already {ask.image.version}")
     if ask.kind == "rollback" and target.kind == "birth" and ask.image.digest not in sight.images:
         return replace(run, action="hold", reason=f"nothing to go back to: no incarnation of {ask.image} is retained there, and the image is not catalogued")
@@ -166,9 +166,23 @@ def _why(sight: Sight, ask: Ask, serving: Seen) -> str:
         return f"runs {serving.version}, {how}"
     if tainted:
         return f"tainted: {tainted[-1]}"
+    if drifted := _drifted(sight, ask, serving):
+        return drifted
     if not sight.healthy(serving.server, serving.number):
         return f"not healthy, {age}"
     return age
+
+
+def _drifted(sight: Sight, ask: Ask, serving: Seen) -> str:
+    """"" or that its root, as last seen inside, is not what the pool promises (rollout.md rule 6). A root that is stricter than promised is left,
+    but for a server that somebody names.
+    """
+    facts = sight.facts.get((serving.server, serving.number))
+    if facts is None or ask.kind == "rollback" or rootmode.kept(sight.pool.root, facts.root):
+        return ""
+    if facts.root == "read-only" and ask.servers is None:
+        return ""
+    return f"its root is {facts.root} inside, not {sight.pool.root}"
 
 
 def _target(sight: Sight, ask: Ask, name: str) -> Target:

@@ -158,13 +158,24 @@ class Rejection:
 
 
 @dataclass(frozen=True, slots=True)
+class Glass:
+    """Broken glass: the root of incarnation `number` may be writable until `until`, by whom and why; then the daemon locks it again."""
+
+    number: int
+    until: float
+    by: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Server:
     """What the journal knows of a server. `admitted`: the incarnation in service; `retained`: number -> until.
 
     `failed`: incarnations that failed their proof (never offered for rollback). `last_number`: the highest number ever given.
     `admitted_at`: when the one in service was, 0.0 if it was not born for that. `restarted`: a rollout started the one in service again,
     and it was not admitted since: nothing beside it is removed. `untidy`: when tidying up beside it began to fail, and when it last
-    did; () if the last time it went well. `tainted`: why the one in service is due for replacement; `stained`: the same of those that may come back.
+    did; () if the last time it went well. `tainted`: the incarnation in service was touched, and how; `stained`: what is known so of others
+    that may come back, by number. `glass`: its root is unlocked for a while.
     """
 
     held: str | None = None
@@ -177,6 +188,7 @@ class Server:
     restarted: bool = False
     untidy: tuple[float, float] | tuple[()] = ()
     stained: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    glass: Glass | None = None
 
 
 @dataclass(frozen=True, slots=True)

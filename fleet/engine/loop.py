@@ -20,7 +20,7 @@ from fleet.core.observed import Image
 from fleet.core.planner import plan
 from fleet.core.sight import Sight
 from fleet.core.state import Rollout
-from fleet.engine import auto, present
+from fleet.engine import auto, glass, present
 from fleet.engine.act import Actor
 from fleet.engine.hub import Hub
 from fleet.engine.observe import Watch
@@ -117,7 +117,7 @@ class Engine:
             tasks.create_task(self._beat())
             for view in self.views.values():
                 for what, work in self._loops(view, tasks):
-                    if plan or what != "planning":
+                    if plan or what not in ("planning", "locking"):
                         tasks.create_task(self.actor.guard(view, what, work))
 
     def _loops(self, view: PoolView, tasks: asyncio.TaskGroup) -> Iterable[tuple[str, Callable[[], Awaitable[None]]]]:
@@ -125,6 +125,7 @@ class Engine:
         if view.pool.machines:
             yield "glancing", lambda: self.watch.glance(view)
         yield "probing", lambda: self.watch.health(view)
+        yield "locking", lambda: glass.keep(self, view)
         yield "planning", lambda: self._plan_for_ever(view, tasks)
 
     def remember(self, before: Engine) -> None:

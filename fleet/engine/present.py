@@ -16,7 +16,7 @@ from fleet.core.proposal import Plan
 from fleet.core.runs import boots_since, deadline_of
 from fleet.core.sight import Sight, span
 from fleet.core.slots import Slots
-from fleet.core.state import PoolState, Rollout, Run, Target
+from fleet.core.state import Glass, PoolState, Rollout, Run, Target
 from fleet.engine.stops import stops
 
 Row = dict[str, Any]
@@ -43,9 +43,15 @@ def server_row(sight: Sight, name: str, waits: Mapping[str, Wait]) -> Row:
         "age_seconds": round(sight.now - serving.born_at, 1) if serving and serving.born_at else None,
         "state": server_state(sight, name), "healthy": sight.available(name), "health_words": health.words if health else "",
         "root": facts.root if facts else "unknown", "address": serving.address if serving else "", "hypervisor": sight.place(name),
-        "held": known.held, "tainted": list(known.tainted), "retained": retained_rows(sight, name),
+        "held": known.held, "tainted": list(known.tainted), "unlocked": unlocked_row(known.glass),
+        "retained": retained_rows(sight, name),
         "reason": wait.reason if wait else f"{sight.place(name)} does not answer: {unreachable}" if unreachable else _run_reason(sight, name),
     }
+
+
+def unlocked_row(glass: Glass | None) -> Row | None:
+    """Until when its root may be written, by whom and why; None where no glass is broken."""
+    return None if glass is None else {"until": moment(glass.until), "by": glass.by, "why": glass.why}
 
 
 def _run_reason(sight: Sight, name: str) -> str | None:

@@ -1,219 +1,189 @@
-"""The root of a server: what is wished, what is seen inside, who writes there, and a lock for hosts that have no slots yet.
+"""The root of a server: what is wished, what is seen inside, who writes there, what a change takes, and doing it under the pool's budget.
 
 Rules
 - What is shown after a change is what was then seen inside, never what was wished; a lock that is not seen is an error.
-- Making a root writable breaks the glass: it takes a reason, and the server is tainted before anything is sent to it.
-- Nothing is changed while a rollout of the pool is under way, nor in a pool that is only observed.
-- A root that comes from an image is never remounted: it is read-only by construction, or replaced.
+- A root that comes from an image is never remounted: it is read-only by construction, or replaced; that is an ordinary plan of the pool.
+- Several servers are remounted in batches of what the pool's budget has room for; the next batch waits until the last one is seen well,
+  and the first failure ends it.
+- Making a root writable breaks the glass (engine/glass.py).
+- Nothing is changed in a pool that is only observed, nor while a rollout of the pool is under way; but the glass may be broken of a server
+  that the rollout is not at work on.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any
 
+from fleet.core import rootmode
 from fleet.core.errors import AnewError, Invalid, Permanent, Refused
 from fleet.core.events import Draft
 from fleet.core.observed import Facts
 from fleet.core.printable import printable
+from fleet.core.sight import some
+from fleet.engine import glass, remount
 from fleet.engine.loop import Engine
 from fleet.engine.plans import find_server, find_view
+from fleet.engine.present import moment
 from fleet.engine.view import PoolView
-from fleet.ports import Machines, Operation, RootLocker
+from fleet.ports import RootLocker
 
-LOOK, CHANGE, WHY_NOT = 40.0, 60.0, 15.0
+LOOK = 40.0
 """Seconds for one server, all of them side by side; a command is waited for two minutes, and a pool's silent servers are not to use them up."""
-WRITERS_TOLD = 3
+BEGIN = 30.0
+"""Seconds in which batches are begun, for the same reason; what is left is told, and asked for again."""
+BEAT = 0.25
+WORDS_TOLD = 3
+MODES = ("read-only", "ephemeral", "writable")
 Request = Mapping[str, Any]
 Row = dict[str, Any]
-Mode = Literal["read-only", "writable"]
 
 
-@dataclass(frozen=True, slots=True)
-class _Changed:
-    """What became of one server. `error` is "" if the root is now seen as it was asked for."""
-
-    server: str
-    words: str
-    error: AnewError | None = None
+# --- looking
 
 
 async def report(engine: Engine, name: str) -> list[Row]:
-    """RootRows of a pool or a server, looked at now: the mode wished and seen, whether it can be locked, and what writes there."""
+    """RootRows of a pool or a server, looked at now: the mode wished and seen, what it takes to keep the promise, and what writes there."""
     view = engine.views.get(name) or find_server(engine, name)
     names = view.pool.server_names if name in engine.views else (name,)
+    return await _rows(engine, view, names)
+
+
+async def _rows(engine: Engine, view: PoolView, names: Sequence[str]) -> list[Row]:
     return list(await asyncio.gather(*(_row(engine, view, server) for server in names)))
 
 
 async def _row(engine: Engine, view: PoolView, server: str) -> Row:
-    row: Row = {"name": server, "pool": view.pool.name, "wished": view.pool.root, "observed": _observed(engine, view, server), "why_not": "", "writers": []}
-    locker = _locker(engine, view)
+    wished, locker, broken = view.pool.root, remount.locker_of(engine, view), engine.sight(view).known(server).glass
+    facts, why, fixed, writers = _known(engine, view, server), "", locker is None, list[str]()
     if locker is None:
-        return {**row, "why_not": f"its root comes from the image: a change takes effect at birth, by pools.{view.pool.name}.root and a rollout"}
-    try:
-        async with asyncio.timeout(LOOK):
-            if why := await _by_construction(engine, view, server):
-                return {**row, "why_not": why}
-            facts = await _look_inside(engine, view, server)
-            return {**row, "observed": facts.root, "why_not": "" if facts.root != "unknown" else facts.note or "its root is not known",
-                    "writers": await _writers(locker, view, server)}
-    except AnewError as error:
-        return {**row, "why_not": printable(error.beside(server), 300)}
-    except TimeoutError:
-        return {**row, "why_not": f"it did not answer within {LOOK:g} s"}
+        why = f"its root comes from the image: a change takes effect at birth, by pools.{view.pool.name}.root and a rollout"
+    else:
+        try:
+            async with asyncio.timeout(LOOK):
+                why = await _fixed(locker, view, server)
+                fixed = bool(why)
+                facts = await remount.look_inside(engine, view, server)
+                if not why:
+                    why = "" if facts.root != "unknown" else facts.note or "its root is not known"
+                    writers = await remount.writers(locker, view, server)
+        except AnewError as error:
+            why = why or printable(error.beside(server), 300)
+        except TimeoutError:
+            why = why or f"it did not answer within {LOOK:g} s"
+    return {"name": server, "pool": view.pool.name, "wished": wished, "observed": facts.root, "why_not": why, "writers": writers,
+            "takes": rootmode.takes(wished, facts.root, fixed), "unlocked_until": moment(broken.until) if broken else None}
 
 
-async def _writers(locker: RootLocker, view: PoolView, server: str) -> list[str]:
-    """That the root itself is a writable mount needs no line."""
-    return [line for line in await locker.writers(view.pool, server) if line != "mount - /"]
-
-
-def _locker(engine: Engine, view: PoolView) -> RootLocker | None:
-    driver = engine.drivers[view.pool.driver]
-    return cast(RootLocker, driver) if hasattr(driver, "lock_root") else None
-
-
-def _observed(engine: Engine, view: PoolView, server: str) -> str:
+def _known(engine: Engine, view: PoolView, server: str) -> Facts:
     sight = engine.sight(view)
     seen = sight.serving(server)
-    facts = sight.facts.get((server, seen.number)) if seen else None
-    return facts.root if facts else "unknown"
+    return (sight.facts.get((server, seen.number)) if seen else None) or Facts()
 
 
-async def _by_construction(engine: Engine, view: PoolView, server: str) -> str:
-    """Why this root is not for locking, "" if it is: a host with slots boots what its image says."""
-    driver = engine.drivers[view.pool.driver]
-    if not hasattr(driver, "check"):
-        return ""
-    told = await cast(Machines, driver).check(server)
-    if told.get("reach", "ok") != "ok":
-        return printable(told["reach"], 300)
-    if told.get("backend", "none") not in ("none", ""):
-        return f"it has A/B slots ({printable(told['backend'], 20)}): its root is the image itself, read-only by construction"
-    return ""
+async def _fixed(locker: RootLocker, view: PoolView, server: str) -> str:
+    return printable(await locker.root_fixed(view.pool, server), 300)
 
 
-async def _look_inside(engine: Engine, view: PoolView, server: str) -> Facts:
-    """Facts of the incarnation that runs, kept for everybody who looks."""
-    seen = engine.sight(view).serving(server)
-    if seen is None:
-        raise Refused("it has not been seen running, so there is no root to look at", where=server, code="not-running")
-    facts = await engine.drivers[view.pool.driver].probe(view.pool, server, seen.number)
-    if facts.root != "unknown":
-        view.facts[(server, seen.number)] = facts
-        engine.hub.changed(view.pool.name, server)
-    return facts
+# --- changing
 
 
 async def set_root(engine: Engine, actor: str, request: Request) -> Row:
-    """`root.set`: lock or unlock roots where the driver can; elsewhere mark servers whose root is not what the pool promises."""
+    """`root.set`: remount what can be remounted, a batch at a time; tell of the others what replaces them; or break the glass."""
     server, mode = str(request.get("server", "")), str(request.get("mode", ""))
     view = find_server(engine, server) if server else find_view(engine, str(request.get("pool", "")))
-    locker = _locker(engine, view)
-    if locker is None:
-        return await _promise(engine, view, actor, request)
-    if mode not in ("read-only", "writable"):
-        raise Invalid(f"must be read-only or writable, found {printable(mode, 40)!r}", where="mode")
-    why = printable(str(request.get("why", "")))
-    if mode == "writable" and not why:
-        raise Invalid("say why the root is made writable (--why), for the colleagues who find it", where="why")
+    if mode not in MODES:
+        raise Invalid(f"must be {', '.join(MODES[:-1])} or {MODES[-1]}, found {printable(mode, 40)!r}", where="mode")
+    names = (server,) if server else view.pool.server_names
+    if mode == "writable":
+        return await _break(engine, view, actor, request, names)
+    if mode != view.pool.root:
+        raise Refused(f'the root mode of pool {view.pool.name} is "{view.pool.root}", set by pools.{view.pool.name}.root in {engine.desired.path}; '
+                      "change it there, `anew reload`, and roll out", where=f"pools.{view.pool.name}.root")
+    async with engine.holding(view):
+        return await _promise(engine, view, actor, request, names)
+
+
+async def _break(engine: Engine, view: PoolView, actor: str, request: Request, names: Sequence[str]) -> Row:
+    if remount.locker_of(engine, view) is None:
+        raise Refused(f"its root is its image, attached read-only, and no remount makes it writable; {glass.instead(view.pool)}",
+                      where=names[0] if len(names) == 1 else view.pool.name, code="not-lockable")
+    glass.asked(request)
+    async with engine.holding(view):
+        _may(engine, view, names[0] if len(names) == 1 else "")
+        return await glass.broken(engine, view, actor, request, await _rows(engine, view, names))
+
+
+def _may(engine: Engine, view: PoolView, glass_of: str = "") -> None:
+    """Refused where nothing may be touched now, or not this one server's glass. The caller holds the pool's lock."""
     if view.pool.mode == "observe":
         raise Refused(f'pool {view.pool.name} is in mode "observe", which touches nothing; set mode = "manual" and `anew reload`',
                       where=f"pools.{view.pool.name}.mode", code="observe-mode")
-    names = (server,) if server else view.pool.server_names
-    async with engine.holding(view):
-        if engine.record.state.active(view.pool.name) is not None:
-            raise Refused(f"a rollout of pool {view.pool.name} is under way; change roots after it", where=view.pool.name)
-        return await _change(engine, view, locker, actor, request, names, "writable" if mode == "writable" else "read-only", why)
+    rollout = engine.record.state.active(view.pool.name)
+    run = rollout.runs.get(glass_of) if rollout is not None else None
+    if rollout is not None and (not glass_of or (run is not None and run.active)):
+        raise Refused(f"a rollout of pool {view.pool.name} is under way; change roots after it", where=view.pool.name)
 
 
-async def _change(engine: Engine, view: PoolView, locker: RootLocker, actor: str, request: Request, names: Sequence[str], mode: Mode, why: str) -> Row:
-    pool, one = view.pool.name, names[0] if len(names) == 1 else ""
-    held = dict(zip(names, await asyncio.gather(*(_construction(engine, view, name) for name in names)), strict=True))
-    able = [name for name in names if not held[name]]
-    if not able:
-        raise Refused("; ".join(f"{name}: {held[name]}" for name in names[:WRITERS_TOLD]), where=one or pool, code="not-lockable")
-    drafts = [Draft("root-set", actor, pool, one, "", {"mode": mode, "why": why or f"{', '.join(able[:5])}"}, str(request.get("request", "")))]
-    if mode == "writable":
-        drafts += [Draft("server-tainted", actor, pool, name, "", {"why": f"its root was made writable: {why}"}) for name in able]
+async def _promise(engine: Engine, view: PoolView, actor: str, request: Request, names: Sequence[str]) -> Row:
+    """Every server named is to be as its pool promises. One that is named alone is locked again even if it is, so that it lasts over a reboot."""
+    pool, one, mode = view.pool, names[0] if len(names) == 1 else "", str(request["mode"])
+    rows = await _rows(engine, view, names)
+    locker = remount.locker_of(engine, view)
+    able = [row["name"] for row in rows if row["takes"] == "remount" or (one and locker and mode == "read-only" and not row["why_not"])]
+    others = [row["name"] for row in rows if row["takes"] == "replacement"]
+    if one and locker and not able and not others:
+        raise Refused(f"{one}: {rows[0]['why_not']}", where=one, code="not-lockable")
+    if able:
+        _may(engine, view)
+    room = remount.room(engine, view, able)
+    drafts = [Draft("server-tainted", actor, pool.name, name, "", {"why": "its root is writable"}) for name in others
+              if mode == "read-only" and not engine.record.state.pool(pool.name).server(name).tainted]
+    why = printable(str(request.get("why", ""))) or ", ".join([*([f"{some(able)} to remount"] if able else []), f"{len(others)} to replace"])
+    drafts.append(Draft("root-set", actor, pool.name, one, "", {"mode": mode, "why": why}, str(request.get("request", ""))))
     events = await engine.record.write(*drafts)
-    done = await asyncio.gather(*(_change_one(engine, view, locker, name, mode) for name in able))
-    failed = [change for change in done if change.error]
-    if failed:
-        events = await engine.record.write(*(Draft("warning", "engine", pool, change.server, "", {"text": printable(
-            f"root of {change.server} not made {mode}: {change.error}", 500)}) for change in failed))
-    view.look.set()
-    words = [*(change.words for change in done if not change.error), *(f"{name}: {held[name]}" for name in names if held[name])]
-    if failed:
-        raise Permanent("; ".join([*(_without_where(change) for change in failed), *words]), where=one or pool, code="root")
-    return {"ok": True, "seq": events[-1].seq, "message": "; ".join(words)}
+    words = []
+    if able and locker is not None:
+        words.append(await _in_batches(engine, view, locker, able, room, one))
+    if others:
+        words.append(f"{some(others)}: root is writable inside; the next rollout replaces {'it' if len(others) == 1 else 'them'}" if mode == "read-only"
+                     else f"{some(others)}: only a replacement makes {'it' if len(others) == 1 else 'them'} {mode}; "
+                          f"`anew rollout start {pool.name} --servers {','.join(others[:5])}` plans it")
+    unknown = [row["name"] for row in rows if row["takes"] == "unknown"]
+    if unknown and (able or others):
+        words.append(f"{some(unknown)}: not looked into")
+    nothing = f"nothing to do: {f'{len(names)} servers are' if len(names) > 1 else f'{one} is'} {mode} as promised or not yet looked into"
+    return {"ok": True, "seq": events[-1].seq, "message": "; ".join(words) or nothing}
 
 
-def _without_where(change: _Changed) -> str:
-    assert change.error is not None
-    return f"{change.server}: {change.error.message}"
+async def _in_batches(engine: Engine, view: PoolView, locker: RootLocker, names: Sequence[str], room: int, one: str) -> str:
+    """Lock these servers. Raises Permanent with what failed, what was done, and what was not begun."""
+    done, begun, at = list[str](), engine.clock.now(), 0
+    while at < len(names) and (at == 0 or engine.clock.now() - begun < BEGIN):
+        batch = names[at:at + room]
+        at += len(batch)
+        well = [name for name in batch if engine.sight(view).available(name)]
+        changes = await asyncio.gather(*(remount.change_one(engine, view, locker, name, "read-only") for name in batch))
+        await remount.tell(engine, view, changes, "read-only")
+        done += [change.words for change in changes if not change.error]
+        failed = [remount.in_words(change) for change in changes if change.error]
+        if not failed and at < len(names):
+            failed = await _unwell(engine, view, well)
+        if failed:
+            left = [f"{len(names) - at} others were not touched"] if at < len(names) else []
+            raise Permanent("; ".join([*failed, *done, *left]), where=one or view.pool.name, code="root")
+    left = [f"{len(names) - at} more, {room} at a time: ask again to go on"] if at < len(names) else []
+    return "; ".join([*(done if len(done) <= WORDS_TOLD else [f"{len(done)} servers are read-only, as seen inside"]), *left])
 
 
-async def _construction(engine: Engine, view: PoolView, name: str) -> str:
-    try:
-        async with asyncio.timeout(LOOK):
-            return await _by_construction(engine, view, name)
-    except AnewError as error:
-        return printable(error.beside(name), 300)
-    except TimeoutError:
-        return f"it did not answer within {LOOK:g} s"
-
-
-async def _change_one(engine: Engine, view: PoolView, locker: RootLocker, name: str, mode: Mode) -> _Changed:
-    op = Operation(engine.rng.token(), engine.actor.epoch, "", CHANGE)
-    try:
-        async with asyncio.timeout(CHANGE):
-            words = await locker.lock_root(view.pool, name, mode, op)
-            facts = await _look_inside(engine, view, name)
-    except AnewError as error:
-        return _Changed(name, "", await _with_writers(view, locker, name, error) if mode == "read-only" else error)
-    except TimeoutError:
-        return _Changed(name, "", Permanent(f"it took longer than {CHANGE:g} s; look again what it is", where=name))
-    if facts.root != mode:
-        seen = facts.root if facts.root != "unknown" else f"unknown ({facts.note})"
-        return _Changed(name, "", Permanent(f"the host said that it is done, but inside its root is {seen}", where=name))
-    return _Changed(name, f"{name}: {facts.root}, as seen inside ({printable(words, 200)})")
-
-
-async def _with_writers(view: PoolView, locker: RootLocker, name: str, error: AnewError) -> AnewError:
-    """A lock that failed, with what writes there: usually the reason."""
-    try:
-        async with asyncio.timeout(WHY_NOT):
-            writers = await _writers(locker, view, name)
-    except (AnewError, TimeoutError):
-        return error
-    if not writers:
-        return error
-    more = f" and {len(writers) - WRITERS_TOLD} more" if len(writers) > WRITERS_TOLD else ""
-    return Permanent(f"{error.message}. Open there: {', '.join(writers[:WRITERS_TOLD])}{more}", where=name, code=error.code)
-
-
-async def _promise(engine: Engine, view: PoolView, actor: str, request: Request) -> dict[str, Any]:
-    """Where roots come from images: servers whose root is not what the pool promises are marked, and the next rollout replaces them."""
-    server, mode, pool = str(request.get("server", "")), str(request.get("mode", "")), view.pool
-    if mode == "writable":
-        raise Refused("this release makes no writable roots; a server is changed by replacing it", where=server or pool.name)
-    if mode != pool.root:
-        raise Refused(f'the root mode of pool {pool.name} is "{pool.root}", set by pools.{pool.name}.root in {engine.desired.path}; '
-                      "change it there, `anew reload`, and roll out", where=f"pools.{pool.name}.root")
-    names = (server,) if server else pool.server_names
-    sight = engine.sight(view)
-    wrong = []
-    for name in names:
-        seen = sight.serving(name)
-        facts = sight.facts.get((name, seen.number)) if seen else None
-        if facts is not None and pool.root == "read-only" and facts.root == "writable":
-            wrong.append(name)
-    drafts = [Draft("server-tainted", actor=actor, pool=pool.name, server=name, data={"why": "its root is writable"}) for name in wrong]
-    drafts.append(Draft("root-set", actor=actor, pool=pool.name, server=server, request=str(request.get("request", "")), data={"mode": mode, "why": f"{len(wrong)} to replace"}))
-    async with engine.holding(view):
-        events = await engine.record.write(*drafts)
-    message = f"{', '.join(wrong)}: root is writable inside; the next rollout replaces it" if wrong else f"nothing to do: {len(names)} servers are {mode} as promised or not yet looked into"
-    return {"ok": True, "seq": events[-1].seq, "message": message}
+async def _unwell(engine: Engine, view: PoolView, names: Sequence[str]) -> list[str]:
+    """A sentence of each server that served before its remount and does not now; waits until every one was asked since."""
+    since, until = engine.clock.now(), engine.clock.now() + engine.sight(view).gap
+    while engine.clock.now() < until:
+        sight = engine.sight(view)
+        seen = [sight.health.get((name, serving.number)) for name in names if (serving := sight.serving(name))]
+        if all(health is not None and health.last > since for health in seen):
+            break
+        await engine.clock.sleep(BEAT)
+    return [f"{name} does not serve since its remount" for name in names if not engine.sight(view).available(name)]

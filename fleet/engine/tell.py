@@ -131,6 +131,8 @@ _TELL: Mapping[str, Callable[[Data], str]] = {
     "machine-failed": lambda data: f"{data['what']} failed: {data['error']}",
     "breaker-opened": lambda data: f"mode auto is stopped by {data['reason']}",
     "breaker-closed": lambda data: f"mode auto goes on: {data['reason']}",
+    "root-unlocked": lambda data: f"root unlocked until {datetime.fromtimestamp(data['until'], UTC):%Y-%m-%d %H:%M}Z: {data['why']}",
+    "root-locked": lambda data: f"root locked again: {data['why']}",
     "root-set": lambda data: f"root mode {data['mode']}: {data['why']}",
     "seat-asked": lambda data: f"asks {data['driver']} for the driver's seat",
     "seat-taken": lambda data: f"{data['driver']} has the driver's seat: {data['how']}",

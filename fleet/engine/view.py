@@ -25,6 +25,7 @@ class PoolView:
     """`told`: server -> how far the verb under way has come. `looked`: server -> engine time of the last confirmed outcome; a slower observation never overwrites it.
     `busy`: servers with a rollout's verb under way; `ordered`: machines with an order of a person's under way. Apart, so that the end of one
     is not taken for the end of the other. `glance_at`: machines that a decision waits to see; the rest of the pool need not be looked at for it.
+    `glass`: a root was unlocked.
     `auto`: what is due here, and why mode auto does not begin it. `turns`: how often the pool was decided on; `deciding`: it is just now.
     """
 
@@ -48,6 +49,7 @@ class PoolView:
     look: asyncio.Event = field(default_factory=asyncio.Event)
     glance: asyncio.Event = field(default_factory=asyncio.Event)
     glance_at: set[str] = field(default_factory=set)
+    glass: asyncio.Event = field(default_factory=asyncio.Event)
     looked_once: asyncio.Event = field(default_factory=asyncio.Event)
 
     def sight(self, state: State, now: float, images: Mapping[str, Image]) -> Sight:

@@ -21,7 +21,8 @@ def lockable(served: Served, *writers: str, names: tuple[str, ...] = ("web-1",))
 
 
 def row(name: str, observed: str, writers: list[str]) -> dict[str, Any]:
-    return {"name": name, "pool": "web", "wished": "read-only", "observed": observed, "why_not": "", "writers": writers}
+    return {"name": name, "pool": "web", "wished": "read-only", "observed": observed, "why_not": "", "writers": writers,
+            "takes": "remount" if observed == "writable" else "nothing", "unlocked_until": None}
 
 
 def test_what_writes_there_is_shown_before_the_question(served: Served) -> None:
@@ -46,7 +47,7 @@ def test_several_servers_are_a_number_to_type(served: Served) -> None:
     code, shown = at_terminal(served, "y\n", "root", "web", "read-only")
     assert (code, served.office.commands) == (5, [])
     assert "Remount 2 servers read-only, now and after each boot? type 2:" in shown
-    assert "web-2: its root is the image itself" in shown
+    assert "1 of 3 servers are read-only as promised" in shown
     code, _ = at_terminal(served, "2\n", "root", "web", "read-only")
     assert code == 0
     assert served.office.commands[-1]["pool"] == "web"
@@ -71,6 +72,9 @@ def test_breaking_the_glass_takes_a_reason(served: Served, capsys: Capture) -> N
     assert served.office.commands == []
     assert call("root", "web-1", "writable", "--yes", "--why", "a broken driver") == 0
     assert served.office.commands[-1]["why"] == "a broken driver"
+    assert "lasts" not in served.office.commands[-1], "the daemon knows the usual time"
+    assert call("root", "web-1", "writable", "--yes", "--why", "a broken driver", "--for", "20m") == 0
+    assert served.office.commands[-1]["lasts"] == "20m"
 
 
 def test_many_writers_are_cut_and_their_names_are_clean(served: Served, capsys: Capture) -> None:
@@ -80,3 +84,33 @@ def test_many_writers_are_cut_and_their_names_are_clean(served: Served, capsys: 
     assert "\x1b" not in out
     assert out.count("open for writing") == 20
     assert "and 10 more" in out
+
+
+def test_looking_tells_what_each_server_takes(served: Served, capsys: Capture) -> None:
+    replaceable(served)
+    served.office.root_rows[2] |= {"unlocked_until": "2026-11-21T15:00:00Z"}
+    assert call("root", "web") == 0
+    out = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "web-1 read-only writable remount" in out
+    assert "web-2 read-only writable replacement its root comes from the image" in out
+    assert any(line.startswith("web-3 read-only read-only nothing unlocked until 2026-11-21 ") for line in out)
+    assert "`anew root web read-only` does it under the pool's budget, and asks first" in out
+    assert served.office.commands == []
+
+
+def replaceable(served: Served) -> None:
+    lockable(served)
+    served.office.root_rows[1] = {**row("web-2", "writable", []), "why_not": "its root comes from the image", "takes": "replacement"}
+
+
+def test_what_must_be_replaced_is_a_plan_with_a_question_of_its_own(served: Served) -> None:
+    replaceable(served)
+    code, shown = at_terminal(served, "y\nn\n", "root", "web", "read-only")
+    assert code == 5
+    assert "web-2: root is writable, as seen inside; it takes a replacement: its root comes from the image" in shown
+    assert shown.index("Remount web-1 read-only, now and after each boot? type y:") < shown.index("plan ")
+    assert [sent["command"] for sent in served.office.commands] == ["root.set"], "the plan was not started"
+    code, shown = at_terminal(served, "y\n3\n", "root", "web", "read-only")
+    assert code == 0, shown
+    started = served.office.commands[-1]
+    assert (started["command"], started["plan"]["servers"], started["plan"]["to"]) == ("rollout.start", ["web-2"], "1")

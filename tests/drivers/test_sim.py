@@ -112,6 +112,40 @@ def test_a_root_that_can_be_written_to_is_seen_inside(tmp_path: Path) -> None:
     run_virtual(story())
 
 
+def test_a_remount_lasts_over_another_daemon_until_it_is_undone_or_the_server_stops(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with harness(tmp_path) as h:
+            await h.birth(1)
+            await h.clock.sleep(3)
+            assert "writable now" in await h.sim.lock_root(h.pool, "web-1", "writable", h.op())
+        async with harness(tmp_path) as h:
+            assert (await h.sim.probe(h.pool, "web-1", 1)).root == "writable"
+            assert await h.sim.root_fixed(h.pool, "web-1") == ""
+            await h.sim.lock_root(h.pool, "web-1", "read-only", h.op())
+            assert (await h.sim.probe(h.pool, "web-1", 1)).root == "read-only"
+            await h.sim.lock_root(h.pool, "web-1", "writable", h.op())
+            await h.sim.retire(h.pool, "web-1", 1, h.op())
+            with pytest.raises(Refused, match="it does not run"):
+                await h.sim.lock_root(h.pool, "web-1", "writable", h.op())
+            await h.sim.revive(h.pool, "web-1", 1, h.op())
+            await h.clock.sleep(3)
+            assert (await h.sim.probe(h.pool, "web-1", 1)).root == "read-only", "it boots as its image says"
+
+    run_virtual(story())
+
+
+def test_a_root_that_its_image_makes_writable_is_not_remounted(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with harness(tmp_path) as h:
+            await h.birth(1, "soft")
+            await h.clock.sleep(3)
+            assert "a lock would not last" in await h.sim.root_fixed(h.pool, "web-1")
+            with pytest.raises(Refused, match="a lock would not last"):
+                await h.sim.lock_root(h.pool, "web-1", "read-only", h.op())
+
+    run_virtual(story())
+
+
 def test_a_fault_no_world_knows_is_a_sentence(tmp_path: Path) -> None:
     async def story() -> None:
         async with harness(tmp_path) as h:

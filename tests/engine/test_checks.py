@@ -39,6 +39,9 @@ class Machines:
     async def probe(self, pool: Pool, server: str, number: int) -> Facts:
         return Facts(root="writable")
 
+    async def root_fixed(self, pool: Pool, server: str) -> str:
+        return "" if (told := await self.check(server))["reach"] == "ok" else told["reach"]
+
     async def writers(self, pool: Pool, server: str) -> tuple[str, ...]:
         return ()
 

@@ -27,13 +27,12 @@ from tests.scenarios.stage import staged
 PROGRAM = "import sys; from fleet.cli.main import main; sys.exit(main())"
 ELSEWHERE = {
     "server-adopted": "a simulated world has no foreign machines",
-    "server-tainted": "the root of a simulated server is not locked in place",
     "shell-ended": "nobody logs in to a simulated server",
-    "root-set": "the root of a simulated server is not locked in place",
+    **dict.fromkeys(("server-tainted", "root-set", "root-unlocked", "root-locked", "root_fixed", "writers", "lock_root"), "nobody changes roots in these plays"),
     "machine-ordered": "bare metal only", "machine-installed": "bare metal only", "machine-recovered": "bare metal only", "machine-failed": "bare metal only",
     "plan-approved": "needs a second user of this machine", "rollout-driven": "no terminal drives these rollouts",
     **dict.fromkeys(("seat-asked", "seat-taken", "seat-kept", "seat-left"), "nobody sits at a terminal in these plays"),
-    "writers": "bare metal only", "lock_root": "bare metal only", "check": "bare metal only", "install": "bare metal only", "recover": "bare metal only",
+    "check": "bare metal only", "install": "bare metal only", "recover": "bare metal only",
     "adopt": "libvirt only", "sweep": "libvirt only",
 }
 """What no play on simulated servers can come to; everything else is struck, or test_every_failpoint_is_struck fails: add it to the play."""

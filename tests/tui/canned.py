@@ -39,6 +39,7 @@ class CannedDaemon:
         self.refuse: tuple[int, Row] | None = None
         self.answer: Row = {}
         self.root: Row = {}
+        self.roots: dict[str, Row] = {}
         self.proposals: list[Row] = []
         self.swallow = 0
         self.plan_waits: asyncio.Event | None = None
@@ -141,8 +142,11 @@ class CannedDaemon:
 
     async def _roots(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]
-        row = {"name": name, "pool": "web", "wished": "read-only", "observed": "read-only", "why_not": "", "writers": [], **self.root}
-        return web.json_response({"roots": [row]})
+        pool = next((pool for pool in self.status["pools"] if pool["name"] == name), None)
+        named = [server["name"] for server in pool["servers"]] if pool else [name]
+        rows = [{"name": one, "pool": pool["name"] if pool else "web", "wished": "read-only", "observed": "read-only", "why_not": "", "writers": [],
+                 "takes": "nothing", "unlocked_until": None, **self.root, **self.roots.get(one, {})} for one in named]
+        return web.json_response({"roots": rows})
 
     async def _rollout(self, request: web.Request) -> web.Response:
         return web.json_response(self.rollouts.get(request.match_info["id"], {}))

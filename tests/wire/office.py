@@ -125,7 +125,8 @@ class CannedOffice:
                              server_row("web-3", healthy=False, state="failed", health_words="tcp 22: refused",
                                         reason="boots without network")]
         self.root_rows: list[dict[str, Any]] = [
-            {"name": row["name"], "pool": "web", "wished": "read-only", "observed": "read-only", "why_not": "its root comes from the image", "writers": []}
+            {"name": row["name"], "pool": "web", "wished": "read-only", "observed": "read-only", "why_not": "its root comes from the image", "writers": [],
+             "takes": "nothing", "unlocked_until": None}
             for row in self.pool_servers]
         self.pool_more: dict[str, Any] = {}
         self.metrics_text = '# HELP anew_servers Servers.\n# TYPE anew_servers gauge\nanew_servers{pool="web",version="1",state="serving"} 3\n'

@@ -13,7 +13,7 @@ from tui.widgets.table import Column, Shown, Table
 if TYPE_CHECKING:
     from tui.desk import Desk
 
-LOUD = frozenset({"step-failed", "server-unhealthy", "server-tainted", "image-rejected", "warning", "command-refused",
+LOUD = frozenset({"step-failed", "server-unhealthy", "server-tainted", "root-unlocked", "image-rejected", "warning", "command-refused",
                   "server-redirected"})
 
 

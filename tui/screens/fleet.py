@@ -117,6 +117,10 @@ class FleetView(TableView[Pool]):
             found.append(fact("due", Span(pool.due)))
         if pool.auto:
             found.append(fact("auto", Span(pool.auto, phrases.auto_tone(pool))))
+        if tainted := model.tally(pool.name).tainted:
+            broken = model.tally(pool.name).unlocked
+            found.append(fact("tainted", Span(phrases.plural(tainted, "server"), "bad"), Span(f", {broken} with an unlocked root" if broken else "", "bad"),
+                              Span("  due for replacement", "dim")))
         back = model.tally(pool.name).returnable
         if back and pool.previous:
             found.append(fact("way back", f"{phrases.plural(back, 'server')} can return to {pool.previous} in seconds"))

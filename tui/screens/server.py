@@ -137,6 +137,10 @@ class ServerView(View):
             rows.append(fact("held", Span(f'"{server.held}"', "warn"), Span(f"  skipped until {self.desk.model.key_of('hold')} releases it", "dim")))
         if server.tainted:
             rows.append(fact("tainted", Span(", ".join(server.tainted), "bad"), Span("  due for replacement", "dim")))
+        if server.unlocked_until is not None:
+            until = phrases.when(model.local(server.unlocked_until), now, zone)
+            rows.append(fact("unlocked", Span(f"until {until}", "bad"), Span(f"  by {phrases.who(server.unlocked_by)}: {server.unlocked_why}", "plain"),
+                             Span("; then it is locked again", "dim")))
         rows.append(fact("way back", *self._way_back(server)))
         if width >= 120:
             rows.append(fact("uuid", Span(server.uuid, "dim")))
