@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tui import phrases
 from tui.fields import Raw, text
-from tui.ink import Line, Span, wrap
+from tui.ink import Line, Span, line_width, wrap
 from tui.screens.base import View, event_line, fact, iso, section
 from tui.screens.steps import said
 from tui.shapes import Pool, Rollout, Run, Server
@@ -104,7 +104,7 @@ class RolloutView(View):
         rows = self._state(rollout, width)
         cells = self._cells(rollout, width, max(1, height - 6))
         gap: list[Line] = [()] if height - len(rows) - len(cells) >= 16 else []
-        rows += [*gap, *cells, self._legend(rollout), *gap, self._budget(rollout)]
+        rows += [*gap, *cells, self._legend(rollout, width), *gap, self._budget(rollout)]
         tail_room = 3 if height - len(rows) >= 9 else 0
         rows += self._servers(rollout, width, max(1, height - len(rows) - 1 - tail_room))
         rows += [*self._forecast(rollout, width), *gap]
@@ -175,15 +175,15 @@ class RolloutView(View):
                 spans.append(Span(run.cell, tone))
         return spans
 
-    def _legend(self, rollout: Rollout) -> Line:
-        """Only what there is, plus failed: to read `failed 0` is worth its place."""
+    def _legend(self, rollout: Rollout, width: int) -> Line:
+        """Only what there is, plus failed: to read `failed 0` is worth its place. Closer together where it would not fit."""
         spans: list[Span] = [Span(" ")]
         for cell, words in phrases.CELL_WORDS.items():
             count = rollout.cells.get(cell, 0)
             if count or cell in "+!":
                 tone = phrases.CELL_TONES[cell] if count else "dim"
                 spans += [Span(cell, tone), Span(f" {words} {count}   ", "plain" if count else "dim")]
-        return tuple(spans)
+        return tuple(spans) if line_width(spans) <= width + 3 else tuple(Span(text.replace("   ", "  "), tone) for text, tone in spans)
 
     def _budget(self, rollout: Rollout) -> Line:
         over = rollout.failures > rollout.max_failures
@@ -194,10 +194,10 @@ class RolloutView(View):
         )
 
     def _servers(self, rollout: Rollout, width: int, most: int) -> list[Line]:
-        """The failed, the busy, then the waiting by reason. Every wait has one."""
+        """The failed, the busy, then the waiting by reason. Every wait has one. Who was put back because a person said so is no failure."""
         now = self.desk.model.daemon_time(self.desk.now)
         current = self._current(rollout) if self.walked else None
-        runs = [run for run in rollout.runs if run.cell in "!<"] + [run for run in rollout.runs if run.cell in BUSY]
+        runs = [run for run in rollout.runs if run.cell == "!" or (run.cell == "<" and run.error)] + [run for run in rollout.runs if run.cell in BUSY]
         if current is not None and current not in runs:
             runs.insert(0, current)
         waits = self.desk.model.waits(rollout)[:3] if rollout.active else []

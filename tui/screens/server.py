@@ -120,7 +120,8 @@ class ServerView(View):
             rows += self._two_lives(server, rollout, run)
         else:
             rows.append((*name, Span(state, phrases.server_tone(server)), Span(", "), self._health(server)))
-        if words := phrases.server_words(server):
+        why = phrases.run_reason(rollout, run) if rollout is not None and run is not None else ""
+        if (words := phrases.server_words(server)) and words != why:
             rows += [(Span(f" {row}", "warn"),) for row in wrap(words, width - 2, 2)]
         return rows
 
