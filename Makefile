@@ -19,11 +19,11 @@ MARKS ?= not long
 # What property tests draw: the same each time, since what a fresh draw finds is no fault of the change that is tested; or "fresh".
 DRAWS ?= same
 
-.PHONY: help setup images images-bad image-debian lab-metal libvirt lab run demo test test-long check stories sim crash bench docs lock lab-down clean
+.PHONY: help setup images images-bad image-debian lab-metal libvirt lab run demo test test-long check stories sim crash bench docs cast lock lab-down clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
-	@echo 'also: setup, stories (accept the golden traces as they are now), sim (SEEDS=10000 random cases), crash (kill -9 of a daemon at every failpoint), lab (images and libvirt, no servers), lab-metal (images and disks for bare metal), lab-down (removes what was made), bench, docs, lock, clean'
+	@echo 'also: setup, stories (accept the golden traces as they are now), sim (SEEDS=10000 random cases), crash (kill -9 of a daemon at every failpoint), lab (images and libvirt, no servers), lab-metal (images and disks for bare metal), lab-down (removes what was made), bench, docs, cast (the film in README), lock, clean'
 
 setup:
 	@vagrant/provision/setup.sh
@@ -103,6 +103,10 @@ crash: setup
 # The pages and files that are made from tables in the code.
 docs: setup
 	@$(bin)/python docs/generate.py --write
+
+# The film in README, recorded anew: a walk through the demo with real keys in a terminal of 80x24 (docs/cast.py). Look at it before you commit it.
+cast: setup
+	@$(bin)/python -m docs.cast
 
 # Newer releases of what pyproject.toml asks for, with hashes; the lock names no index and no path of this machine.
 lock:

@@ -66,7 +66,7 @@ class Office(Protocol):
         """One RolloutRow."""
 
     def server(self, name: str) -> Mapping[str, Any]:
-        """ServerDetail: a ServerRow with its past incarnations."""
+        """A ServerRow with its past incarnations and its last replacement."""
 
     async def images(self) -> list[dict[str, Any]]:
         """ImageRows."""

@@ -9,7 +9,7 @@ Paths (method, path, least role):
   GET  /v1/images                          observer   {"images": [ImageRow, ...]}
   GET  /v1/images/FAMILY/VERSION           observer   ImageRow + "files", "packages"
   GET  /v1/images/FAMILY/A/diff/B          observer   ImageDiff
-  GET  /v1/servers/NAME                    observer   ServerDetail
+  GET  /v1/servers/NAME                    observer   ServerRow + "facts", "incarnations", "run", "replacement": ReplacementRow (wire_steps.py)
   GET  /v1/servers/NAME/console            observer   raw bytes: the past (<= 64 KiB), then live
   GET  /v1/foreign                         observer   {"foreign": [ForeignRow, ...]}
   GET  /v1/leftovers                       observer   {"findings": [Finding, ...]}

@@ -33,6 +33,12 @@ def typical(durations: Mapping[str, tuple[float, ...]], step: str, settings: Rol
     return max(value, settings.min_healthy_time) if step == "proving" else value
 
 
+def median(durations: Mapping[str, tuple[float, ...]], step: str) -> float | None:
+    """What the step took in the middle of the last 20, None before any."""
+    known = durations.get(step, ())
+    return _quantile(known, 0.5) if known else None
+
+
 def path_seconds(path: str, target: Target | None, durations: Mapping[str, tuple[float, ...]], settings: RolloutSettings) -> float:
     """The usual duration of a whole path; a revived target needs no preparing."""
     steps = [step for step in PATHS[path] if not (step == "preparing" and target and target.kind == "revive")]

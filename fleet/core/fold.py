@@ -13,7 +13,7 @@ from fleet.core.budget import Budget
 from fleet.core.codec import image_in, run_in, settings_in, target_in
 from fleet.core.events import Event
 from fleet.core.lifecycle import BACKWARD, ENDED, ENDS, FORWARD, SETTLED, TAKES_DOWN, move, next_step
-from fleet.core.state import Approval, Glass, PoolState, Proposal, Rejection, Rollout, Run, Server, State, Target
+from fleet.core.state import Approval, Glass, PoolState, Proposal, Rejection, Rollout, Run, Server, State, Taken, Target
 from fleet.core.steering import told
 from fleet.core.values import changed
 
@@ -21,6 +21,8 @@ KEPT_ROLLOUTS = 50
 KEPT_DURATIONS = 20
 STAINS = 8
 """Incarnations of one server whose taints are remembered; those in slots are overwritten without a word."""
+KEPT_STEPS = 24
+"""Of one server in one rollout: four ways, there and back."""
 SETS = 8
 """Changes of a rollout's settings that it still tells of; the journal has all."""
 
@@ -88,6 +90,16 @@ def _run(state: State, event: Event, run: Run, **changes: Any) -> State:
 def _find_run(state: State, event: Event) -> Run | None:
     rollout = state.rollouts.get(event.rollout)
     return rollout.runs.get(event.server) if rollout else None
+
+
+def _over(run: Run, at: float, how: str) -> tuple[Taken, ...]:
+    """The steps of a run with the one that is over now."""
+    return (*run.taken, Taken(run.step, run.since, at, how))[-KEPT_STEPS:]
+
+
+def _left(run: Run, at: float) -> tuple[Taken, ...]:
+    """The same where a run leaves a step that may be under way."""
+    return _over(run, at, "left") if run.phase in ("doing", "unknown") else run.taken
 
 
 def _daemon_started(state: State, event: Event) -> State:
@@ -244,7 +256,7 @@ def _retry(state: State, rollout: Rollout) -> dict[str, Run]:
         target = Target("birth", number, rollout.image_to)  # one that was cleared has none left
         source = None if run.planned == "birth" else run.source if server.admitted is None else server.admitted
         runs[run.server] = changed(run, step="waiting", phase="idle", path=run.planned, source=source, target=target,
-                                   flaps=0, error="", last_words="", reason="tried again after resume")
+                                   flaps=0, error="", last_words="", reason="tried again after resume", taken=())
     return runs
 
 
@@ -304,7 +316,7 @@ def _step_done(state: State, event: Event) -> State:
     run = _find_run(state, event)
     if run is None or run.op != event.data["op"] or run.settled:
         return state
-    changes: dict[str, Any] = {"phase": "done", "changed_at": event.at}
+    changes: dict[str, Any] = {"phase": "done", "changed_at": event.at, "taken": _over(run, event.at, "done")}
     if next_step(run.path, run.step) == ENDS[run.path]:
         changes["step"] = ENDS[run.path]
     after = _run(state, event, run, **changes)
@@ -344,7 +356,7 @@ def _step_failed(state: State, event: Event) -> State:
     rollout = state.rollouts[event.rollout]
     back = run.path in BACKWARD or run.reverting or rollout.kind == "rollback"
     after = _run(state, event, run, phase="failed", changed_at=event.at, error=str(event.data["error"]), last_words=str(event.data["last_words"]),
-                 attempts=run.attempts + back)
+                 attempts=run.attempts + back, taken=_over(run, event.at, "failed"))
     if back:
         return after
     rollout = after.rollouts[event.rollout]
@@ -363,7 +375,7 @@ def _redirected(state: State, event: Event) -> State:
     path = str(data["path"])
     target = target_in(data["target"])
     after = _run(state, event, run, path=path, source=data.get("source"), target=target, step="waiting", phase="idle", changed_at=event.at,
-                 reverting=bool(data.get("reverting", False)), flaps=0, reason=str(data["reason"]))
+                 reverting=bool(data.get("reverting", False)), flaps=0, reason=str(data["reason"]), taken=_left(run, event.at))
     if target is None or target.kind != "birth":
         return after
     last = after.pool(event.pool).server(event.server).last_number
@@ -377,7 +389,7 @@ def _settled(state: State, event: Event) -> State:
     if run is None:
         return state
     error = "" if end == "serving" else run.error
-    return _run(state, event, run, step=end, phase="done", changed_at=event.at, error=error, reason=str(event.data["reason"]))
+    return _run(state, event, run, step=end, phase="done", changed_at=event.at, error=error, reason=str(event.data["reason"]), taken=_left(run, event.at))
 
 
 def _unhealthy(state: State, event: Event) -> State:

@@ -26,6 +26,16 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class Taken:
+    """A step that is over. how: done | failed | left (the run was sent another way before it was over). `since`: as of the run's step."""
+
+    step: str
+    since: float
+    until: float
+    how: str
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """What a rollout does to one server.
 
@@ -34,6 +44,7 @@ class Run:
     (intent of an earlier daemon), done, failed. `since`: when the step began; `changed_at`: its last event; `booted_at`: when the target began to boot.
     `begun_at`: when its first step began; of a path that takes the server down, the first beyond preparing.
     `flaps`: how often the target answered and then stopped answering. `attempts`: failures on the way back.
+    `taken`: the steps of this try that are over, the oldest first; a resume that tries the server again begins anew.
     """
 
     server: str
@@ -59,6 +70,7 @@ class Run:
     last_words: str = ""
     flaps: int = 0
     attempts: int = 0
+    taken: tuple[Taken, ...] = ()
 
     @property
     def settled(self) -> bool:

@@ -111,7 +111,7 @@ class EngineOffice:
         return self._row(found)
 
     def server(self, name: str) -> Row:
-        """A ServerRow with every incarnation that exists."""
+        """A ServerRow with every incarnation that exists, and its last replacement."""
         engine = self._engine()
         view = find_server(engine, name)
         sight = engine.sight(view)
@@ -125,7 +125,7 @@ class EngineOffice:
         if serving is not None and (found := sight.facts.get((name, serving.number))):
             facts = {"root": found.root, "version": found.version, "os": found.os, "boot_id": found.boot_id, "note": found.note}
         run = sight.rollout.runs.get(name) if sight.rollout else None
-        return {**present.server_row(sight, name, view.shown_waits()), "facts": facts, "incarnations": past,
+        return {**present.server_row(sight, name, view.shown_waits()), "facts": facts, "incarnations": past, "replacement": present.replacement_row(sight, name),
                 "run": present.run_row(sight, sight.rollout, run, view.shown_waits()) if run and sight.rollout else None}
 
     # --- images

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from fleet.core import approvals, checkpoints, estimate, timing
+from fleet.core import approvals, checkpoints, estimate, timeline, timing
 from fleet.core.auto import Verdict
 from fleet.core.decision import Wait
 from fleet.core.lifecycle import CELLS
@@ -148,6 +148,25 @@ def run_row(sight: Sight, rollout: Rollout, run: Run, waits: Mapping[str, Wait])
         "since": moment(run.since) if run.since else None, "reason": wait.reason if wait and not rollout.ended else settled_reason(run),
         "error": run.error, "last_words": run.last_words[-2000:], "deadline": deadline,
     }
+
+
+def replacement_row(sight: Sight, server: str) -> Row | None:
+    """A ReplacementRow: the server's last replacement, step by step. None if none is remembered."""
+    found = timeline.last_replacement(sight.state, sight.pool.name, server)
+    if found is None:
+        return None
+    rollout, run = found
+    steps = [{"step": row.step, "how": row.how, "since": moment(row.since), "seconds": _rounded(row.seconds), "median_seconds": _rounded(row.median),
+              "long_from_seconds": _rounded(row.long_from), "long": row.long} for row in timeline.timeline(
+                  rollout, run, sight.pool_state.durations, sight.now, bool(sight.pool.hooks.drain))]
+    return {"rollout": rollout.id, "kind": rollout.kind, "from": run.home.version if run.home else None, "to": rollout.image_to.version,
+            "state": shown_step(run), "active": run.active and not rollout.ended, "ended_at": moment(run.changed_at) if run.settled else None,
+            "seconds": _rounded(run.changed_at - run.taken[0].since) if run.settled and run.taken else None,
+            "error": run.error, "last_words": run.last_words[-2000:], "steps": steps}
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 1)
 
 
 def shown_step(run: Run) -> str:

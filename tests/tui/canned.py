@@ -44,6 +44,8 @@ class CannedDaemon:
         self.swallow = 0
         self.plan_waits: asyncio.Event | None = None
         self.rollouts: dict[str, Row] = {}
+        self.replacements = story.replacements()
+        self.servers_asked: list[str] = []
         self.driving: list[str] = []
         self.places: list[Row] = []
         self.you = 0
@@ -136,7 +138,8 @@ class CannedDaemon:
         for pool in self.status["pools"]:
             for row in pool["servers"]:
                 if row["name"] == request.match_info["name"]:
-                    return web.json_response(row)
+                    self.servers_asked.append(row["name"])
+                    return web.json_response({**row, "replacement": self.replacements.get(row["name"])})
         error = {"code": "unknown", "message": "There is no such server.", "where": "", "exit_code": 2}
         return web.json_response({"error": error}, status=404)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 NOW = datetime(2026, 11, 21, 14, 2, 0, tzinfo=UTC)
 Row = dict[str, Any]
+EDGE_ERROR = "boots without network: no address after 60 s"
 
 
 def at(seconds: float) -> str:
@@ -65,6 +66,34 @@ def event(seq: int, ago: float, kind: str, text: str, **more: Any) -> Row:
             "data": {}, "text": text, "chain": "", **more}
 
 
+def step(name: str, how: str, seconds: float | None = None, median: float | None = None, since: float | None = None) -> Row:
+    limit = None if median is None else max(2 * median, median + 2)
+    return {"step": name, "how": how, "since": None if since is None else at(since), "seconds": seconds, "median_seconds": median,
+            "long_from_seconds": limit, "long": seconds is not None and limit is not None and seconds > limit}
+
+
+def replacement(rollout: str, steps: list[Row], **more: Any) -> Row:
+    return {"rollout": rollout, "kind": "rollout", "from": "1", "to": "2", "state": "serving", "active": False, "ended_at": at(240), "seconds": 31.4,
+            "error": "", "last_words": "", "steps": steps, **more}
+
+
+PANIC = ("[    2.114082] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)\n[    2.114801] CPU: 0 PID: 1 Comm: swapper/0\n"
+         "[    2.115310] Call Trace:\n[    2.115622]  panic+0x118/0x2ed")
+
+
+def replacements() -> dict[str, Row]:
+    """web-1 is done, and its boot was long; web-6 is in the middle; edge-4 failed its proof and was put back."""
+    ahead = [step("proving", "ahead", median=10.0), step("admitting", "ahead", median=0.3), step("draining", "ahead", median=0.5), step("retiring", "ahead", median=2.1)]
+    done = [step("preparing", "done", 1.2, 1.0), step("booting", "done", 17.8, 6.0), step("proving", "done", 10.0, 10.0), step("admitting", "done", 0.3, 0.3),
+            step("draining", "done", 0.2, 0.5), step("retiring", "done", 1.9, 2.1)]
+    back = [step("preparing", "done", 1.1, 1.0), step("booting", "done", 5.8, 6.0), step("proving", "failed", 60.0, 10.0), step("admitting", "done", 0.3),
+            step("stopping", "done", 2.0, 2.0)]
+    return {"web-1": replacement("web-r1", done),
+            "web-6": replacement("web-r1", [step("preparing", "done", 1.1, 1.0), step("booting", "now", 7.0, 6.0, since=7), *ahead], state="booting", active=True,
+                                 ended_at=None, seconds=None),
+            "edge-4": replacement("edge-r1", back, state="put-back", ended_at=at(880), seconds=71.0, error=EDGE_ERROR, last_words=PANIC, **{"from": "6", "to": "7"})}
+
+
 def web_rollout() -> Row:
     runs = [run("web-3", "+", canary=True), run("web-9", "+", canary=True), run("web-1", "+"), run("web-4", "+"),
             run("web-5", "+"),
@@ -107,7 +136,7 @@ def status() -> Row:
     edge[3] |= {"state": "put-back", "healthy": True, "reason": "7 boots without network: put back on 6"}
     edge[5] |= {"root": "writable", "tainted": ["shell by root"], "healthy": False,
                 "health_words": "no answer on port 22"}
-    paused = rollout("edge", [run("edge-4", "<", canary=True, error="boots without network: no address after 60 s")]
+    paused = rollout("edge", [run("edge-4", "<", canary=True, error=EDGE_ERROR, last_words=PANIC)]
                      + [run(f"edge-{n}", ".", reason="paused") for n in (1, 2, 3, 5, 6)],
                      state="paused", reason="edge-4 failed: boots without network; put back on 6, nothing else touched",
                      started_at=at(960), failures=1, eta_seconds=None, rollback_cost="nothing to undo",

@@ -71,8 +71,9 @@ SCENES: dict[str, tuple[dict[str, Any] | None, tuple[str, ...]]] = {
     "servers": (None, ("2",)),
     "servers-faults": (None, ("exclamation_mark",)),
     "servers-marked": (None, ("enter", "space", "space", "j", "v")),
-    "server": (None, ("enter", "enter", "see:lives")),
-    "server-in-step": (None, ("colon", *"web-6", "enter", "see:lives")),
+    "server": (None, ("enter", "enter", "see:took")),
+    "server-in-step": (None, ("colon", *"web-6", "enter", "see:took")),
+    "server-failed": (None, ("colon", *"edge-4", "enter", "see:took")),
     "console": (None, ("enter", "l", "see:login")),
     "images": (None, ("4", "see:digest")),
     "diff": (None, ("4", "see:digest", "G", "d", "see:added")),
@@ -137,7 +138,7 @@ async def test_narrow_terminals_degrade_and_tiny_ones_keep_one_line(tmp_path: Pa
         await user.see("Resume edge")
 
 
-POOR = ("fleet", "servers-marked", "server-in-step", "images", "diff", "rollout", "plan", "events", "help")
+POOR = ("fleet", "servers-marked", "server-in-step", "server-failed", "images", "diff", "rollout", "plan", "events", "help")
 """One picture of each screen, with what is at stake on it."""
 
 

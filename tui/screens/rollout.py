@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from tui import phrases
 from tui.fields import Raw, text
-from tui.ink import Line, Span, wrap
+from tui.ink import Line, Span, line_width, wrap
 from tui.screens.base import View, event_line, fact, iso, section
+from tui.screens.steps import said
 from tui.shapes import Pool, Rollout, Run, Server
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class RolloutView(View):
         rows = self._state(rollout, width)
         cells = self._cells(rollout, width, max(1, height - 6))
         gap: list[Line] = [()] if height - len(rows) - len(cells) >= 16 else []
-        rows += [*gap, *cells, self._legend(rollout), *gap, self._budget(rollout)]
+        rows += [*gap, *cells, self._legend(rollout, width), *gap, self._budget(rollout)]
         tail_room = 3 if height - len(rows) >= 9 else 0
         rows += self._servers(rollout, width, max(1, height - len(rows) - 1 - tail_room))
         rows += [*self._forecast(rollout, width), *gap]
@@ -174,15 +175,15 @@ class RolloutView(View):
                 spans.append(Span(run.cell, tone))
         return spans
 
-    def _legend(self, rollout: Rollout) -> Line:
-        """Only what there is, plus failed: to read `failed 0` is worth its place."""
+    def _legend(self, rollout: Rollout, width: int) -> Line:
+        """Only what there is, plus failed: to read `failed 0` is worth its place. Closer together where it would not fit."""
         spans: list[Span] = [Span(" ")]
         for cell, words in phrases.CELL_WORDS.items():
             count = rollout.cells.get(cell, 0)
             if count or cell in "+!":
                 tone = phrases.CELL_TONES[cell] if count else "dim"
                 spans += [Span(cell, tone), Span(f" {words} {count}   ", "plain" if count else "dim")]
-        return tuple(spans)
+        return tuple(spans) if line_width(spans) <= width + 3 else tuple(Span(text.replace("   ", "  "), tone) for text, tone in spans)
 
     def _budget(self, rollout: Rollout) -> Line:
         over = rollout.failures > rollout.max_failures
@@ -193,32 +194,41 @@ class RolloutView(View):
         )
 
     def _servers(self, rollout: Rollout, width: int, most: int) -> list[Line]:
-        """The failed, the busy, then the waiting by reason. Every wait has one."""
+        """The failed, the busy, then the waiting by reason. Every wait has one. Who was put back because a person said so is no failure."""
         now = self.desk.model.daemon_time(self.desk.now)
         current = self._current(rollout) if self.walked else None
-        runs = [run for run in rollout.runs if run.cell in "!<"] + [run for run in rollout.runs if run.cell in BUSY]
+        runs = [run for run in rollout.runs if run.cell == "!" or (run.cell == "<" and run.error)] + [run for run in rollout.runs if run.cell in BUSY]
         if current is not None and current not in runs:
             runs.insert(0, current)
         waits = self.desk.model.waits(rollout)[:3] if rollout.active else []
-        roomy = 2 * len(runs) + len(waits) <= min(most, 10)
+        full = [self._run(rollout, run, now, "›" if run is current else " ", width) for run in runs[:most]]
+        roomy = sum(map(len, full)) + len(waits) <= min(most, 12)
         room = most - min(len(waits), max(0, most - 1))
         if not roomy and len(runs) > room:
             runs, more = runs[: room - 1], len(runs) - room + 1
         else:
             more = 0
-        rows = [row for run in runs for row in self._run(rollout, run, now, "›" if run is current else " ", roomy)]
+        rows = [row for rows in full for row in rows] if roomy else [
+            row for run in runs for row in self._run(rollout, run, now, "›" if run is current else " ", 0)]
         if more:
             rows.append((Span(f" and {more} more: enter opens one, {self.desk.model.key_of('show-servers')} lists all", "dim"),))
         rows += [(Span(f" {name:<10} "), Span("waits: " if not why.startswith("wait") else "", "dim"), Span(why, "dim"))
                  for name, why in waits]
         return rows[:most]
 
-    def _run(self, rollout: Rollout, run: Run, now: float, mark: str, roomy: bool) -> list[Line]:
-        """One server's step: how long, how long it takes as a rule, until when; its reason below if there is room."""
+    def _run(self, rollout: Rollout, run: Run, now: float, mark: str, roomy: int) -> list[Line]:
+        """One server's step: how long, how long it takes as a rule, until when; its reason below if there is room (cells of a row; 0 for none).
+
+        Of one that failed: why, in the words of who found it so, and the last lines of its console.
+        """
         words = phrases.STEP_WORDS.get(run.step, run.step)
         head = (Span(mark, "key"), Span(f"{run.name:<10} "), Span(f"{words:<10} ", phrases.CELL_TONES[run.cell]))
         if run.cell not in BUSY:
-            return [(*head, Span(run.error or phrases.run_reason(rollout, run), "bad" if run.error else "dim"))]
+            if not run.error or not roomy:
+                return [(*head, Span(run.error or phrases.run_reason(rollout, run), "bad" if run.error else "dim"))]
+            first, *rest = wrap(run.error, roomy - 24, 3)
+            return [(*head, Span(first, "bad")), *((Span(f"{'':<23}{text}", "bad"),) for text in rest),
+                    *((Span(f"{'' if index else '  console':<12}{text}", "dim"),) for index, text in enumerate(said(run.last_words, 2)))]
         typical = rollout.typical.get(run.step)
         parts = [f"typical {phrases.span(typical)}" if typical else "", phrases.deadline(run, now)]
         below: list[Line] = []
@@ -235,17 +245,17 @@ class RolloutView(View):
         if not rollout.active:
             ended = phrases.when(self.desk.model.local(rollout.ended), self.desk.now, self.desk.clock.zone)
             return [fact("ended", ended, Span(f"   {cost}" if cost else "", "dim"))]
-        said = phrases.eta(rollout, self.desk.clock.zone, ranged=True).removeprefix("eta ")
+        words = phrases.eta(rollout, self.desk.clock.zone, ranged=True).removeprefix("eta ")
         if rollout.state == "awaiting-promotion":
-            said = f"{phrases.about(rollout.eta)} after you promote" if rollout.eta else "when you promote"
+            words = f"{phrases.about(rollout.eta)} after you promote" if rollout.eta else "when you promote"
         elif rollout.state == "paused":
-            said = "none while it is paused"
+            words = "none while it is paused"
         elif rollout.waits:
-            said = f"-, it {rollout.waits}"
-        said = said or "not known yet"
-        if not cost or len(said) + len(cost) + 16 <= width:
-            return [fact("eta", said, Span(f"     {cost}" if cost else "", "dim"))]
-        return [fact("eta", said), fact("rollback", Span(cost.removeprefix("rollback "), "dim"))]
+            words = f"-, it {rollout.waits}"
+        words = words or "not known yet"
+        if not cost or len(words) + len(cost) + 16 <= width:
+            return [fact("eta", words, Span(f"     {cost}" if cost else "", "dim"))]
+        return [fact("eta", words), fact("rollback", Span(cost.removeprefix("rollback "), "dim"))]
 
     def _tail(self, rollout: Rollout, width: int, room: int) -> list[Line]:
         if room < 2:

@@ -1,4 +1,4 @@
-"""Server: one lasting identity; its facts, the step it is in, its lives, and what it could go back to."""
+"""Server: one lasting identity; its facts, the step it is in, how long each step took, its lives, and what it could go back to."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from urllib.parse import quote
 from tui import fields, phrases
 from tui.fields import Raw
 from tui.ink import Line, Span, wrap
-from tui.screens.base import View, event_line, fact, iso, section
+from tui.screens.base import LABEL, View, event_line, fact, iso, section
+from tui.screens.steps import failure, steps
 from tui.shapes import Rollout, Run, Server
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class ServerView(View):
-    """Facts come from the stream; the past lives are asked for once, when the view opens."""
+    """Facts come from the stream; past lives and step times are asked for when the view opens, and again when the server moved on."""
 
     name = "server"
 
@@ -25,6 +26,8 @@ class ServerView(View):
         self.named = ""
         self.detail: Raw = {}
         self.scroll = 0
+        self._asked: tuple[object, ...] = ()
+        self._asking = False
 
     def enter(self, before: View, **what: str) -> None:
         found = before.server()
@@ -36,13 +39,33 @@ class ServerView(View):
         if name != self.named:
             self.named, self.detail, self.scroll = name, {}, 0
         if name:
-            self.desk.spawn(self._ask(name))
+            self._refresh()
+
+    def heard(self) -> None:
+        if self.named and self._asked != self._point():
+            self._refresh()
+
+    def _point(self) -> tuple[object, ...]:
+        """Where the server is: what the daemon tells of its past changes with this, and with nothing else."""
+        server, run = self.server(), self.run()
+        return (self.named, server and (server.incarnation, server.state, server.retained), run and (run.step, run.since, run.error))
+
+    def _refresh(self) -> None:
+        """One question at a time; a server that moved on meanwhile is asked about again."""
+        if not self._asking:
+            self._asking, self._asked = True, self._point()
+            self.desk.spawn(self._ask(self.named))
 
     async def _ask(self, name: str) -> None:
-        detail = await self.desk.calls.get(f"/v1/servers/{quote(name, safe='')}")
+        try:
+            detail = await self.desk.calls.get(f"/v1/servers/{quote(name, safe='')}")
+        finally:
+            self._asking = False
         if name == self.named:
             self.detail = detail
             self.desk.stage.paint()
+        if self._asked != self._point():
+            self._refresh()
 
     def crumb(self) -> str:
         return self.named or self.name
@@ -74,7 +97,8 @@ class ServerView(View):
         if server is None:
             words = f"{self.named} is gone: the pool has no such server now" if self.named else "there is no server yet"
             return [(), (Span(f"  {words}", "dim"),)]
-        rows = [*self._title(server, width), *self._facts(server, width), *self._step(width)]
+        work, facts = self._work(width, height), self._facts(server, width)
+        rows = [*self._title(server, width), *(work + facts if self._urgent() else facts + work)]
         rows += self._lives(server, width)
         events = [item for item in self.desk.model.events if item.server == server.name]
         rows.append(section("events", width))
@@ -96,7 +120,8 @@ class ServerView(View):
             rows += self._two_lives(server, rollout, run)
         else:
             rows.append((*name, Span(state, phrases.server_tone(server)), Span(", "), self._health(server)))
-        if words := phrases.server_words(server):
+        why = phrases.run_reason(rollout, run) if rollout is not None and run is not None else ""
+        if (words := phrases.server_words(server)) and words != why:
             rows += [(Span(f" {row}", "warn"),) for row in wrap(words, width - 2, 2)]
         return rows
 
@@ -158,26 +183,41 @@ class ServerView(View):
             return (Span(f"image {pool.previous}, by a new birth: nothing of it is retained", "dim"),)
         return (Span("nothing to go back to", "dim"),)
 
-    def _step(self, width: int) -> list[Line]:
-        run, rollout = self.run(), self.rollout()
-        if run is None or rollout is None:
-            return []
+    def _urgent(self) -> bool:
+        """Is the work on it worth more than its facts: while it goes on, and when it failed?"""
+        run = self.run()
+        return run is not None and run.cell in "dsbh!<"
+
+    def _work(self, width: int, height: int) -> list[Line]:
+        """The rollout that moves it, and its last replacement, which may be an earlier one's: step by step, and why it failed."""
+        run, rollout, told = self.run(), self.rollout(), fields.mapping(self.detail, "replacement")
+        most = 4 if height < 20 else 8 if height < 34 else 20
+        rows: list[Line] = []
+        here = run is not None and rollout is not None and (not told or fields.text(told, "rollout") == rollout.id)
+        if run is not None and rollout is not None:
+            rows = [section(f"rollout {phrases.movement(rollout)}", width, phrases.rollout_state(rollout)), self._step(rollout, run, told if here else {})]
+            rows += [fact("why" if not index else "", text) for index, text in enumerate(wrap(phrases.run_reason(rollout, run), width - LABEL - 2, 2)) if text]
+            rows += failure(run.error, run.last_words, width, most)
+        if told and not here:
+            rows += [section(*self._past(told, width)), *failure(fields.text(told, "error"), fields.text(told, "last_words"), width, most)]
+        return rows + steps(told, self.desk.model.daemon_time(self.desk.now), width)
+
+    def _past(self, told: Raw, width: int) -> tuple[str, int, str]:
+        """The heading of a replacement that is over: what it was, how it ended, when, and in what time."""
+        kind, origin, to = fields.text(told, "kind"), fields.text(told, "from"), fields.text(told, "to")
+        ended = phrases.when(self.desk.model.local(fields.moment(told.get("ended_at"))), self.desk.now, self.desk.clock.zone)
+        state = {"serving": "done"}.get(fields.text(told, "state"), phrases.STEP_WORDS.get(fields.text(told, "state"), ""))
+        seconds = fields.number(told, "seconds")
+        note = f"{state} {ended}".strip() + ("" if seconds is None else f", in {phrases.span(seconds)}")
+        return f"last {kind or 'rollout'} {f'{origin}→' if origin and origin != to else ''}{to}", width, note
+
+    def _step(self, rollout: Rollout, run: Run, told: Raw) -> Line:
         now = self.desk.model.daemon_time(self.desk.now)
-        typical = rollout.typical.get(run.step)
-        parts = [phrases.elapsed(run, now) if run.cell in "dsbh" else "",
+        typical, took = rollout.typical.get(run.step), fields.number(told, "seconds")
+        parts = [phrases.elapsed(run, now) if run.cell in "dsbh" else f"in {phrases.span(took)}" if took is not None else "",
                  f"typical {phrases.span(typical)}" if typical and run.cell in "dsbh" else "", phrases.deadline(run, now)]
         words = phrases.STEP_WORDS.get(run.step, run.step)
-        row = fact("step", Span(words, phrases.CELL_TONES[run.cell]),
-                   Span("  " + ", ".join(part for part in parts if part), "dim"))
-        rows = [section(f"rollout {phrases.movement(rollout)}", width, phrases.rollout_state(rollout)), row]
-        if reason := phrases.run_reason(rollout, run):
-            rows.append(fact("why", reason))
-        if run.error:
-            rows += [fact("error" if not index else "", Span(text, "bad"))
-                     for index, text in enumerate(wrap(run.error, width - 12, 3))]
-        if run.last_words:
-            rows.append(fact("last words", Span(run.last_words.replace("\n", " ⋯ "), "dim"), width=10))
-        return rows
+        return fact("step", Span(words, phrases.CELL_TONES[run.cell]), Span("  " + ", ".join(part for part in parts if part), "dim"))
 
     def _lives(self, server: Server, width: int) -> list[Line]:
         """Every incarnation the daemon tells of, the newest first; without a word from it, those retained."""
