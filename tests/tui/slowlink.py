@@ -35,7 +35,7 @@ class SlowLink:
         assert task is not None
         self._busy.add(task)
         try:
-            with suppress(OSError):
+            with suppress(OSError, asyncio.CancelledError):  # the second: the link ends
                 there, back = await asyncio.open_unix_connection(str(self.target), limit=PIECE)
                 try:
                     both = [asyncio.ensure_future(self._carry(reader, back)), asyncio.ensure_future(self._carry(there, writer))]

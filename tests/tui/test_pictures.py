@@ -137,7 +137,7 @@ async def test_narrow_terminals_degrade_and_tiny_ones_keep_one_line(tmp_path: Pa
         await user.see("Resume edge")
 
 
-POOR = ("fleet", "servers-marked", "server-in-step", "images", "diff", "rollout", "plan", "events", "help")
+POOR = ("fleet", "servers-marked", "server-in-step", "server", "console", "images", "diff", "rollout", "plan", "events", "help")
 """One picture of each screen, with what is at stake on it."""
 
 
