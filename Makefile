@@ -85,6 +85,7 @@ check: setup
 
 # Figures into bench/results.json; ARGS="cli tui" measures some parts and keeps the others.
 bench: images libvirt
+	@vagrant/provision/setup.sh --bench || echo 'htop and btop are left out of the bench: they could not be installed'
 	@$(as_libvirt) $(bin)/python -m bench.run $(ARGS)
 
 # Random cases against the production engine on a simulated world, in both modes: make sim SEEDS=10000 (docs/simulation.md).

@@ -45,7 +45,7 @@ class Figure:
         return value >= self.goal if self.at_least else value <= self.goal
 
 
-PARTS: tuple[str, ...] = ("cli", "journal", "orchestration", "tui", "hypervisor", "facts", "push", "metal_scale", "sim")
+PARTS: tuple[str, ...] = ("cli", "journal", "orchestration", "tui", "crowd", "hypervisor", "facts", "push", "metal_scale", "sim")
 FIGURES: tuple[Figure, ...] = (
     Figure("`anew --help`, CPU time", "cli", ("help_ratio",), "x `python -c pass`", 3.5),
     Figure("`anew status`, CPU time", "cli", ("status_ratio",), "x `python -c pass`", 3.5),
@@ -61,6 +61,15 @@ FIGURES: tuple[Figure, ...] = (
     Figure("key to picture, 10,000 servers against 100", "tui", ("key_to_paint_growth_100_to_10000",), "x", 2.0),
     Figure("first picture, 100 servers", "tui", ("fleets", "100", "first_paint_seconds"), "s"),
     Figure("key to picture, 10,000 servers", "tui", ("fleets", "10000", "key_to_paint_seconds"), "s"),
+    Figure("memory of the terminal UI, 10,000 servers", "tui", ("rss_10000_servers_mb",), "MB", 100.0),
+    Figure("CPU of the terminal UI, idle", "tui", ("idle_cpu_percent",), "% of a core", 0.5),
+    Figure("htop, left alone: to the terminal", "tui", ("peers", "htop", "idle_bytes_per_second"), "bytes/s"),
+    Figure("htop, left alone: CPU", "tui", ("peers", "htop", "idle_cpu_percent"), "% of a core"),
+    Figure("btop, left alone: to the terminal", "tui", ("peers", "btop", "idle_bytes_per_second"), "bytes/s"),
+    Figure("btop, left alone: CPU", "tui", ("peers", "btop", "idle_cpu_percent"), "% of a core"),
+    Figure("a decision among a thousand clients of garbage, one stopped, one slow", "crowd", ("decision_ratio",), "x one without", 1.5),
+    Figure("a rollout of 60 servers among them", "crowd", ("rollout_ratio",), "x one without", 1.05),
+    Figure("the daemon's memory among them", "crowd", ("daemon_peak_mb",), "MB", 150.0),
     Figure("replace to running, read-only root, lab image", "hypervisor", ("lab_root", "read_only_seconds"), "s"),
     Figure("qcow2 overlay against read-only root, lab image", "hypervisor", ("lab_root", "overlay_to_read_only"), "x"),
     Figure("full copy against read-only root, lab image", "hypervisor", ("lab_root", "full_copy_to_read_only"), "x"),

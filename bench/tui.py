@@ -1,6 +1,8 @@
-"""What the terminal costs: bytes to the terminal, time to the first picture, time from key to picture, memory.
+"""What the terminal costs: bytes to the terminal, CPU when idle, time to the first picture, time from key to picture, memory.
 
-A canned daemon on a Unix socket plays the frames, the app runs as a child in a real pseudo-terminal of 80x24.
+A canned daemon on a Unix socket plays the frames, the app runs as a child in a real pseudo-terminal of 80x24. In the same run, at the same size, the
+monitors that Debian ships (htop, btop) are left alone for as long: they show a machine that changes all the time, so for them it is no idleness, but
+it is what somebody pays who leaves one open.
 `measure()` returns numbers only; run this file to print them.
 """
 
@@ -8,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -26,6 +30,8 @@ from tests.tui.terminal import Terminal
 IDLE_SECONDS = 10.0
 LIVE_SECONDS = 20.0
 FLEETS = (100, 1_000, 10_000)
+PEERS = {"htop": "CPU", "btop": "cpu"}
+"""Programs to compare with, and a word that is on their screen."""
 KEYS = 12
 RUNS = 3
 
@@ -38,7 +44,8 @@ def measure() -> dict[str, Any]:
 async def _measure() -> dict[str, Any]:
     _now()
     found: dict[str, Any] = {"size": "80x24"}
-    found["idle_bytes_per_second"] = await _idle()
+    found.update(await _idle())
+    found["peers"] = {name: await _peer(name, word) for name, word in PEERS.items()}
     found["live_60_servers_bytes_per_second"] = await _live(b"5")
     found["live_60_servers_on_fleet_bytes_per_second"] = await _live(b"1")
     found["live_60_servers_truecolor_bytes_per_second"] = await _live(b"5", "truecolor")
@@ -47,7 +54,7 @@ async def _measure() -> dict[str, Any]:
     small, large = fleets[str(FLEETS[0])], fleets[str(FLEETS[-1])]
     for name in ("first_paint_seconds", "key_to_paint_seconds"):
         found[f"{name.removesuffix('_seconds')}_growth_100_to_10000"] = round(large[name] / small[name], 2)
-    found["rss_10000_servers_bytes"] = large["rss_bytes"]
+    found["rss_10000_servers_mb"] = round(large["rss_bytes"] / 1e6, 1)
     return found
 
 
@@ -61,7 +68,7 @@ def _now() -> None:
     story.NOW = datetime.now(UTC)
 
 
-async def _idle() -> float:
+async def _idle() -> dict[str, float]:
     """A settled fleet, looked at and left alone."""
     with tempfile.TemporaryDirectory() as folder:
         async with CannedDaemon(Path(folder) / "anew.sock") as daemon, Terminal(daemon.socket, Path(folder)) as terminal:
@@ -69,9 +76,30 @@ async def _idle() -> float:
             await terminal.quiet(1.5)
             while time.time() % 60 > 60 - IDLE_SECONDS - 2:
                 await asyncio.sleep(0.5)  # a change of minute may redraw an age
-            before = len(terminal.output)
-            await asyncio.sleep(IDLE_SECONDS)
-            return round((len(terminal.output) - before) / IDLE_SECONDS, 1)
+            return await _left_alone(terminal)
+
+
+async def _peer(name: str, word: str) -> dict[str, float | str]:
+    """A program of Debian's, with its own settings, left alone; or the sentence why it was not measured."""
+    if shutil.which(name) is None:
+        return {"missing": f"{name} is not installed: apt-get install {name}"}
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            async with Terminal(Path(folder) / "none", Path(folder), command=(name,)) as terminal:
+                await terminal.until(lambda: word in terminal.text, f"the screen of {name}")
+                await asyncio.sleep(5.0)  # its first pictures are not counted
+                said = subprocess.run([name, "--version"], capture_output=True, text=True, timeout=10, check=False).stdout
+                return {**await _left_alone(terminal), "rss_mb": round(terminal.memory() / 1e6, 1), "version": " ".join(said.split()[:3])}
+        except AssertionError as error:
+            return {"missing": f"{name} could not be measured: {str(error)[:200]}"}
+
+
+async def _left_alone(terminal: Terminal) -> dict[str, float]:
+    """What nobody's pressing a key costs."""
+    before, cpu, began = len(terminal.output), terminal.cpu(), time.monotonic()
+    await asyncio.sleep(IDLE_SECONDS)
+    seconds = time.monotonic() - began
+    return {"idle_bytes_per_second": round((len(terminal.output) - before) / seconds, 1), "idle_cpu_percent": round(100 * (terminal.cpu() - cpu) / seconds, 3)}
 
 
 async def _live(screen: bytes, depth: str = "") -> float:

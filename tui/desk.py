@@ -21,6 +21,7 @@ from tui.keynames import shown
 from tui.keys import NOT_IN_THE_PAST, QUIET, Situation, label, why_not
 from tui.offers import Plan
 from tui.phrases import when
+from tui.recall import Recall
 from tui.screens import make
 from tui.screens.base import View
 from tui.theme import THEMES
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 ARMED_SECONDS = 600.0
 PAGE = 1000
 """Events asked for at once: the most that the daemon gives."""
-HISTORY = 200
-"""Lines of each kind that a session remembers."""
 TINY = (60, 20)
 """Below this many columns or rows there is one line of status and the keys that matter."""
 
@@ -92,7 +91,7 @@ class Desk:
         self.seen_place: Raw = {}
         self.shared: Raw = {}
         self.sharing = False
-        self.history: dict[str, list[str]] = {}
+        self.recall = Recall(options.get("history", ""))
         self._kept: dict[str, View] = {"fleet": self.views[0]}
         if problems := [*filter(None, options.get("problems", "").split("\n")), *self.keymap.problems]:
             more = f" And {len(problems) - 1} more." if len(problems) > 1 else ""
@@ -196,11 +195,15 @@ class Desk:
 
     def ask(self, question: str, accept: Any, kind: Kind = "text", remember: str = "", **more: Any) -> None:
         """Ask; `remember` names the history that the answer goes into and that up and down walk through."""
-        past = self.history.setdefault(remember, []) if remember else []
+        kept = self.model.role in ("operator", "approver")
+        past = self.recall.of(remember, kept) if remember else []
+        if self.recall.problem:
+            self.flash.say(self.recall.problem, "warn")
+            self.recall.problem = ""
 
         def taken(answer: str) -> None:
             if remember and answer:
-                past[:] = [*(line for line in past if line != answer), answer][-HISTORY:]
+                self.recall.add(remember, answer, kept)
             accept(answer)
 
         self.prompt = Prompt(question, taken, kind, opened=self.clock.ticks(), history=past, **more)

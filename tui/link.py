@@ -31,7 +31,7 @@ BACK_OFF = (0.25, 0.5, 1.0, 2.0, 5.0)
 SILENCE = 25.0
 """Seconds without a byte after which the daemon counts as lost."""
 ANSWER = 30.0
-"""Seconds for a command or a plan: a plan of a large fleet takes a while."""
+"""Seconds of silence before and within an answer: a plan of a large fleet takes a while, and so does a status over a slow link."""
 LONGEST_LINE = 32 * 1024 * 1024
 LARGEST_BODY = 64 * 1024 * 1024
 BACKLOG = 500
@@ -200,7 +200,7 @@ class Link:
     async def _request(self, method: str, path: str, **more: Any) -> Raw:
         import aiohttp
 
-        patience = aiohttp.ClientTimeout(total=ANSWER, sock_connect=5.0)
+        patience = aiohttp.ClientTimeout(total=None, sock_connect=5.0, sock_read=ANSWER)
         async with self._open().request(method, path, timeout=patience, **more) as answer:
             chunks: list[bytes] = []
             size = 0

@@ -1,8 +1,9 @@
 """Connections: who they are, how many there may be, and what garbage on them is told.
 
 Rules:
-- At most MAX_OPEN connections. When all are taken, the oldest one that is not being answered makes room: of the user
-  who holds most of them, so that stalled clients crowd out themselves and nobody else. If every one is being answered,
+- At most MAX_OPEN connections, and at most MAX_EACH of one process. When all are taken, the oldest one that is not being
+  answered makes room: of the process that has its MAX_EACH, else of the user who holds most of them, and of that user's
+  greediest process, so that stalled clients crowd out themselves and nobody else. If every one of them is being answered,
   the newcomer is closed.
 - A connection that has not sent a whole request head within HEAD_SECONDS is closed (aiohttp's keep-alive timer runs
   from accept, and trickled bytes do not reset it).
@@ -22,10 +23,12 @@ from typing import Any
 from aiohttp import web
 
 from fleet.api.peers import Peer, read_peer
+from fleet.api.turns import Turns, process
 from fleet.api.wire import ErrorBody
 from fleet.core.errors import AnewError, Refused
 
 MAX_OPEN = 256
+MAX_EACH = 32
 HEAD_SECONDS = 15.0
 LINGER_SECONDS = 2.0
 MAX_LINE = 4096
@@ -108,6 +111,7 @@ class Door(web.Server):
     def __init__(self, handler: Any) -> None:
         super().__init__(handler)
         self.loop = asyncio.get_running_loop()
+        self.turns = Turns()
         self.open: dict[Connection, None] = {}
         self.closing: asyncio.Future[None] = self.loop.create_future()
 
@@ -120,8 +124,9 @@ class Door(web.Server):
 
     def admit(self, connection: Connection) -> None:
         """Count a connection in, and make room if there are too many."""
-        if len(self.open) >= MAX_OPEN:
-            victim = self._victim()
+        own = [one for one in self.open if process(one.peer) == process(connection.peer)]
+        if len(own) >= MAX_EACH or len(self.open) >= MAX_OPEN:
+            victim = self._victim(own if len(own) >= MAX_EACH else list(self.open))
             if victim is None:
                 connection.abort()
                 return
@@ -133,10 +138,11 @@ class Door(web.Server):
         """Count a connection out."""
         self.open.pop(connection, None)
 
-    def _victim(self) -> Connection | None:
-        idle = [one for one in self.open if not one.busy]
+    def _victim(self, among: list[Connection]) -> Connection | None:
+        idle = [one for one in among if not one.busy]
         if not idle:
             return None
-        held = Counter(one.peer.uid if one.peer else -1 for one in self.open)
-        # max() keeps the first of equals, and the dict is in order of arrival: the oldest of the greediest user.
-        return max(idle, key=lambda one: held[one.peer.uid if one.peer else -1])
+        users = Counter(process(one.peer)[0] for one in self.open)
+        processes = Counter(process(one.peer) for one in self.open)
+        # max() keeps the first of equals, and the dict is in order of arrival: the oldest of the greediest.
+        return max(idle, key=lambda one: (users[process(one.peer)[0]], processes[process(one.peer)]))

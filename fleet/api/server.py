@@ -18,11 +18,14 @@ from fleet.api.office import Caller, Office
 from fleet.api.peers import Names
 from fleet.api.routes import ROUTES, Answer, Ask, Route, as_json, lacks, may
 from fleet.api.sockets import BACKLOG, listening
+from fleet.api.turns import process
 from fleet.core.errors import AnewError, Invalid, Refused, Stale, Transient
 
 BODY_SECONDS = 10.0
 WRITE_SECONDS = 30.0
 END_SECONDS = 2.0
+AT_ONCE = 8
+"""Connections accepted in one turn of the loop, however many wait."""
 TERMINAL_HEADER = "Anew-Terminal"
 OBSERVER_HEADER = "Anew-Observer"
 """With it, whatever it says, the request is an observer's at most: how `anew web` gives up what its user may do."""
@@ -100,10 +103,16 @@ class Reception:
         connection.busy = True
         try:
             try:
-                found = await self._answer(request, connection)
+                turns = connection.door.turns
+                await turns.take(process(connection.peer))
+                found = await turns.measured(process(connection.peer), self._answer(request, connection))
                 answer = found if isinstance(found, web.StreamResponse) else as_json(found)
             except AnewError as error:
                 answer = error_answer(error, status_of(error))
+            except ConnectionError:
+                if not connection.gone.done():
+                    raise
+                return web.Response(status=400)  # the client went away in the middle of its request: nobody reads this
             await self._send(request, connection, answer)
             return answer
         finally:
@@ -161,7 +170,8 @@ async def serve(
     """
     with listening(socket_path, group=group) as sock:
         door = Door(Reception(office, on_refused))
-        server = await asyncio.get_running_loop().create_unix_server(door, sock=sock, backlog=BACKLOG)
+        server = await asyncio.get_running_loop().create_unix_server(door, sock=sock, backlog=AT_ONCE)
+        sock.listen(BACKLOG)  # asyncio takes so many at once as it is told may wait
         try:
             yield door
         finally:

@@ -10,6 +10,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 from aiohttp import web
 
 from fleet.api.door import Connection, log
+from fleet.api.turns import AT_ONCE, process
 from fleet.core.errors import AnewError
 
 LIFE_SECONDS = 10.0
@@ -57,16 +59,21 @@ class Pump:
     async def _wait(self, seconds: float) -> bool:
         """Wait for the next item, the client's end or the daemon's; False when `seconds` passed without any."""
         if self._next is None:
-            self._next = asyncio.ensure_future(anext(self._source))
+            self._next = asyncio.ensure_future(self._connection.door.turns.measured(process(self._connection.peer), self._item()))
         waiting: set[asyncio.Future[Any]] = {self._next, self._connection.gone, self._connection.door.closing}
         done, _ = await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         return bool(done)
+
+    async def _item(self) -> bytes:
+        return await anext(self._source)
 
     async def _send(self, answer: web.StreamResponse, life: bytes) -> None:
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
                 await answer.prepare(self._request)
-            while True:
+            for count in itertools.count(1):
+                if count % AT_ONCE == 0:
+                    await self._connection.door.turns.take(process(self._connection.peer))
                 item = await self._take(life)
                 if item is None:
                     break

@@ -48,7 +48,7 @@ def _reel(rollout: str) -> Reel:
 
 
 def _options() -> dict[str, str]:
-    options = {"terminal": terminal_name(), "state_dir": find_state()[0], **from_file(user_config("terminal.toml"))}
+    options = {"terminal": terminal_name(), "state_dir": find_state()[0], "history": os.path.join(find_state()[0], "history"), **from_file(user_config("terminal.toml"))}
     if chosen := os.environ.get("ANEW_THEME"):
         options["theme"] = chosen
     if plain := os.environ.get("ANEW_ASCII"):

@@ -158,7 +158,8 @@ class Writer:
                 self._idle = True
                 self._wake.wait(self._hooks.tip_seconds if self._tip_is_due(1) else None)
                 self._idle = False
-            work, self._gathered = self._gathered, _Gathered()
+            first, self._gathered.calls = self._gathered.calls[:1], self._gathered.calls[1:]  # no commit waits for more than one reader
+            work, self._gathered = _Gathered(self._gathered.orders, first), _Gathered(calls=self._gathered.calls)
             closing = self._closing
         if not work and not closing:
             self._log_tip(1)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import sqlite3
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -172,6 +173,29 @@ async def test_a_cancelled_caller_leaves_no_hole_and_no_lost_room(tmp_path: Path
             await asyncio.gather(*callers, return_exceptions=True)
         await journal.append((remark("still open"),))
         assert journal.verify() == ""
+
+
+async def test_a_commit_waits_for_one_reader_at_most(tmp_path: Path) -> None:
+    """However many pages are asked for at once: who decides does not stand behind a crowd that reads."""
+    gathered, began, goes_on = threading.Event(), threading.Event(), threading.Event()
+
+    def page(db: Database) -> int:
+        """How many rows it found, once it is let go on."""
+        began.set()
+        assert goes_on.wait(10)
+        last = db.last()
+        return last.seq if last is not None else 0
+
+    async with journal_at(tmp_path) as journal:
+        journal._writer.call(lambda _: gathered.wait(10))
+        pages = [journal._writer.call(page) for _ in range(5)]
+        gathered.set()
+        await asyncio.to_thread(began.wait, 10)
+        commit = asyncio.ensure_future(journal.append((remark("a decision"),)))
+        await asyncio.sleep(0)
+        goes_on.set()
+        assert [await asyncio.wrap_future(one) for one in pages] == [0, 1, 1, 1, 1]
+        await commit
 
 
 async def test_a_closed_journal_says_so(tmp_path: Path) -> None:

@@ -127,3 +127,9 @@ class Terminal:
             if line.startswith("VmRSS:"):
                 return int(line.split()[1]) * 1024
         return 0
+
+    def cpu(self) -> float:
+        """Seconds of CPU that the child has had, all its threads together."""
+        assert self.child is not None
+        threads = Path(f"/proc/{self.child.pid}/task").glob("*/schedstat")
+        return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9

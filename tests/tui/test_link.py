@@ -11,7 +11,9 @@ import pytest
 
 from tests.tui import story
 from tests.tui.canned import CannedDaemon
+from tests.tui.slowlink import SlowLink
 from tests.tui.stage import session
+from tui import link
 from tui.errors import LinkError
 from tui.link import Link, refusal, sentence
 
@@ -164,3 +166,15 @@ def test_errors_are_words(error: Exception, said: str) -> None:
 def test_a_refusal_without_words_still_says_something() -> None:
     assert refusal({}, 500).sentence == "The daemon answered 500 without a reason."
     assert refusal({"error": {"message": "No.", "difference": ["a", 3]}}, 409).difference == ("a",)
+
+
+async def test_a_slow_link_may_take_its_time_as_long_as_something_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A whole status over 1 kB/s takes longer than any deadline for it: what counts is the silence."""
+    monkeypatch.setattr(link, "ANSWER", 0.3)
+    async with CannedDaemon(tmp_path / "anew.sock", story.large(60)) as daemon, SlowLink(daemon.socket, tmp_path / "slow", 10_000.0) as slow:
+        assert len(json.dumps(daemon.status)) / 10_000.0 > 2 * link.ANSWER, "or nothing is shown"
+        line = Link(str(slow.path))
+        try:
+            assert (await line.get("/v1/status"))["fleet"] == daemon.status["fleet"]
+        finally:
+            await line.close()

@@ -6,6 +6,7 @@ pytest-textual-snapshot's (`--snapshot-update`); they are few, for they say noth
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable
@@ -18,7 +19,7 @@ import pytest
 from rich.style import Style
 from textual.pilot import Pilot
 
-from tests.tui import story
+from tests.tui import diary, story
 from tests.tui.stage import Session, session
 from tui import offers
 from tui.app import AnewApp
@@ -86,6 +87,7 @@ SCENES: dict[str, tuple[dict[str, Any] | None, tuple[str, ...]]] = {
     "plan": (None, ("p", "see:nothing has")),
     "plan-asks": (None, ("p", "see:nothing has", "A", "enter", "dead", "3")),
     "events": (None, ("7",)),
+    "replay-of-now": (None, ("past", "5", "n", "N", "R", "space", "see:preparing incarnation", "exclamation_mark", "see:proving failed")),
     "help": (None, ("5", "question_mark")),
     "refused": (None, ("2", "H")),
     "command": (None, ("colon", *"p", "tab")),
@@ -98,6 +100,8 @@ async def play(user: Session, keys: tuple[str, ...]) -> None:
             await user.see(key[4:])
         elif key == "dead":
             user.clock.advance(0.4)
+        elif key == "past":
+            user.daemon.past = [{**row, "rollout": "web-r1"} if row["rollout"] else row for row in json.loads(json.dumps(diary.night()))]
         else:
             await user.press(key)
     await user.settle()
@@ -138,7 +142,7 @@ async def test_narrow_terminals_degrade_and_tiny_ones_keep_one_line(tmp_path: Pa
         await user.see("Resume edge")
 
 
-POOR = ("fleet", "servers-marked", "server-in-step", "server-failed", "images", "diff", "rollout", "plan", "events", "help")
+POOR = ("fleet", "servers-marked", "server-in-step", "server-failed", "console", "images", "diff", "rollout", "plan", "events", "replay-of-now", "help")
 """One picture of each screen, with what is at stake on it."""
 
 

@@ -30,7 +30,7 @@ from tui.ink import width_of
 from tui.player import LONGEST, SHOWN, Player
 
 PICTURES = Path(__file__).with_name("pictures")
-SIZES = ((80, 24), (60, 20))
+SIZES = ((80, 24), (60, 20), (132, 40), (200, 60))
 NIGHT = json.loads(json.dumps(diary.night()))
 ID = diary.ID
 

@@ -161,6 +161,14 @@ def test_a_body_that_never_ends_is_refused(served: Served, monkeypatch: pytest.M
     sock.close()
 
 
+def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_fault_of_anew(served: Served, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(5):
+        opened(served.socket, b"POST /v1/plan HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{").close()
+    until(lambda: served.door is not None and not served.door.open)
+    assert served.client().get("/v1/status")["fleet"] == "lab"
+    assert not [record.getMessage() for record in caplog.records if record.name == "anew.api" and record.levelname == "ERROR"]
+
+
 def test_a_client_that_leaves_in_the_middle_is_forgotten(served: Served) -> None:
     for _ in range(20):
         opened(served.socket, EVENTS).close()

@@ -1,7 +1,8 @@
 #!/bin/bash
 # Sets this machine and this folder up: Debian packages that are missing, then the virtual environment .venv from the lock.
-# Usage: setup.sh [--demo | --check]
+# Usage: setup.sh [--demo | --bench | --check]
 #   --demo   only what simulated servers need: no libvirt, and nothing from Debian but Python
+#   --bench  the programs too that the benches compare the terminal UI with
 #   --check  says what is missing (exit 1), and changes nothing
 #   With nothing to do it ends within milliseconds and asks no package server. Package sources, proxies and indexes are those
 #   that this machine has configured. Works on Debian 12 and later (amd64), as root or as a user with sudo.
@@ -24,7 +25,8 @@ mode=${1-}
 case $mode in
   '' | --check) ;;
   --demo) packages=(python3-venv) ;;
-  *) die "unknown option \"$mode\"; usage: setup.sh [--demo | --check]" ;;
+  --bench) packages+=(htop btop) ;;
+  *) die "unknown option \"$mode\"; usage: setup.sh [--demo | --bench | --check]" ;;
 esac
 venv=$repo/.venv
 lock=$repo/requirements.lock
