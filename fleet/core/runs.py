@@ -41,8 +41,8 @@ class Bench:
     checkpoint: tuple[int, int] | None
 
     def fresh(self, run: Run) -> bool:
-        """True if the fleet was observed after the run's last event."""
-        return self.sight.looked_at(run.server) >= run.changed_at
+        """True if the fleet was observed after the run's last event, and after what was tried beside the run and failed."""
+        return self.sight.looked_at(run.server) >= max(run.changed_at, *self.sight.known(run.server).untidy[1:], 0.0)
 
 
 def advance(bench: Bench, run: Run) -> Step:

@@ -6,11 +6,12 @@ server that is itself missing may still be repaired, since touching it takes not
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 
 from fleet.core.hearing import Answers
 from fleet.core.lifecycle import TAKES_DOWN
+from fleet.core.observed import Seen
 from fleet.core.sight import Sight, some
 from fleet.core.state import Rollout, Run
 
@@ -32,12 +33,21 @@ class Slots:
         self._rolling_back = rollout.state == "rolling-back"
 
     @cached_property
-    def extra(self) -> set[str]:
-        """Servers with an incarnation beyond their own: create-first runs, and what runs twice without a run."""
-        busy = {name for name, run in self._active.items() if run.path in ("create-first", "keep-old")}
-        orphans = {name for name, mine in self._sight.by_server.items()
-                   if len(mine) > 1 and name not in self._active and [seen.state for seen in mine.values()].count("running") > 1}
-        return busy | orphans
+    def extra(self) -> dict[str, int]:
+        """server -> incarnations beyond its own: one for a create-first run, and every stray, whether its server has a run or not."""
+        busy = {name: 1 for name, run in self._active.items() if run.path in ("create-first", "keep-old")}
+        for name, mine in self._sight.by_server.items():
+            if len(mine) > 1 and (strays := self._strays(name, mine)):
+                busy[name] = busy.get(name, 0) + strays
+        return busy
+
+    def _strays(self, name: str, mine: Mapping[int, Seen]) -> int:
+        """How many run there beside what serves, or beside the two that a run is about."""
+        run = self._active.get(name)
+        if run is None:
+            return max(0, [seen.state for seen in mine.values()].count("running") - 1)
+        its = {run.source, run.target.number if run.target else None}
+        return sum(seen.state == "running" and number not in its for number, seen in mine.items())
 
     @cached_property
     def missing(self) -> set[str]:
@@ -108,7 +118,7 @@ class Slots:
         self._ahead.pop(run.server, None)
         self._taken[run.server] = run
         if run.path == "create-first":
-            self.extra.add(run.server)
+            self.extra[run.server] = self.extra.get(run.server, 0) + 1
         elif run.path != "birth":
             self.missing.add(run.server)
 
@@ -122,8 +132,8 @@ class Slots:
         if self._full_for(run):
             return f"waits: {self._full()} used by {self._names()}"
         if run.path == "create-first":
-            if len(self.extra - {run.server}) >= limits.surge:
-                return f"waits: extra {len(self.extra)} of {limits.surge} used by {some(self.extra)}"
+            if (extra := sum(self.extra.values())) >= limits.surge:
+                return f"waits: extra {extra} of {limits.surge} used by {some(self.extra)}"
             return "" if run.server in self.missing or run.canary else self._below_minimum()
         if run.path in TAKES_DOWN:
             return self.may_take_down(run.server)
