@@ -18,6 +18,9 @@ from fleet.core.state import Rollout, Run
 AHEAD = 8
 """So many machines are prepared at once, while they serve: their images are brought and written to the idle slot."""
 
+EMPTIED = TAKES_DOWN | {"put-back", "fall-back"}
+"""Paths of servers that are away by our doing, those on their way back included."""
+
 
 class Slots:
     """The places of one rollout's budget at one moment. `take` books a run that the planner starts in this decision."""
@@ -56,7 +59,7 @@ class Slots:
         Servers that the fleet file gained after a whole-pool rollout began were never there to be missed. Who was started again and could not
         be admitted is missed by the others, but is not taken for sick: it may serve for all we know.
         """
-        taken_down = {name for name, run in self._active.items() if run.path in TAKES_DOWN or run.path in ("put-back", "fall-back")}
+        taken_down = {name for name, run in self._active.items() if run.path in EMPTIED}
         gone = self._sight.missing | self._sight.unadmitted
         known = gone & self._rollout.runs.keys() if self._rollout.whole else gone
         return set(known) | taken_down
@@ -154,7 +157,7 @@ class Slots:
             return unknown
         if server in self._sight.missing:
             begun = [run for run in self._active.values() if not _standing(run)]
-            mine = [run for run in (*begun, *self._taken.values()) if run.path in TAKES_DOWN and run.server != server]
+            mine = [run for run in (*begun, *self._taken.values()) if run.path in EMPTIED and run.server != server]
             return "" if len(mine) < max(1, limits.unavailable) else f"waits: missing {len(mine)} of {limits.unavailable} used by {self._names()}"
         others = (self.missing | self.at_risk) - {server}
         if len(others) + 1 > limits.unavailable:
