@@ -17,7 +17,7 @@ from fleet.core.events import Draft
 from fleet.core.hearing import fell_silent
 from fleet.core.lifecycle import FORWARD, move
 from fleet.core.observed import Seen
-from fleet.core.runs import Bench, advance, again, enter_next, forward_path, redirect, settle
+from fleet.core.runs import Bench, advance, again, enter_next, forward_path, redirect, settle, unwanted
 from fleet.core.sight import Sight, span
 from fleet.core.slots import Slots, ahead, revives
 from fleet.core.state import Rollout, Run, Server, Target
@@ -114,7 +114,7 @@ def _turn_runs(sight: Sight, rollout: Rollout) -> Iterator[Draft]:
             continue
         elif run.step == "waiting" and not run.reverting and run.path in FORWARD:
             yield settle(rollout, run, "skipped", "not touched, still on the old image")
-        elif run.step == "serving" and not run.reverting:
+        elif not run.reverting and (run.step == "serving" or (run.step == "put-back" and unwanted(rollout, run))):
             yield _revert(sight, rollout, run)
 
 
