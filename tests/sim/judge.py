@@ -54,11 +54,12 @@ ONLY_DEAF = "only the probes are broken, and no server is"
 
 class SimWorld(WatchedWorld):
     """What a request did that took effect after its caller gave up is nobody's intent: `strays` names what it started, and which of its starts it was.
-    `known`: server -> when the daemon had looked, as it decided on its last step.
+    `by_itself`: starts of machines that went back to their committed slot. `known`: server -> when the daemon had looked, as it decided on its last step.
     """
 
     def __init__(self, *args: Any) -> None:
         self.strays: set[tuple[str, int, int]] = set()
+        self.by_itself: set[tuple[str, int, int]] = set()
         self.known: dict[str, float] = {}
         self._late_now = self._unforeseen = False
         super().__init__(*args)
@@ -82,6 +83,11 @@ class SimWorld(WatchedWorld):
         if life.state == "running" and self._late_now:
             self.strays.add((*life.key, life.starts))
         super()._changed(life)
+
+    def _falls_back(self, life: Life, at: float) -> None:
+        before = {other.key: other.starts for other in self._siblings(life)}
+        super()._falls_back(life, at)
+        self.by_itself |= {(*other.key, other.starts) for other in self._siblings(life) if other.starts != before[other.key]}
 
     def _disks_are_free(self, life: Life) -> None:
         holders = [other for other in self._siblings(life) if set(life.disks) & set(other.holds)]
@@ -175,8 +181,9 @@ class Judge(Oracle):
             self._break(f"I1: {life.name} is taken out of service while no probe answers, and {len(taken)} are: {sorted(taken)}")
 
     def _last_well(self, life: Life, now: float) -> float:
-        """One that was started again serves only when it was admitted again."""
-        return super()._last_well(life, now) if self.served.get(life.key) == life.starts else -math.inf
+        """One that was started again serves only when it was admitted again; a machine that went back by itself, as soon as it answers."""
+        serves = self.served.get(life.key) == life.starts or (*life.key, life.starts) in self.world.by_itself
+        return super()._last_well(life, now) if serves else -math.inf
 
     def _heir(self, life: Life, now: float) -> bool:
         """One in service that nobody of the engine's started again is an heir once it is proved again, by its answers."""
