@@ -300,7 +300,14 @@ def _step_begun(state: State, event: Event) -> State:
     if run.path in FORWARD and (run.step == "waiting" or (run.step == "preparing" and run.path in TAKES_DOWN)):
         changes["begun_at"] = event.at
     after = _run(state, event, run, **changes)
-    return _restarted(after, event, run.target.number) if step == "booting" and run.target is not None and run.target.kind == "revive" else after
+    if step != "booting" or run.target is None:
+        return after
+    return (_restarted if run.target.kind == "revive" else _given)(after, event, run.target.number)
+
+
+def _given(state: State, event: Event, number: int) -> State:
+    """A number is used from here on, whoever chose it: when its incarnation is long buried, only the journal knows of it."""
+    return _server(state, event, last_number=max(state.pool(event.pool).server(event.server).last_number, number))
 
 
 def _restarted(state: State, event: Event, number: int) -> State:

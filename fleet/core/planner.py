@@ -17,7 +17,7 @@ from fleet.core.events import Draft
 from fleet.core.hearing import fell_silent
 from fleet.core.lifecycle import FORWARD, move
 from fleet.core.observed import Seen
-from fleet.core.runs import Bench, advance, again, enter_next, forward_path, redirect, settle
+from fleet.core.runs import Bench, advance, again, enter_next, forward_path, redirect, settle, unwanted
 from fleet.core.sight import Sight, span
 from fleet.core.slots import Slots, ahead, revives
 from fleet.core.state import Rollout, Run, Server, Target
@@ -114,7 +114,7 @@ def _turn_runs(sight: Sight, rollout: Rollout) -> Iterator[Draft]:
             continue
         elif run.step == "waiting" and not run.reverting and run.path in FORWARD:
             yield settle(rollout, run, "skipped", "not touched, still on the old image")
-        elif run.step == "serving" and not run.reverting:
+        elif not run.reverting and (run.step == "serving" or (run.step == "put-back" and unwanted(rollout, run))):
             yield _revert(sight, rollout, run)
 
 
@@ -238,7 +238,8 @@ def _work(sight: Sight, rollout: Rollout) -> Decision:
         _sort_in(step, run, notes, actions, waits)
     if notes:
         return Decision(notes=tuple(notes))
-    _start_more(bench, notes, actions, waits)
+    tidying = _strays(sight, rollout)
+    _start_more(bench, notes, actions, waits, {action.server: action.number for action in tidying})
     actions, barred = watchdog.sift(sight, rollout, actions)
     if barred and rollout.state in watchdog.WATCHED:
         return Decision(notes=(_move(rollout, "pause", next(iter(barred.values()))),))
@@ -246,7 +247,7 @@ def _work(sight: Sight, rollout: Rollout) -> Decision:
         return Decision(notes=tuple(settle(rollout, rollout.runs[name], "quarantined", f"left as it is: {why}") for name, why in barred.items()))
     waits.update((name, Wait(why)) for name, why in barred.items())
     look_at = frozenset(name for name, wait in waits.items() if wait.reason == "looking at what is there")
-    return Decision(notes=tuple(notes), actions=() if notes else tuple(actions), waits=waits, look=bool(look_at), look_at=look_at,
+    return Decision(notes=tuple(notes), actions=() if notes else (*tidying, *actions), waits=waits, look=bool(look_at), look_at=look_at,
                     wake_at=_wake_at(bench, waits))
 
 
@@ -259,7 +260,8 @@ def _sort_in(step: Draft | Action | Wait, run: Run, notes: list[Draft], actions:
         waits[run.server] = step
 
 
-def _start_more(bench: Bench, notes: list[Draft], actions: list[Action], waits: dict[str, Wait]) -> None:
+def _start_more(bench: Bench, notes: list[Draft], actions: list[Action], waits: dict[str, Wait], tidied: Mapping[str, int]) -> None:
+    """`tidied`: server -> its stray that is stopped in this decision."""
     candidates, held = _candidates(bench), bench.sight.held
     if held:
         notes += [settle(bench.rollout, run, "skipped", f"held: {bench.sight.known(run.server).held}") for run in candidates if run.server in held]
@@ -269,6 +271,8 @@ def _start_more(bench: Bench, notes: list[Draft], actions: list[Action], waits: 
             waits.update(dict.fromkeys((other.server for other in candidates[position:]), THEIR_TURN))
             break
         reason = _refusal(bench, run)
+        if run.server in tidied:
+            reason = f"waits: incarnation {tidied[run.server]}, which runs beside what serves, is stopped first"
         opens: float | None = None
         if not reason and not (_prepares(run) or run.reverting):
             reason, opens = timing.barred(bench.sight, bench.rollout, run)
@@ -369,8 +373,9 @@ def _housekeep(sight: Sight) -> Decision:
         serving = sight.serving(server)
         if (due := _tidied_from(sight.known(server))) > sight.now:
             wake.append(due)
+        actions += _stop_strays(sight, server, mine)
         for number, seen in mine.items():
-            if serving is not None and number != serving.number:
+            if serving is not None and number != serving.number and seen.state != "running":
                 _keep_or_bury(sight, seen, notes, actions, wake)
     return Decision(notes=tuple(notes), actions=() if notes else tuple(actions), wake_at=min(wake, default=None))
 
@@ -392,13 +397,30 @@ def _gone(sight: Sight, server: str, mine: Mapping[int, Seen]) -> list[Draft]:
             for number in sight.known(server).retained if number not in mine]
 
 
+def _strays(sight: Sight, rollout: Rollout) -> list[Action]:
+    """In a rollout: what runs beside a server that is not under way uses its budget, and is stopped as it is between rollouts."""
+    if rollout.state == "paused":
+        return []
+    away = {*sight.busy, *(run.server for run in sight.under_way)}
+    return [action for server in sight.pool.server_names if server not in away for action in _stop_strays(sight, server, sight.by_server.get(server, {}))]
+
+
+def _stop_strays(sight: Sight, server: str, mine: Mapping[int, Seen]) -> list[Action]:
+    """Of one server whose incarnation in service answers: one at a time."""
+    running = [seen for seen in mine.values() if seen.state == "running"] if len(mine) > 1 else []
+    if len(running) < 2 or sight.known(server).admitted is None or not _may_tidy(sight, server):
+        return []
+    serving = sight.serving(server)
+    return [_house_action(seen, "retiring", "retire", "a stray incarnation, not in service") for seen in running if seen is not serving][:1]
+
+
+def _may_tidy(sight: Sight, server: str) -> bool:
+    return sight.available(server) and not sight.unreachable(server) and _tidied_from(sight.known(server)) <= sight.now
+
+
 def _keep_or_bury(sight: Sight, seen: Seen, notes: list[Draft], actions: list[Action], wake: list[float]) -> None:
     known = sight.known(seen.server)
-    available = sight.available(seen.server) and not sight.unreachable(seen.server) and _tidied_from(known) <= sight.now
-    if seen.state == "running":
-        if available and known.admitted is not None:
-            actions.append(_house_action(seen, "retiring", "retire", "a stray incarnation, not in service"))
-        return
+    available = _may_tidy(sight, seen.server)
     if sight.pool.in_place and seen.state != "stopped":
         return  # the slot of a trial that failed: nothing to go back to, and nothing to remove before it is written again
     until = known.retained.get(seen.number)

@@ -41,8 +41,8 @@ class Bench:
     checkpoint: tuple[int, int] | None
 
     def fresh(self, run: Run) -> bool:
-        """True if the fleet was observed after the run's last event."""
-        return self.sight.looked_at(run.server) >= run.changed_at
+        """True if the fleet was observed after the run's last event, and after what was tried beside the run and failed."""
+        return self.sight.looked_at(run.server) >= max(run.changed_at, *self.sight.known(run.server).untidy[1:], 0.0)
 
 
 def advance(bench: Bench, run: Run) -> Step:
@@ -170,7 +170,20 @@ def _gate(bench: Bench, run: Run, step: str) -> Step | None:
         return Wait(reason or barred, opens) if reason or barred else None
     if run.path == "create-first" and step in ("draining", "retiring") and run.target is not None:
         return _still_healthy(bench, run)
-    return None
+    return _answers_again(bench, run) if run.path == "put-back" and step == "stopping" else None
+
+
+def _answers_again(bench: Bench, run: Run) -> Draft | None:
+    """One in service that was to be put back since it was silent, and answers before it was stopped. Where nobody else may be missing it is
+    proved and admitted once more, as if it came back (the watchdog would bar its way for ever); if it is to go, then under the budget.
+    """
+    sight = bench.sight
+    serving = sight.serving(run.server)
+    if serving is None or serving.number != run.source or not sight.available(run.server) or not bench.slots.may_take_down(run.server):
+        return None
+    return redirect(bench.rollout, run, "put-back", f"incarnation {serving.number} answers again, and nobody else may be missing",
+                    source=run.target.number if run.target else None, target=Target("revive", serving.number, sight.image_of(serving)),
+                    reverting=run.reverting or bench.rollout.kind == "rollback")
 
 
 def _not_its_turn(bench: Bench, run: Run) -> str:
@@ -420,6 +433,10 @@ def _second_way(bench: Bench, run: Run, why: str) -> Draft:
     if run.path == "fall-back" and run.step == "proving" and run.attempts < MOST_ATTEMPTS and _stopped(sight.seen(run.server, failed)):
         return redirect(rollout, run, run.path, f"the machine left it again: {why}", source=run.source, target=replace(run.target, kind="revive"),
                         reverting=run.reverting)  # a boot that was asked for long ago came late: its slot is startable, and the way back
+    old = sight.seen(run.server, run.source)
+    if unwanted(rollout, run) and run.attempts < MOST_ATTEMPTS and old is not None and _stopped(old):
+        target = Target("revive", old.number, sight.image_of(old))
+        return redirect(rollout, run, run.path, f"it answered again, and failed again: {why}", source=failed, target=target)
     if run.target.kind == "revive" and run.attempts < MOST_ATTEMPTS and run.target.image.digest in sight.images:
         target = Target("birth", sight.highest(run.server) + 1, run.target.image)
         return redirect(rollout, run, run.path, f"the old incarnation did not come back ({why}), born anew", source=failed, target=target,
@@ -439,6 +456,12 @@ def _runs_after_all(rollout: Rollout, run: Run, source: int | None, why: str) ->
     back = run.reverting or rollout.kind == "rollback"
     how = "it runs after all" if run.phase == "failed" else "it is on its way back already"
     return redirect(rollout, run, path, f"{how}: {why}", source=source, target=replace(run.target, kind="revive"), reverting=back)
+
+
+def unwanted(rollout: Rollout, run: Run) -> bool:
+    """True for one that was to be put back, and stays, or stayed, on the image that it was to leave, since it answered again."""
+    return (rollout.kind == "rollout" and run.path == "put-back" and not run.reverting and run.target is not None
+            and run.target.image.digest == rollout.image_to.digest)
 
 
 def again(sight: Sight, rollout: Rollout, run: Run) -> Draft | None:

@@ -6,16 +6,20 @@ server that is itself missing may still be repaired, since touching it takes not
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 
 from fleet.core.hearing import Answers
 from fleet.core.lifecycle import TAKES_DOWN
+from fleet.core.observed import Seen
 from fleet.core.sight import Sight, some
 from fleet.core.state import Rollout, Run
 
 AHEAD = 8
 """So many machines are prepared at once, while they serve: their images are brought and written to the idle slot."""
+
+EMPTIED = TAKES_DOWN | {"put-back", "fall-back"}
+"""Paths of servers that are away by our doing, those on their way back included."""
 
 
 class Slots:
@@ -32,12 +36,21 @@ class Slots:
         self._rolling_back = rollout.state == "rolling-back"
 
     @cached_property
-    def extra(self) -> set[str]:
-        """Servers with an incarnation beyond their own: create-first runs, and what runs twice without a run."""
-        busy = {name for name, run in self._active.items() if run.path in ("create-first", "keep-old")}
-        orphans = {name for name, mine in self._sight.by_server.items()
-                   if len(mine) > 1 and name not in self._active and [seen.state for seen in mine.values()].count("running") > 1}
-        return busy | orphans
+    def extra(self) -> dict[str, int]:
+        """server -> incarnations beyond its own: one for a create-first run, and every stray, whether its server has a run or not."""
+        busy = {name: 1 for name, run in self._active.items() if run.path in ("create-first", "keep-old")}
+        for name, mine in self._sight.by_server.items():
+            if len(mine) > 1 and (strays := self._strays(name, mine)):
+                busy[name] = busy.get(name, 0) + strays
+        return busy
+
+    def _strays(self, name: str, mine: Mapping[int, Seen]) -> int:
+        """How many run there beside what serves, or beside the two that a run is about."""
+        run = self._active.get(name)
+        if run is None:
+            return max(0, [seen.state for seen in mine.values()].count("running") - 1)
+        its = {run.source, run.target.number if run.target else None}
+        return sum(seen.state == "running" and number not in its for number, seen in mine.items())
 
     @cached_property
     def missing(self) -> set[str]:
@@ -46,7 +59,7 @@ class Slots:
         Servers that the fleet file gained after a whole-pool rollout began were never there to be missed. Who was started again and could not
         be admitted is missed by the others, but is not taken for sick: it may serve for all we know.
         """
-        taken_down = {name for name, run in self._active.items() if run.path in TAKES_DOWN or run.path in ("put-back", "fall-back")}
+        taken_down = {name for name, run in self._active.items() if run.path in EMPTIED}
         gone = self._sight.missing | self._sight.unadmitted
         known = gone & self._rollout.runs.keys() if self._rollout.whole else gone
         return set(known) | taken_down
@@ -108,7 +121,7 @@ class Slots:
         self._ahead.pop(run.server, None)
         self._taken[run.server] = run
         if run.path == "create-first":
-            self.extra.add(run.server)
+            self.extra[run.server] = self.extra.get(run.server, 0) + 1
         elif run.path != "birth":
             self.missing.add(run.server)
 
@@ -122,8 +135,8 @@ class Slots:
         if self._full_for(run):
             return f"waits: {self._full()} used by {self._names()}"
         if run.path == "create-first":
-            if len(self.extra - {run.server}) >= limits.surge:
-                return f"waits: extra {len(self.extra)} of {limits.surge} used by {some(self.extra)}"
+            if (extra := sum(self.extra.values())) >= limits.surge:
+                return f"waits: extra {extra} of {limits.surge} used by {some(self.extra)}"
             return "" if run.server in self.missing or run.canary else self._below_minimum()
         if run.path in TAKES_DOWN:
             return self.may_take_down(run.server)
@@ -144,7 +157,7 @@ class Slots:
             return unknown
         if server in self._sight.missing:
             begun = [run for run in self._active.values() if not _standing(run)]
-            mine = [run for run in (*begun, *self._taken.values()) if run.path in TAKES_DOWN and run.server != server]
+            mine = [run for run in (*begun, *self._taken.values()) if run.path in EMPTIED and run.server != server]
             return "" if len(mine) < max(1, limits.unavailable) else f"waits: missing {len(mine)} of {limits.unavailable} used by {self._names()}"
         others = (self.missing | self.at_risk) - {server}
         if len(others) + 1 > limits.unavailable:

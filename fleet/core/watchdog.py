@@ -85,15 +85,17 @@ def _too_many_in_flight(sight: Sight, rollout: Rollout, flying: list[Run], fresh
 
 def _too_many_twice(sight: Sight, rollout: Rollout, fresh: set[str]) -> str:
     """`fresh`: servers on which something runs that was born in this rollout; what ran twice before it is none of its doing."""
-    twice, news = set(), False
+    twice: dict[str, int] = {}
+    news = False
     for server in fresh:
         running = [seen for seen in sight.by_server[server].values() if seen.state == "running"]
         if len(running) > 1:
-            twice.add(server)
+            twice[server] = len(running) - 1
             news = news or (any(seen.born_at >= rollout.told_at for seen in running) and not _carried(rollout, server))
-    if len(twice) <= rollout.budget.surge or not news:
+    if sum(twice.values()) <= rollout.budget.surge or not news:
         return ""
-    who = f"{some(twice)} runs twice" if len(twice) == 1 else f"{len(twice)} servers run twice ({some(twice)})"
+    times = "twice" if max(twice.values()) == 1 else "more than once"
+    who = f"{some(twice)} runs {times}" if len(twice) == 1 else f"{len(twice)} servers run {times} ({some(twice)})"
     return f"watchdog I2: {who}, {rollout.budget.surge} may"
 
 

@@ -218,7 +218,7 @@ def _budget(sight: Sight, rollout: Rollout) -> Row:
     if rollout.ended:
         return {**limits, "in_flight": 0, "surge_used": 0, "missing": len(sight.missing)}
     slots = Slots(sight, rollout)
-    return {**limits, "in_flight": slots.in_flight, "surge_used": len(slots.extra), "missing": len(sight.missing)}
+    return {**limits, "in_flight": slots.in_flight, "surge_used": sum(slots.extra.values()), "missing": len(sight.missing)}
 
 
 def rollback_cost(sight: Sight, rollout: Rollout) -> str:

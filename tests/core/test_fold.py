@@ -18,7 +18,7 @@ from fleet.core.fold import KEPT_DURATIONS, KEPT_ROLLOUTS
 from fleet.core.observed import ImageRef
 from fleet.core.proposal import draw
 from fleet.core.state import Run, State, Target
-from tests.core.picture import V1, V2, Book, ask, begun, pool, sight, whole
+from tests.core.picture import V1, V2, V3, Book, ask, begun, pool, sight, whole
 
 TEXT = st.text(max_size=20)
 REFS = st.builds(ImageRef, TEXT, TEXT, TEXT)
@@ -185,6 +185,23 @@ def test_a_failed_newborn_is_remembered_and_a_retry_gets_a_new_number() -> None:
     assert (run.step, run.path, run.source, run.error, run.attempts) == ("waiting", "create-first", 1, "", 0)
     assert run.target == Target("birth", 3, V2)
     assert book.state.rollouts["r1"].failures == 0
+
+
+def test_a_number_that_a_retry_began_to_use_is_never_given_again() -> None:
+    """Its retention may end before the next plan: then nothing but the journal knows of it."""
+    book = begun(*whole())
+    book.walk("web-1", "preparing", "booting")
+    book.fail("web-1", "proving", book.begin("web-1", "proving"), "never answered")
+    book.write(Draft("server-redirected", pool="web", server="web-1", rollout="r1",
+                     data={"path": "keep-old", "source": 2, "target": target_out(Target("revive", 1, V1)), "reason": "back"}))
+    book.move("pause")
+    book.walk("web-1", "admitting", "stopping")
+    book.move("resume-rolling")
+    book.walk("web-1", "preparing")
+    book.begin("web-1", "booting")
+    book.move("abort")
+    book.write(Draft("rollout-ended", pool="web", rollout="r1", data={"state": "aborted", "reason": "by hand"}))
+    assert draw(sight(*whole(), state=book.state), ask(V3)).runs[0].target == Target("birth", 4, V3)
 
 
 def test_a_way_back_to_put_back_is_begun_and_not_ended() -> None:

@@ -56,9 +56,20 @@ def test_the_only_server_of_a_pool_is_repaired_by_its_rollout() -> None:
     assert [(action.server, action.verb) for action in decision.actions] == [("web-1", "stage")]
 
 
-def being_put_back() -> Book:
+def test_who_is_silent_with_all_others_is_not_repaired_beside_one_on_its_way_back() -> None:
+    """A person rolled back while no probe answered: what the rollout took itself counts, whether it went forward or back."""
+    book = being_put_back(surge=1)
+    book.now = NOW
+    book.write(Draft("rollout-moved", actor="ana", pool="web", rollout="r1", data={"cause": "resume-rolling", "state": "rolling", "reason": ""}))
+    heard = silent(whole(), since=NOW - 3.0, last=NOW + 1.0)
+    decision = plan(sight(*whole(), state=book.state, now=NOW + 1.0, health=heard))
+    assert not [action for action in decision.actions if action.verb == "retire"]
+    assert decision.waits["web-2"].reason == "waits: missing 1 of 1 used by web-1"
+
+
+def being_put_back(surge: int = 0) -> Book:
     """web-1 could not be replaced, and its old incarnation is started again."""
-    book = begun(*whole(), surge=False, max_surge=Amount(0), max_unavailable=Amount(1))
+    book = begun(*whole(), surge=False, max_surge=Amount(surge), max_unavailable=Amount(1))
     book.now = NOW - 100
     book.walk("web-1", "preparing", "stopping")
     book.fail("web-1", "booting", book.begin("web-1", "booting"))

@@ -62,3 +62,37 @@ def test_what_was_stopped_and_runs_again_is_proved_before_it_is_the_way_back(fai
     assert (run.path, run.source, run.target and (run.target.kind, run.target.number)) == (path, 2, ("revive", 1))
     first = plan(sight(*whole(), state=book.state)).actions[0]
     assert (first.verb, first.number) == {"keep-old": ("commit", 1), "put-back": ("revive", 1)}[path]
+
+
+def doubled(*, fails: bool = False) -> tuple[Book, tuple[Seen, ...]]:
+    """A rollout with one extra place, and web-1 runs twice from before it. `fails`: it was tried in vain to stop its stray, a while ago."""
+    book, fleet = Book(), (*whole(), seen("web-1", 2, V2))
+    book.write(Draft("server-adopted", pool="web", server="web-1", data={"number": 1, "digest": "", "place": "", "name": ""}))
+    if fails:
+        book.write(Draft("step-failed", pool="web", server="web-1", data={"op": "op", "step": "retiring", "error": "no", "last_words": "", "number": 2}))
+    book.start(draw(sight(*fleet, state=book.state, now=book.now), ask(V3)))
+    book.move("begin")
+    return book, fleet
+
+
+def test_in_a_rollout_too_what_runs_beside_a_server_is_stopped_and_then_its_turn_comes() -> None:
+    book, fleet = doubled()
+    decision = plan(sight(*fleet, state=book.state))
+    assert [(action.server, action.verb, action.number, action.rollout) for action in decision.actions] == [("web-1", "retire", 2, "")]
+    assert decision.waits["web-1"].reason == "waits: incarnation 2, which runs beside what serves, is stopped first"
+    assert decision.waits["web-2"].reason == "waits: extra 1 of 1 used by web-1"
+    gone = (*fleet[:3], replace(fleet[3], state="stopped"))
+    assert [(action.server, action.verb) for action in plan(sight(*gone, state=book.state)).actions] == [("web-1", "stage")]
+
+
+def test_a_server_that_runs_twice_uses_the_place_of_an_extra_one_for_itself_too() -> None:
+    book, fleet = doubled(fails=True)
+    decision = plan(sight(*fleet, state=book.state))
+    assert decision.actions == ()
+    assert decision.waits["web-1"].reason == "waits: extra 1 of 1 used by web-1"
+
+
+def test_a_paused_rollout_stops_nothing_beside_a_server() -> None:
+    book, fleet = doubled()
+    book.move("pause")
+    assert plan(sight(*fleet, state=book.state)).actions == ()

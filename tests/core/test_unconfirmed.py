@@ -8,9 +8,10 @@ from typing import Any
 from fleet.core.decision import Decision
 from fleet.core.desired import Amount
 from fleet.core.events import Draft
-from fleet.core.observed import Health
+from fleet.core.observed import Health, Seen
 from fleet.core.planner import plan
-from tests.core.picture import NOW, V1, V2, begun, seen, sight, whole
+from fleet.core.state import Target
+from tests.core.picture import NOW, V1, V2, Book, begun, seen, sight, whole
 
 HALF: dict[str, Any] = {"max_surge": Amount(0), "max_unavailable": Amount(1)}
 
@@ -87,6 +88,46 @@ def test_no_way_back_is_chosen_before_what_serves_was_asked_once_since_the_daemo
         assert look(heard).waits["web-1"].reason == "waits: its health is not known yet"
     chosen = [look(Health(answers, NOW - 1.0, NOW, "tcp 22")).notes[0] for answers in (True, False)]
     assert [(note.server, note.data.get("state") or note.data["path"]) for note in chosen] == [("web-1", "serving"), ("web-1", "put-back")]
+
+
+def answering_again() -> tuple[Book, tuple[Seen, ...]]:
+    """web-1 was admitted, fell silent, and is to go back, where nobody may be missing; now it answers again."""
+    book = begun(*whole(), max_failures=1)
+    book.walk("web-1", "preparing", "booting", "proving", "admitting")
+    book.write(Draft("server-adopted", pool="web", server="web-1", data={"number": 2, "digest": "", "place": "", "name": ""}))
+    book.fail("web-1", "retiring", book.begin("web-1", "retiring"), "was admitted, then stopped answering")
+    fleet = (seen("web-1", 1, state="stopped"), seen("web-1", 2, V2), *whole()[1:])
+    book.write(*plan(sight(*fleet, state=book.state, sick=("web-1",))).notes)
+    assert book.state.rollouts["r1"].runs["web-1"].path == "put-back"
+    assert acts(plan(sight(*fleet, state=book.state, sick=("web-1",)))) == ("web-1", "retire", 2)
+    book.write(*plan(sight(*fleet, state=book.state)).notes)
+    return book, fleet
+
+
+def test_who_answers_again_before_it_was_put_back_is_proved_anew_where_nobody_may_be_missing() -> None:
+    """Its way back would take it out of service, which the watchdog bars, and so nobody could end the rollout but by an abort."""
+    book, fleet = answering_again()
+    run = book.state.rollouts["r1"].runs["web-1"]
+    assert (run.path, run.source, run.target, run.reason) == (
+        "put-back", 1, Target("revive", 2, V2), "incarnation 2 answers again, and nobody else may be missing")
+    assert acts(plan(sight(*fleet, state=book.state))) == ("web-1", "revive", 2)
+
+
+def test_who_answered_again_and_failed_again_goes_back_after_all() -> None:
+    book, fleet = answering_again()
+    book.walk("web-1", "booting")
+    book.fail("web-1", "proving", book.begin("web-1", "proving"), "not healthy within 5m")
+    [note] = plan(sight(*fleet, state=book.state, sick=("web-1",))).notes
+    assert (note.data["path"], note.data["source"], note.data["target"]["number"]) == ("put-back", 2, 1)
+
+
+def test_who_answered_again_goes_back_with_the_others_when_all_is_rolled_back() -> None:
+    book, fleet = answering_again()
+    book.walk("web-1", "booting", "proving", "admitting")
+    assert book.state.rollouts["r1"].runs["web-1"].step == "put-back"
+    book.move("rollback")
+    notes = {note.server: note.data for note in plan(sight(*fleet, state=book.state)).notes}
+    assert (notes["web-1"]["path"], notes["web-1"]["source"], notes["web-1"]["target"]["number"]) == ("create-first", 2, 1)
 
 
 def test_who_answered_all_along_is_proved_by_what_was_heard_since_its_proof_began_anew() -> None:

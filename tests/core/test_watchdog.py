@@ -71,6 +71,13 @@ def test_i2_more_servers_run_twice_than_may_be_extra() -> None:
     assert paused_for(decision) == "watchdog I2: web-3 runs twice, 0 may"
 
 
+def test_i2_one_server_that_runs_three_times_is_two_extra() -> None:
+    book = begun(*whole(), max_surge=Amount(1))
+    fleet = (*whole(), seen("web-3", 2, V2, born=NOW - 5.0), seen("web-3", 3, V2, born=NOW - 5.0))
+    decision = plan(sight(*fleet, state=book.state))
+    assert paused_for(decision) == "watchdog I2: web-3 runs more than once, 1 may"
+
+
 @pytest.mark.parametrize("state", ["rolling", "rolling-back"])
 def test_i10_two_running_incarnations_hold_one_data_disk(state: str) -> None:
     book = begun(*whole(), of=pool(data=True), **DOWN)

@@ -54,11 +54,12 @@ ONLY_DEAF = "only the probes are broken, and no server is"
 
 class SimWorld(WatchedWorld):
     """What a request did that took effect after its caller gave up is nobody's intent: `strays` names what it started, and which of its starts it was.
-    `known`: server -> when the daemon had looked, as it decided on its last step.
+    `by_itself`: starts of machines that went back to their committed slot. `known`: server -> when the daemon had looked, as it decided on its last step.
     """
 
     def __init__(self, *args: Any) -> None:
         self.strays: set[tuple[str, int, int]] = set()
+        self.by_itself: set[tuple[str, int, int]] = set()
         self.known: dict[str, float] = {}
         self._late_now = self._unforeseen = False
         super().__init__(*args)
@@ -73,10 +74,20 @@ class SimWorld(WatchedWorld):
 
         super().later(at, late)
 
+    @property
+    def deaf(self) -> bool:
+        """Every probe fails just now."""
+        return self._faults.deaf
+
     def _changed(self, life: Life) -> None:
         if life.state == "running" and self._late_now:
             self.strays.add((*life.key, life.starts))
         super()._changed(life)
+
+    def _falls_back(self, life: Life, at: float) -> None:
+        before = {other.key: other.starts for other in self._siblings(life)}
+        super()._falls_back(life, at)
+        self.by_itself |= {(*other.key, other.starts) for other in self._siblings(life) if other.starts != before[other.key]}
 
     def _disks_are_free(self, life: Life) -> None:
         holders = [other for other in self._siblings(life) if set(life.disks) & set(other.holds)]
@@ -114,6 +125,7 @@ class Judge(Oracle):
         self.answers: dict[tuple[str, int], list[float]] = {}
         self.just_ended: dict[tuple[str, int], tuple[float, float]] = {}
         self.refused: dict[tuple[str, int], float] = {}
+        self.heard_at = self.deaf_at = self.told_at = -math.inf
         self.will_not_boot: set[tuple[str, int]] = set()
         self.proved: set[tuple[str, int, int]] = set()
         self.made: dict[str, tuple[str, int]] = {}
@@ -155,12 +167,23 @@ class Judge(Oracle):
         """
         life = self.world.lives.get((server, number))
         unheard = life is not None and self.served.get(life.key) != life.starts and self.refused.get(life.key, -math.inf) >= life.ready_at
-        if now > self.flapping.get(server, 0.0) + self.lag and not unheard:
+        if self.heard_at < self.told_at and now - self.deaf_at <= self.lag:
+            self._repairing(life, now)
+        elif now > self.flapping.get(server, 0.0) + self.lag and not unheard:
             super().retiring(server, number, op, now)
 
+    def _repairing(self, life: Life | None, now: float) -> None:
+        """A person decided while no probe answered, and none did since: who is sick cannot be known. Judged is what the rollout itself took."""
+        if life is None or self._last_well(life, now) < now:
+            return
+        taken = {name for name in self.flying if not self.well(name, now, self.lag)} | {life.server}
+        if len(taken) > max(1, self.limits.unavailable, len(self.carried)):
+            self._break(f"I1: {life.name} is taken out of service while no probe answers, and {len(taken)} are: {sorted(taken)}")
+
     def _last_well(self, life: Life, now: float) -> float:
-        """One that was started again serves only when it was admitted again."""
-        return super()._last_well(life, now) if self.served.get(life.key) == life.starts else -math.inf
+        """One that was started again serves only when it was admitted again; a machine that went back by itself, as soon as it answers."""
+        serves = self.served.get(life.key) == life.starts or (*life.key, life.starts) in self.world.by_itself
+        return super()._last_well(life, now) if serves else -math.inf
 
     def _heir(self, life: Life, now: float) -> bool:
         """One in service that nobody of the engine's started again is an heir once it is proved again, by its answers."""
@@ -189,6 +212,10 @@ class Judge(Oracle):
     def answered(self, key: tuple[str, int], healthy: bool, now: float) -> None:
         """The answer to one probe of the daemon that lives."""
         before = self.answers.get(key)
+        if healthy:
+            self.heard_at = now
+        elif self.world.deaf:
+            self.deaf_at = now
         if not healthy:
             self.refused[key] = now
             if before is not None:
@@ -254,12 +281,15 @@ class Judge(Oracle):
         self.homes = {run["server"]: run["home"]["digest"] for run in data["runs"] if run["action"] == "replace" and run["home"]}
         self.acting = {run["server"] for run in data["runs"] if run["action"] in ("replace", "birth")}
         self.target = data["to"]["digest"]
+        self.told_at = now
         if data["kind"] != "rollback":
             self._check_approvals(data["plan_hash"], now)
         self.passed, self.reached, self.went_on_alone, self.fell = set(), set(), False, set()
 
     def _on_rollout_moved(self, event: Event, data: dict[str, Any], now: float) -> None:
         before = self.state
+        if event.actor != "engine" and data["cause"] != "pause":
+            self.told_at = now
         if data["cause"].startswith("resume-"):
             self.begun -= self.fell
             self.fell = set()
