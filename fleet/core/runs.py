@@ -329,8 +329,7 @@ def way_back(bench: Bench, run: Run, why: str) -> Draft:
         return redirect(rollout, run, "create-first", why, source=new, target=target, reverting=True)
     if back and run.step == "admitting" and sight.healthy(run.server, new):
         return settle(rollout, run, "quarantined", f"it answers, but could not be admitted: {why}")
-    unproved = run.step == "booting" or (run.step == "proving" and run.phase != "failed")
-    if back and unproved and run.target is not None and _runs(sight.seen(run.server, new)):
+    if back and _on_its_way(sight, run):
         return _runs_after_all(rollout, run, run.source, why)
     if back and run.target is not None and run.attempts < 2 and run.target.image.digest in sight.images:
         target = Target("birth", sight.highest(run.server) + 1, run.target.image)
@@ -384,6 +383,8 @@ def _own_way_back(bench: Bench, run: Run, old: Seen | None, why: str, back: bool
         return settle(bench.rollout, run, "put-back", f"not touched, it serves what it did: {why}")
     if back and run.step == "admitting" and bench.sight.healthy(run.server, new):
         return settle(bench.rollout, run, "quarantined", f"it answers, but could not be admitted: {why}")
+    if back and _on_its_way(bench.sight, run):
+        return _runs_after_all(bench.rollout, run, None, why)
     if old is not None and old.state in ("running", "stopped"):
         target = Target("revive", old.number, bench.sight.image_of(old))
         path = "keep-old" if run.step == "draining" and _runs(old) else "fall-back"
@@ -392,6 +393,12 @@ def _own_way_back(bench: Bench, run: Run, old: Seen | None, why: str, back: bool
         target = Target("birth", bench.sight.highest(run.server) + 1, run.home)
         return redirect(bench.rollout, run, "fall-back", f"its old slot is gone, born anew: {why}", source=new, target=target, reverting=back)
     return settle(bench.rollout, run, "quarantined", f"could not be put back, its old slot is gone and its image is not catalogued: {why}")
+
+
+def _on_its_way(sight: Sight, run: Run) -> bool:
+    """True if what was started runs, and has not failed its proof: of its start, at most the word that it was done is missing."""
+    unproved = run.step == "booting" or (run.step == "proving" and run.phase != "failed")
+    return unproved and run.target is not None and _runs(sight.seen(run.server, run.target.number))
 
 
 def _not_cleared(bench: Bench, run: Run, old: Seen | None, why: str) -> Draft:
@@ -435,7 +442,7 @@ def _second_way(bench: Bench, run: Run, why: str) -> Draft:
 def _runs_after_all(rollout: Rollout, run: Run, source: int | None, why: str) -> Draft:
     """Its start was not confirmed in time, or an abort came before its proof, and it runs: it is proved and admitted, never stopped for that."""
     assert run.target is not None
-    path = run.path if run.path in BACKWARD else "put-back"
+    path = run.path if run.path in BACKWARD else "fall-back" if run.path == "in-place" else "put-back"
     back = run.reverting or rollout.kind == "rollback"
     how = "it runs after all" if run.phase == "failed" else "it is on its way back already"
     return redirect(rollout, run, path, f"{how}: {why}", source=source, target=replace(run.target, kind="revive"), reverting=back)

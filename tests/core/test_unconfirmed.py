@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from fleet.core.decision import Decision
-from fleet.core.desired import Amount
+from fleet.core.desired import Amount, SimSettings
 from fleet.core.events import Draft
-from fleet.core.observed import Health
+from fleet.core.observed import Health, Running
 from fleet.core.planner import plan
-from tests.core.picture import NOW, V1, V2, begun, seen, sight, whole
+from tests.core.picture import NOW, V1, V2, begun, pool, seen, sight, whole
 
 HALF: dict[str, Any] = {"max_surge": Amount(0), "max_unavailable": Amount(1)}
 
@@ -48,6 +50,20 @@ def test_a_rollback_does_not_stop_what_it_started_since_the_start_was_not_confir
         assert (run.path, run.target and (run.target.kind, run.target.number), run.reason) == (
             "put-back", ("revive", 2), "it runs after all: no answer in time")
         assert acts(plan(sight(*fleet, state=book.state))) == (("web-1", "revive", 2) if walked else ("web-1", "retire", 1))
+
+
+@pytest.mark.parametrize("left", ["crashed", "failed", "stopped"])
+def test_a_machine_that_runs_what_a_rollback_booted_is_proved_there_and_never_booted_anew(left: Running) -> None:
+    """Whatever became of the slot it left; the boot was only not confirmed in time."""
+    of = replace(pool(2), sim=SimSettings(in_place=True))
+    book = begun(*whole(2, V2), seen("web-1", 0, V1, "stopped"), of=of, kind="rollback", image=V1, surge=False, **HALF)
+    book.fail("web-1", "booting", book.begin("web-1", "booting"), "no answer in time")
+    fleet = (seen("web-1", 0, V1), seen("web-1", 1, V2, left), whole(2, V2)[1])
+    book.write(*plan(sight(*fleet, of=of, state=book.state)).notes)
+    run = book.state.rollouts["r1"].runs["web-1"]
+    assert (run.path, run.target and (run.target.kind, run.target.number), run.reason) == (
+        "fall-back", ("revive", 0), "it runs after all: no answer in time")
+    assert acts(plan(sight(*fleet, of=of, state=book.state))) == ("web-1", "revive", 0)
 
 
 def test_an_abort_does_not_stop_what_a_rollback_has_started_where_nothing_else_runs() -> None:
