@@ -348,13 +348,18 @@ def _left_a_stray(sight: Sight, run: Run) -> bool:
 
 
 def _past_a_stray(bench: Bench, run: Run, stray: Seen | None, why: str, back: bool) -> Draft:
-    """To the last one that was in service, else to one that is retained, else born anew of the image it had; the stray is stopped on the way."""
+    """To the last one that was in service, else to one that is retained, else born anew of the image it had; the stray is stopped on the way.
+    One that may serve all the while is proved where it is.
+    """
     sight = bench.sight
     kept = sight.retained(run.server)
     last = sight.seen(run.server, sight.known(run.server).admitted) or (kept[max(kept)] if kept else None)
     if run.path == "in-place":
         return _own_way_back(bench, run, last, why, back)
     source = run.source if _runs(stray) or run.target is None else run.target.number
+    standby = sight.standby(run.server)
+    if standby is not None and run.target is not None:
+        source, last = run.target.number, standby
     if last is not None:
         return redirect(bench.rollout, run, "put-back", why, source=source, target=Target("revive", last.number, sight.image_of(last)), reverting=back)
     if run.home is not None and run.home.digest in sight.images:
