@@ -63,7 +63,8 @@ def advance(bench: Bench, run: Run) -> Step:
         return enter_next(bench, run)
     if run.step == "proving":
         return _prove(bench, run)
-    return _begin(bench, run, run.step, op=run.op)
+    gone = _still_healthy(bench, run) if run.path == "create-first" and run.step in ("draining", "retiring") else None
+    return gone if gone is not None else _begin(bench, run, run.step, op=run.op)
 
 
 def _silent(bench: Bench, run: Run, away: str) -> Step:
@@ -168,7 +169,7 @@ def _gate(bench: Bench, run: Run, step: str) -> Step | None:
         reason = _not_its_turn(bench, run) or bench.slots.may_go_on(run)
         barred, opens = ("", None) if reason or run.reverting else timing.barred(bench.sight, bench.rollout, run)
         return Wait(reason or barred, opens) if reason or barred else None
-    if run.path == "create-first" and step in ("draining", "retiring") and run.target is not None:
+    if run.path == "create-first" and step in ("draining", "retiring"):
         return _still_healthy(bench, run)
     return None
 
@@ -187,10 +188,11 @@ def _not_its_turn(bench: Bench, run: Run) -> str:
 
 
 def _still_healthy(bench: Bench, run: Run) -> Step | None:
-    """The old incarnation goes only while the new one answers."""
-    assert run.target is not None
-    if bench.sight.healthy(run.server, run.target.number):
+    """The old incarnation goes only while the new one answers, whichever daemon began it."""
+    if run.target is None or bench.sight.healthy(run.server, run.target.number):
         return None
+    if _unheard(bench.sight, run):
+        return Wait("waits: its health is not known yet")
     health = bench.sight.health.get((run.server, run.target.number))
     words = health.words if health else "was not probed"
     waits, limit = _time_left(bench, run.changed_at, max(GRACE, bench.rollout.settings.min_healthy_time))

@@ -120,3 +120,25 @@ def test_who_answered_all_along_is_proved_by_what_was_heard_since_its_proof_bega
     assert look(NOW - 4, NOW + 4).waits["web-1"].reason == "proving: was not asked since"
     assert look(NOW, NOW).waits["web-1"].reason == "healthy for 3s of 5s, up"
     assert look(NOW + 2, NOW + 2).notes[0].type == "step-done"
+
+
+def test_an_old_one_whose_stop_an_earlier_daemon_began_goes_only_while_the_new_one_answers() -> None:
+    """Nobody looked for a while: that its successor was well when the stop was decided tells nothing of now."""
+    book = begun(*whole())
+    book.write(Draft("server-adopted", pool="web", server="web-1", data={"number": 1, "digest": "", "place": "", "name": ""}))
+    book.walk("web-1", "preparing", "booting", "proving")
+    book.done("web-1", "admitting", book.begin("web-1", "admitting"))
+    op = book.begin("web-1", "retiring")
+    book.now = NOW - 30.0
+    book.write(Draft("daemon-started", data={"epoch": 2}))
+    well = sight(*whole(), seen("web-1", 2, V2), state=book.state)
+
+    def look(heard: Health | None) -> Decision:
+        others = {key: health for key, health in well.health.items() if key != ("web-1", 2)}
+        return plan(replace(well, health=others if heard is None else {**others, ("web-1", 2): heard}))
+
+    assert look(None).waits["web-1"].reason == "waits: its health is not known yet"
+    begins = look(Health(True, NOW - 1.0, NOW, "tcp 22")).actions[0]
+    assert (begins.server, begins.verb, begins.number, begins.op) == ("web-1", "retire", 1, op)
+    (failed,) = look(Health(False, NOW - 29.0, NOW, "crashed")).notes
+    assert (failed.type, failed.data["error"]) == ("step-failed", "was admitted, then stopped answering: crashed")
