@@ -138,6 +138,9 @@ def _judge(sight: Sight, ask: Ask, name: str) -> Run:
     if unfit:
         return replace(run, action="hold", reason=unfit)
     target = _target(sight, ask, name)
+    if (standby := sight.standby(name)) is not None:
+        return replace(run, target=target, source=standby.number, home=sight.image_of(standby),
+                       reason=f"incarnation {standby.number} runs, {known.admitted} should")
     strays = [seen for seen in sight.by_server.get(name, {}).values() if seen.state == "running"]
     if serving is None and strays:
         stray = max(strays, key=lambda seen: seen.number)

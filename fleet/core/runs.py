@@ -63,7 +63,8 @@ def advance(bench: Bench, run: Run) -> Step:
         return enter_next(bench, run)
     if run.step == "proving":
         return _prove(bench, run)
-    return _begin(bench, run, run.step, op=run.op)
+    gone = _still_healthy(bench, run) if run.path == "create-first" and run.step in ("draining", "retiring") else None
+    return gone if gone is not None else _begin(bench, run, run.step, op=run.op)
 
 
 def _silent(bench: Bench, run: Run, away: str) -> Step:
@@ -168,7 +169,7 @@ def _gate(bench: Bench, run: Run, step: str) -> Step | None:
         reason = _not_its_turn(bench, run) or bench.slots.may_go_on(run)
         barred, opens = ("", None) if reason or run.reverting else timing.barred(bench.sight, bench.rollout, run)
         return Wait(reason or barred, opens) if reason or barred else None
-    if run.path == "create-first" and step in ("draining", "retiring") and run.target is not None:
+    if run.path == "create-first" and step in ("draining", "retiring"):
         return _still_healthy(bench, run)
     return _answers_again(bench, run) if run.path == "put-back" and step == "stopping" else None
 
@@ -200,10 +201,11 @@ def _not_its_turn(bench: Bench, run: Run) -> str:
 
 
 def _still_healthy(bench: Bench, run: Run) -> Step | None:
-    """The old incarnation goes only while the new one answers."""
-    assert run.target is not None
-    if bench.sight.healthy(run.server, run.target.number):
+    """The old incarnation goes only while the new one answers, whichever daemon began it."""
+    if run.target is None or bench.sight.healthy(run.server, run.target.number):
         return None
+    if _unheard(bench.sight, run):
+        return Wait("waits: its health is not known yet")
     health = bench.sight.health.get((run.server, run.target.number))
     words = health.words if health else "was not probed"
     waits, limit = _time_left(bench, run.changed_at, max(GRACE, bench.rollout.settings.min_healthy_time))
@@ -342,8 +344,7 @@ def way_back(bench: Bench, run: Run, why: str) -> Draft:
         return redirect(rollout, run, "create-first", why, source=new, target=target, reverting=True)
     if back and run.step == "admitting" and sight.healthy(run.server, new):
         return settle(rollout, run, "quarantined", f"it answers, but could not be admitted: {why}")
-    unproved = run.step == "booting" or (run.step == "proving" and run.phase != "failed")
-    if back and unproved and run.target is not None and _runs(sight.seen(run.server, new)):
+    if back and _on_its_way(sight, run):
         return _runs_after_all(rollout, run, run.source, why)
     if back and run.target is not None and run.attempts < 2 and run.target.image.digest in sight.images:
         target = Target("birth", sight.highest(run.server) + 1, run.target.image)
@@ -362,13 +363,18 @@ def _left_a_stray(sight: Sight, run: Run) -> bool:
 
 
 def _past_a_stray(bench: Bench, run: Run, stray: Seen | None, why: str, back: bool) -> Draft:
-    """To the last one that was in service, else to one that is retained, else born anew of the image it had; the stray is stopped on the way."""
+    """To the last one that was in service, else to one that is retained, else born anew of the image it had; the stray is stopped on the way.
+    One that may serve all the while is proved where it is.
+    """
     sight = bench.sight
     kept = sight.retained(run.server)
     last = sight.seen(run.server, sight.known(run.server).admitted) or (kept[max(kept)] if kept else None)
     if run.path == "in-place":
         return _own_way_back(bench, run, last, why, back)
     source = run.source if _runs(stray) or run.target is None else run.target.number
+    standby = sight.standby(run.server)
+    if standby is not None and run.target is not None:
+        source, last = run.target.number, standby
     if last is not None:
         return redirect(bench.rollout, run, "put-back", why, source=source, target=Target("revive", last.number, sight.image_of(last)), reverting=back)
     if run.home is not None and run.home.digest in sight.images:
@@ -397,6 +403,8 @@ def _own_way_back(bench: Bench, run: Run, old: Seen | None, why: str, back: bool
         return settle(bench.rollout, run, "put-back", f"not touched, it serves what it did: {why}")
     if back and run.step == "admitting" and bench.sight.healthy(run.server, new):
         return settle(bench.rollout, run, "quarantined", f"it answers, but could not be admitted: {why}")
+    if back and _on_its_way(bench.sight, run):
+        return _runs_after_all(bench.rollout, run, None, why)
     if old is not None and old.state in ("running", "stopped"):
         target = Target("revive", old.number, bench.sight.image_of(old))
         path = "keep-old" if run.step == "draining" and _runs(old) else "fall-back"
@@ -405,6 +413,12 @@ def _own_way_back(bench: Bench, run: Run, old: Seen | None, why: str, back: bool
         target = Target("birth", bench.sight.highest(run.server) + 1, run.home)
         return redirect(bench.rollout, run, "fall-back", f"its old slot is gone, born anew: {why}", source=new, target=target, reverting=back)
     return settle(bench.rollout, run, "quarantined", f"could not be put back, its old slot is gone and its image is not catalogued: {why}")
+
+
+def _on_its_way(sight: Sight, run: Run) -> bool:
+    """True if what was started runs, and has not failed its proof: of its start, at most the word that it was done is missing."""
+    unproved = run.step == "booting" or (run.step == "proving" and run.phase != "failed")
+    return unproved and run.target is not None and _runs(sight.seen(run.server, run.target.number))
 
 
 def _not_cleared(bench: Bench, run: Run, old: Seen | None, why: str) -> Draft:
@@ -452,7 +466,7 @@ def _second_way(bench: Bench, run: Run, why: str) -> Draft:
 def _runs_after_all(rollout: Rollout, run: Run, source: int | None, why: str) -> Draft:
     """Its start was not confirmed in time, or an abort came before its proof, and it runs: it is proved and admitted, never stopped for that."""
     assert run.target is not None
-    path = run.path if run.path in BACKWARD else "put-back"
+    path = run.path if run.path in BACKWARD else "fall-back" if run.path == "in-place" else "put-back"
     back = run.reverting or rollout.kind == "rollback"
     how = "it runs after all" if run.phase == "failed" else "it is on its way back already"
     return redirect(rollout, run, path, f"{how}: {why}", source=source, target=replace(run.target, kind="revive"), reverting=back)

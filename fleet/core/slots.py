@@ -155,7 +155,7 @@ class Slots:
         limits = self._budget
         if unknown := self._unknown(server):
             return unknown
-        if server in self._sight.missing:
+        if server in self._sight.missing and self._sight.standby(server) is None:
             begun = [run for run in self._active.values() if not _standing(run)]
             mine = [run for run in (*begun, *self._taken.values()) if run.path in EMPTIED and run.server != server]
             return "" if len(mine) < max(1, limits.unavailable) else f"waits: missing {len(mine)} of {limits.unavailable} used by {self._names()}"

@@ -136,7 +136,7 @@ def test_the_old_one_goes_only_while_the_new_one_answers() -> None:
     book.write(Draft("server-healthy", pool="web", server="web-1", rollout="r1", data={"number": 2, "words": ""}))
     waiting = plan(sight(*with_newborn(), state=book.state, health={("web-1", 2): silent}, now=NOW - 1))
     assert waits(waiting)["web-1"] == "the new incarnation does not answer: refused"
-    failed = plan(sight(*with_newborn(), state=book.state, health={("web-1", 2): silent}, now=NOW + 30))
+    failed = plan(sight(*with_newborn(), state=book.state, health={("web-1", 2): replace(silent, last=NOW + 30)}, now=NOW + 30))
     assert note(failed)[2] == "was admitted, then stopped answering: refused"
 
 

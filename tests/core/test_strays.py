@@ -12,6 +12,7 @@ from fleet.core.events import Draft
 from fleet.core.observed import Seen
 from fleet.core.planner import plan
 from fleet.core.proposal import draw
+from fleet.core.state import Target
 from tests.core.picture import V1, V2, V3, Book, ask, begun, pool, seen, sight, whole
 
 SERVED, STRAY, NEW = seen("web-1", 1, V1, "stopped"), seen("web-1", 2, V2), seen("web-1", 3, V3)
@@ -96,3 +97,46 @@ def test_a_paused_rollout_stops_nothing_beside_a_server() -> None:
     book, fleet = doubled()
     book.move("pause")
     assert plan(sight(*fleet, state=book.state)).actions == ()
+
+
+LEFT = (seen("web-1", 1, V1), seen("web-1", 2, V2, "crashed"), *whole(3, V2)[1:])
+"""The one that web-1 had before could not be stopped when the new one was admitted, and the new one has died."""
+
+
+def left(*fleet: Seen, sick: tuple[str, ...] = (), **settings: Any) -> Book:
+    """A rollout to a third image where web-1 should serve incarnation 2."""
+    book = Book()
+    book.write(Draft("server-adopted", pool="web", server="web-1", data={"number": 2, "digest": "", "place": "", "name": ""}))
+    book.start(draw(sight(*fleet, state=book.state, sick=sick, now=book.now), ask(V3, **settings)))
+    book.move("begin")
+    return book
+
+
+def test_what_served_before_and_runs_on_where_the_new_one_died_is_replaced_like_one_that_serves() -> None:
+    """It may serve for all we know: nothing is stopped before a new one has taken its place."""
+    run = left(*LEFT).state.rollouts["r1"].runs["web-1"]
+    assert (run.path, run.source, run.home, run.reason) == ("create-first", 1, V1, "incarnation 1 runs, 2 should")
+    run = left(*LEFT, sick=("web-1",)).state.rollouts["r1"].runs["web-1"]
+    assert (run.path, run.source, run.home, run.reason) == ("delete-first", 1, V2, "incarnation 1 runs, but is not in service")
+
+
+def test_what_may_serve_for_all_we_know_is_stopped_under_the_budget_only() -> None:
+    dead = (*LEFT[:2], seen("web-2", 1, V2, "crashed"), LEFT[3])
+    book = left(*dead, max_surge=Amount(0), max_unavailable=Amount(1))
+    assert [(action.server, action.verb) for action in plan(sight(*dead, state=book.state)).actions] == [("web-2", "stage")]
+    book.walk("web-1", "preparing")
+    assert plan(sight(*dead, state=book.state)).waits["web-1"].reason == "waits: missing 1 of 1 used by web-2"
+    assert [(action.server, action.verb) for action in plan(sight(*LEFT, state=book.state)).actions] == [("web-1", "retire")]
+
+
+@pytest.mark.parametrize(("walked", "fails", "there"), [
+    (("preparing",), "booting", LEFT), (("preparing", "booting"), "proving", (NEW, *LEFT)),
+])
+def test_where_its_successor_fails_it_is_proved_where_it_is(walked: tuple[str, ...], fails: str, there: tuple[Seen, ...]) -> None:
+    book = left(*LEFT)
+    book.walk("web-1", *walked)
+    book.fail("web-1", fails, book.begin("web-1", fails))
+    book.move("pause")
+    book.write(*plan(sight(*there, state=book.state)).notes)
+    run = book.state.rollouts["r1"].runs["web-1"]
+    assert (run.path, run.source, run.target) == ("put-back", 3, Target("revive", 1, V1))

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from fleet.core.decision import Decision
-from fleet.core.desired import Amount
+from fleet.core.desired import Amount, SimSettings
 from fleet.core.events import Draft
-from fleet.core.observed import Health, Seen
+from fleet.core.observed import Health, Running, Seen
 from fleet.core.planner import plan
 from fleet.core.state import Target
-from tests.core.picture import NOW, V1, V2, Book, begun, seen, sight, whole
+from tests.core.picture import NOW, V1, V2, Book, begun, pool, seen, sight, whole
 
 HALF: dict[str, Any] = {"max_surge": Amount(0), "max_unavailable": Amount(1)}
 
@@ -49,6 +51,20 @@ def test_a_rollback_does_not_stop_what_it_started_since_the_start_was_not_confir
         assert (run.path, run.target and (run.target.kind, run.target.number), run.reason) == (
             "put-back", ("revive", 2), "it runs after all: no answer in time")
         assert acts(plan(sight(*fleet, state=book.state))) == (("web-1", "revive", 2) if walked else ("web-1", "retire", 1))
+
+
+@pytest.mark.parametrize("left", ["crashed", "failed", "stopped"])
+def test_a_machine_that_runs_what_a_rollback_booted_is_proved_there_and_never_booted_anew(left: Running) -> None:
+    """Whatever became of the slot it left; the boot was only not confirmed in time."""
+    of = replace(pool(2), sim=SimSettings(in_place=True))
+    book = begun(*whole(2, V2), seen("web-1", 0, V1, "stopped"), of=of, kind="rollback", image=V1, surge=False, **HALF)
+    book.fail("web-1", "booting", book.begin("web-1", "booting"), "no answer in time")
+    fleet = (seen("web-1", 0, V1), seen("web-1", 1, V2, left), whole(2, V2)[1])
+    book.write(*plan(sight(*fleet, of=of, state=book.state)).notes)
+    run = book.state.rollouts["r1"].runs["web-1"]
+    assert (run.path, run.target and (run.target.kind, run.target.number), run.reason) == (
+        "fall-back", ("revive", 0), "it runs after all: no answer in time")
+    assert acts(plan(sight(*fleet, of=of, state=book.state))) == ("web-1", "revive", 0)
 
 
 def test_an_abort_does_not_stop_what_a_rollback_has_started_where_nothing_else_runs() -> None:
@@ -145,3 +161,25 @@ def test_who_answered_all_along_is_proved_by_what_was_heard_since_its_proof_bega
     assert look(NOW - 4, NOW + 4).waits["web-1"].reason == "proving: was not asked since"
     assert look(NOW, NOW).waits["web-1"].reason == "healthy for 3s of 5s, up"
     assert look(NOW + 2, NOW + 2).notes[0].type == "step-done"
+
+
+def test_an_old_one_whose_stop_an_earlier_daemon_began_goes_only_while_the_new_one_answers() -> None:
+    """Nobody looked for a while: that its successor was well when the stop was decided tells nothing of now."""
+    book = begun(*whole())
+    book.write(Draft("server-adopted", pool="web", server="web-1", data={"number": 1, "digest": "", "place": "", "name": ""}))
+    book.walk("web-1", "preparing", "booting", "proving")
+    book.done("web-1", "admitting", book.begin("web-1", "admitting"))
+    op = book.begin("web-1", "retiring")
+    book.now = NOW - 30.0
+    book.write(Draft("daemon-started", data={"epoch": 2}))
+    well = sight(*whole(), seen("web-1", 2, V2), state=book.state)
+
+    def look(heard: Health | None) -> Decision:
+        others = {key: health for key, health in well.health.items() if key != ("web-1", 2)}
+        return plan(replace(well, health=others if heard is None else {**others, ("web-1", 2): heard}))
+
+    assert look(None).waits["web-1"].reason == "waits: its health is not known yet"
+    begins = look(Health(True, NOW - 1.0, NOW, "tcp 22")).actions[0]
+    assert (begins.server, begins.verb, begins.number, begins.op) == ("web-1", "retire", 1, op)
+    (failed,) = look(Health(False, NOW - 29.0, NOW, "crashed")).notes
+    assert (failed.type, failed.data["error"]) == ("step-failed", "was admitted, then stopped answering: crashed")
