@@ -178,9 +178,8 @@ class AnewApp(App[int]):
 
 def run(socket: str, options: Mapping[str, str], reel: Callable[[str], Reel] | None = None, film: Film | None = None,
         trouble: Callable[[], str] = str) -> int:
-    """Open the terminal UI on the daemon at `socket`; the exit code. The caller has made sure there is a terminal. `reel` reads a
-    rollout's past for a replay; with a `film` that is all there is to see, and no daemon is spoken to. `trouble`: why the way to a daemon of
-    another machine is cut, "" if it is not.
+    """Open the terminal UI on the daemon at `socket`; the exit code. There must be a terminal. `reel` reads a rollout's past for a replay; with a `film`
+    nothing else is shown and no daemon is spoken to. `trouble`: why the way to another machine's daemon is cut, or "".
 
     `options`: theme, ascii ("yes"/"no"), terminal (a name for the journal), `on` (the other machine), state_dir, web ("yes": behind a page in a
     browser, looks on), `keys.ACTION` = names of keys, and `problems`: what was wrong with the user's file, a line each, told when the UI opens.
@@ -195,8 +194,8 @@ def run(socket: str, options: Mapping[str, str], reel: Callable[[str], Reel] | N
             chosen.setdefault("terminal", os.ttyname(sys.stdin.fileno()).removeprefix("/dev/"))
         end_with(sys.stdin.fileno())
     link = Link(socket, terminal=chosen.get("terminal", ""), name=chosen.get("on", ""), trouble=trouble, observer=web) if film is None else None
-    result = (app := AnewApp(link, chosen, reel=reel, film=film)).run(mouse=False)
+    result = (app := AnewApp(link, chosen, reel=reel, film=film)).run(mouse=False) or 0
     with suppress(OSError):  # the terminal may be gone
         sys.stderr.write(farewell(app.left_behind, chosen.get("on", "")) if film is None else "")
         sys.stderr.flush()
-    return result if isinstance(result, int) else 0
+    return result
