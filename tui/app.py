@@ -196,6 +196,5 @@ def run(socket: str, options: Mapping[str, str], reel: Callable[[str], Reel] | N
     link = Link(socket, terminal=chosen.get("terminal", ""), name=chosen.get("on", ""), trouble=trouble, observer=web) if film is None else None
     result = (app := AnewApp(link, chosen, reel=reel, film=film)).run(mouse=False) or 0
     with suppress(OSError):  # the terminal may be gone
-        sys.stderr.write(farewell(app.left_behind, chosen.get("on", "")) if film is None else "")
-        sys.stderr.flush()
+        print(farewell(app.left_behind, chosen.get("on", "")) if film is None else "", end="", file=sys.stderr, flush=True)
     return result
