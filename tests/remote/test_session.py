@@ -158,10 +158,10 @@ import socket, sys
 there = socket.socket(socket.AF_UNIX)
 there.settimeout(20)
 there.connect(sys.argv[1])
-there.sendall(b"GET /v1/status HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
 try:
+    there.sendall(b"GET /v1/status HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
     print(len(there.recv(10)))
-except ConnectionResetError:
+except (ConnectionResetError, BrokenPipeError):
     print(0)
 """
 
