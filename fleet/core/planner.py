@@ -11,16 +11,18 @@ from collections.abc import Iterator, Mapping
 from math import inf
 
 from fleet.core import approvals, breaker, checkpoints, timing, watchdog
+from fleet.core.bench import Bench, redirect, settle
 from fleet.core.decision import Action, Decision, Wait
 from fleet.core.desired import redefined
 from fleet.core.events import Draft
 from fleet.core.hearing import fell_silent
 from fleet.core.lifecycle import FORWARD, move
 from fleet.core.observed import Seen
-from fleet.core.runs import Bench, advance, again, enter_next, forward_path, redirect, settle, unwanted
+from fleet.core.runs import advance, enter_next
 from fleet.core.sight import Sight, span
 from fleet.core.slots import Slots, ahead, revives
 from fleet.core.state import Rollout, Run, Server, Target
+from fleet.core.wayback import again, forward_path, unwanted
 
 HOUSEKEEPING_DEADLINE = 120.0
 TIDY_AGAIN = 60.0, 3600.0

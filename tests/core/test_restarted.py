@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from fleet.core.bench import redirect, settle
 from fleet.core.decision import Decision
 from fleet.core.desired import Amount
 from fleet.core.events import Draft
 from fleet.core.observed import Health, Seen
 from fleet.core.planner import plan
 from fleet.core.proposal import draw
-from fleet.core.runs import redirect, settle
 from fleet.core.state import Server, Target
 from tests.core.picture import NOW, V1, V2, Book, ask, begun, pool, seen, sight, whole
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fleet.core.runs import redirect
+from fleet.core.bench import redirect
 from fleet.core.state import State, Target
 from fleet.core.timeline import Row, last_replacement, timeline
 from tests.core.picture import V1, V2, Book, begun, pool, whole

@@ -15,6 +15,7 @@ from typing import Any
 from unittest.mock import patch
 
 from fleet.core import checkpoints, fold, planner, runs, watchdog
+from fleet.core.bench import Bench
 from fleet.core.errors import AnewError
 from fleet.core.slots import Slots
 from fleet.core.state import Run
@@ -149,7 +150,7 @@ def _pause_is_not_asked(stack: ExitStack) -> None:
 
 
 def _no_fresh_look(stack: ExitStack) -> None:
-    _put(stack, runs.Bench, "fresh", lambda self, run: True)
+    _put(stack, Bench, "fresh", lambda self, run: True)
 
 
 def _failures_are_not_counted(stack: ExitStack) -> None:
