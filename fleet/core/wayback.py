@@ -167,9 +167,13 @@ def _runs_after_all(rollout: Rollout, run: Run, source: int | None, why: str) ->
 
 
 def unwanted(rollout: Rollout, run: Run) -> bool:
-    """True for one that was to be put back, and stays, or stayed, on the image that it was to leave, since it answered again."""
-    return (rollout.kind == "rollout" and run.path == "put-back" and not run.reverting and run.target is not None
-            and run.target.image.digest == rollout.image_to.digest)
+    """True for one that was to be put back, and stays, or stayed, on the image that it was to leave, since it answered again. Where that image is
+    the one it had before, too, it was put back as it should be.
+    """
+    home = run.home or rollout.image_from
+    if rollout.kind != "rollout" or run.path != "put-back" or run.reverting or run.target is None:
+        return False
+    return run.target.image.digest == rollout.image_to.digest and (home is None or home.digest != rollout.image_to.digest)
 
 
 def again(sight: Sight, rollout: Rollout, run: Run) -> Draft | None:

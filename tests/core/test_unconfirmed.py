@@ -12,8 +12,9 @@ from fleet.core.desired import Amount, SimSettings
 from fleet.core.events import Draft
 from fleet.core.observed import Health, Running, Seen
 from fleet.core.planner import plan
+from fleet.core.proposal import draw
 from fleet.core.state import Target
-from tests.core.picture import NOW, V1, V2, Book, begun, pool, seen, sight, whole
+from tests.core.picture import NOW, V1, V2, Book, ask, begun, pool, seen, sight, whole
 
 HALF: dict[str, Any] = {"max_surge": Amount(0), "max_unavailable": Amount(1)}
 
@@ -183,3 +184,24 @@ def test_an_old_one_whose_stop_an_earlier_daemon_began_goes_only_while_the_new_o
     assert (begins.server, begins.verb, begins.number, begins.op) == ("web-1", "retire", 1, op)
     (failed,) = look(Health(False, NOW - 29.0, NOW, "crashed")).notes
     assert (failed.type, failed.data["error"]) == ("step-failed", "was admitted, then stopped answering: crashed")
+
+
+def test_who_was_put_back_on_the_image_that_the_rollout_is_to_renew_stays_as_it_is() -> None:
+    """A tainted server is replaced by one of the same image: that it was put back is told by nobody answering again."""
+    book = Book()
+    book.write(Draft("server-adopted", pool="web", server="web-1", data={"number": 1, "digest": "", "place": "", "name": ""}),
+               Draft("server-tainted", pool="web", server="web-1", data={"why": "shell"}))
+    book.start(draw(sight(*whole(), state=book.state, now=book.now), ask(V1, max_failures=1)))
+    book.move("begin")
+    book.walk("web-1", "preparing", "booting")
+    book.fail("web-1", "proving", book.begin("web-1", "proving"), "not healthy within 5m")
+    gone = (seen("web-1", 1, V1, "stopped"), seen("web-1", 2, V1, "stopped"), *whole()[1:])
+    book.write(*plan(sight(*gone, state=book.state)).notes)
+    lost = book.state
+    book.fail("web-1", "booting", book.begin("web-1", "booting"), "no disk")
+    (note,) = plan(sight(*gone, state=book.state)).notes
+    assert (note.data["target"]["kind"], note.data["target"]["number"]) == ("birth", 3), "never to the one that failed its proof"
+    book.state = lost
+    book.walk("web-1", "booting", "proving", "admitting")
+    book.move("rollback")
+    assert not [note for note in plan(sight(*whole(), state=book.state)).notes if note.server == "web-1" and note.type == "server-redirected"]
