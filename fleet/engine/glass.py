@@ -21,7 +21,7 @@ from fleet.core.errors import Invalid, Permanent, Refused
 from fleet.core.events import Draft
 from fleet.core.grammar import BadValue, describe, parse_duration
 from fleet.core.printable import printable
-from fleet.core.sight import span
+from fleet.core.sight import Sight, span
 from fleet.core.state import Glass
 from fleet.engine import remount
 from fleet.engine.view import PoolView
@@ -61,20 +61,22 @@ def instead(pool: Pool) -> str:
 
 
 async def broken(engine: Engine, view: PoolView, actor: str, request: Request, rows: Sequence[Row]) -> Row:
-    """Unlock the roots of these RootRows, as far as there is glass to break. The caller holds the pool's lock."""
+    """Unlock the roots of these RootRows, as far as there is glass to break. The caller has ordered these servers, and does not hold the lock."""
     pool, one, locker = view.pool, rows[0]["name"] if len(rows) == 1 else "", remount.locker_of(engine, view)
     why, seconds = asked(request)
-    barred = {row["name"]: said for row in rows if (said := _barred(row))}
-    able = [row["name"] for row in rows if row["name"] not in barred]
-    left = [f"{name}: {said}" for name, said in barred.items()]
-    if not able or locker is None:
-        more = f"; {instead(pool)}" if any(row["why_not"] for row in rows) else ""
-        raise Refused("; ".join(left[:BARRED_TOLD]) + more, where=one or pool.name, code="not-lockable")
-    room = remount.room(engine, view, able)
-    if len(able) > room:
-        raise Refused(f"it would unlock {len(able)} servers, and the pool's budget has room for {room} at a time; break the glass of single servers",
-                      where=pool.name, code="budget")
-    events = await engine.record.write(*_notes(engine, view, actor, request, able, why, seconds))
+    async with engine.holding(view):
+        sight = engine.sight(view)
+        barred = {row["name"]: said for row in rows if (said := _barred(sight, row))}
+        able = [row["name"] for row in rows if row["name"] not in barred]
+        left = [f"{name}: {said}" for name, said in barred.items()]
+        if not able or locker is None:
+            more = f"; {instead(pool)}" if any(row["why_not"] for row in rows) else ""
+            raise Refused("; ".join(left[:BARRED_TOLD]) + more, where=one or pool.name, code="not-lockable")
+        room = remount.room(engine, view, able)
+        if len(able) > room:
+            raise Refused(f"it would unlock {len(able)} servers, and the pool's budget has room for {room} at a time; break the glass of single servers",
+                          where=pool.name, code="budget")
+        events = await engine.record.write(*_notes(sight, actor, request, able, why, seconds))
     view.glass.set()
     changes = await asyncio.gather(*(remount.change_one(engine, view, locker, name, "writable") for name in able))
     await remount.tell(engine, view, changes, "writable")
@@ -85,22 +87,24 @@ async def broken(engine: Engine, view: PoolView, actor: str, request: Request, r
     return {"ok": True, "seq": events[-1].seq, "message": f"{'; '.join(words)}; tainted, and locked again at {until:%H:%M}Z, in {span(seconds)}"}
 
 
-def _barred(row: Row) -> str:
+def _barred(sight: Sight, row: Row) -> str:
     """Why the glass of this server is not broken, "" if it is."""
     if row["why_not"]:
         return str(row["why_not"])
+    if sight.serving(row["name"]) is None:
+        return "it was looked into, and is not seen running any more"
     if row["observed"] == "writable" and not row["unlocked_until"]:
         return f"its root is writable already; `anew root {row['name']} read-only` locks it"
     return ""
 
 
-def _notes(engine: Engine, view: PoolView, actor: str, request: Request, names: Sequence[str], why: str, seconds: float) -> list[Draft]:
-    pool, now, sight = view.pool.name, engine.clock.now(), engine.sight(view)
+def _notes(sight: Sight, actor: str, request: Request, names: Sequence[str], why: str, seconds: float) -> list[Draft]:
+    pool, now = sight.pool.name, sight.now
     taint = f"root unlocked by {actor}, {datetime.fromtimestamp(now, UTC):%Y-%m-%d %H:%M}Z, for {span(seconds)}: {why}"
     notes = [Draft("root-set", actor, pool, names[0] if len(names) == 1 else "", "", {"mode": "writable", "why": why}, str(request.get("request", "")))]
     for name in names:
         serving = sight.serving(name)
-        assert serving is not None  # it was looked into under this lock
+        assert serving is not None  # as _barred found
         notes.append(Draft("server-tainted", actor, pool, name, "", {"why": taint}))
         notes.append(Draft("root-unlocked", actor, pool, name, "", {"number": serving.number, "until": now + seconds, "why": why}))
     return notes

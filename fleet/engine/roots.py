@@ -8,6 +8,7 @@ Rules
 - Making a root writable breaks the glass (engine/glass.py).
 - Nothing is changed in a pool that is only observed, nor while a rollout of the pool is under way; but the glass may be broken of a server
   that the rollout is not at work on.
+- A rollout is never kept waiting by a host that does not answer: nobody is looked into, and no glass broken, under the pool's lock.
 """
 
 from __future__ import annotations
@@ -101,8 +102,9 @@ async def set_root(engine: Engine, actor: str, request: Request) -> Row:
     if mode != view.pool.root:
         raise Refused(f'the root mode of pool {view.pool.name} is "{view.pool.root}", set by pools.{view.pool.name}.root in {engine.desired.path}; '
                       "change it there, `anew reload`, and roll out", where=f"pools.{view.pool.name}.root")
+    rows = await _rows(engine, view, names)
     async with engine.holding(view):
-        return await _promise(engine, view, actor, request, names)
+        return await _promise(engine, view, actor, request, rows)
 
 
 async def _break(engine: Engine, view: PoolView, actor: str, request: Request, names: Sequence[str]) -> Row:
@@ -112,7 +114,14 @@ async def _break(engine: Engine, view: PoolView, actor: str, request: Request, n
     glass.asked(request)
     async with engine.holding(view):
         _may(engine, view, names[0] if len(names) == 1 else "")
+        if at_work := view.ordered.intersection(names):
+            raise Refused(f"{some(at_work)}: something is being done to it by hand; ask again when that is over", where=view.pool.name, code="at-work")
+        view.ordered.update(names)
+    try:
         return await glass.broken(engine, view, actor, request, await _rows(engine, view, names))
+    finally:
+        view.ordered.difference_update(names)
+        view.wake()
 
 
 def _may(engine: Engine, view: PoolView, glass_of: str = "") -> None:
@@ -126,10 +135,12 @@ def _may(engine: Engine, view: PoolView, glass_of: str = "") -> None:
         raise Refused(f"a rollout of pool {view.pool.name} is under way; change roots after it", where=view.pool.name)
 
 
-async def _promise(engine: Engine, view: PoolView, actor: str, request: Request, names: Sequence[str]) -> Row:
-    """Every server named is to be as its pool promises. One that is named alone is locked again even if it is, so that it lasts over a reboot."""
+async def _promise(engine: Engine, view: PoolView, actor: str, request: Request, rows: Sequence[Row]) -> Row:
+    """Every server of these RootRows is to be as its pool promises. One that is named alone is locked again even if it is, so that it lasts over
+    a reboot. The caller holds the pool's lock.
+    """
+    names = [row["name"] for row in rows]
     pool, one, mode = view.pool, names[0] if len(names) == 1 else "", str(request["mode"])
-    rows = await _rows(engine, view, names)
     locker = remount.locker_of(engine, view)
     able = [row["name"] for row in rows if row["takes"] == "remount" or (one and locker and mode == "read-only" and not row["why_not"])]
     others = [row["name"] for row in rows if row["takes"] == "replacement"]

@@ -207,6 +207,33 @@ def test_a_rollout_under_way_keeps_roots_as_they_are_but_for_servers_it_is_not_a
     told(scene)
 
 
+def test_a_host_that_stands_still_while_its_glass_is_broken_keeps_nobody_from_pausing_the_rollout() -> None:
+    async def scene(stage: Stage) -> None:
+        await stage.command("rollout.start", plan={"to": "2"})
+        await stage.until(lambda: stage.last.runs["web-1"].active, what="web-1 is at work")
+        real = stage.driver.lock_root
+
+        async def slow(*given: Any) -> str:
+            await stage.clock.sleep(50.0)
+            return await real(*given)
+
+        stage.driver.lock_root = slow  # type: ignore[assignment,method-assign]
+        breaking = asyncio.ensure_future(unlocked(stage, "web-3"))
+        await stage.clock.sleep(1.0)
+        at = stage.clock.now()
+        await stage.command("rollout.pause")
+        assert stage.clock.now() - at < 5.0 and not breaking.done()
+        with pytest.raises(Refused, match="web-3: something is being done to it by hand"):
+            await unlocked(stage, "web-3")
+        await breaking
+        assert inside(stage)["web-3"] and not stage.view.ordered
+        await stage.command("rollout.resume")
+        await stage.settle()
+        assert stage.serving()["web-3"] == "2"
+
+    told(scene)
+
+
 # --- a pool
 
 
