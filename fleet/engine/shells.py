@@ -37,7 +37,7 @@ async def open_shell(engine: Engine, actor: str, request: Request) -> Row:
         way = cast(Login, driver).way_in(view.pool, name, seen)
         when = datetime.fromtimestamp(engine.clock.now(), UTC)
         events = await engine.record.write(Draft("server-tainted", actor, view.pool.name, name, "", {
-            "why": f"shell by {actor}, {when:%Y-%m-%d %H:%M}Z", **({"number": seen.number} if seen else {})}, str(request.get("request", ""))))
+            "why": f"shell by {actor}, {when:%Y-%m-%d %H:%M}Z"}, str(request.get("request", ""))))
     view.wake()
     return {"ok": True, "seq": events[-1].seq, "message": f"{name} is tainted now, and due for replacement", "shell": _row(way)}
 
