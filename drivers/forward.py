@@ -30,7 +30,7 @@ import asyncssh
 from drivers.farsocket import UNREACHABLE, Found, look
 from drivers.openssh import Settings, destination, way_of
 from drivers.ssh import Client, fingerprint
-from drivers.terms import OPTIONS, why
+from drivers.terms import NO_SSH, OPTIONS, RSA, why
 from fleet.core.errors import AnewError, Refused, Transient
 from fleet.core.printable import printable
 
@@ -42,9 +42,7 @@ KNOWN_AT_MOST = 16 * 1024 * 1024
 _OURS = ("config", "kex_algs", "encryption_algs", "mac_algs", "keepalive_interval", "known_hosts", "compression_algs", "agent_path")
 _TERMS: Final = {name: value for name, value in OPTIONS.items() if name not in _OURS}
 """Of what the daemon insists on for its own machines; ciphers are left to what this person's hosts can."""
-_KINDS = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "rsa-sha2-512", "rsa-sha2-256")
-_RSA = ("rsa-sha2-512", "rsa-sha2-256")
-_NO_SSH = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError, RuntimeError)
+_KINDS = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", *RSA)
 _T = TypeVar("_T")
 Trust = tuple[list[asyncssh.SSHKey], list[asyncssh.SSHKey], list[asyncssh.SSHKey]]
 """Host keys, authorities, revoked keys."""
@@ -104,7 +102,7 @@ class Forward:
             async with self._lock:
                 line = await self._connected()
             self._found = await _in_time(look(line, self._path, str(self._way[-1])), OPEN_SECONDS, self._way[-1])
-        except (asyncssh.Error, OSError, *_NO_SSH) as problem:
+        except (asyncssh.Error, OSError, *NO_SSH) as problem:
             raise _plain(problem, self._way[-1]) from None
         await asyncio.start_unix_server(self._serve, sock=self._listening)
 
@@ -141,7 +139,7 @@ class Forward:
             raise _far(f"no answer over SSH in {OPEN_SECONDS:.0f} s", str(self._way[-1])) from None
         except asyncssh.ChannelOpenError:
             raise self._found.closed(str(self._way[-1])) from None
-        except (asyncssh.Error, OSError, *_NO_SSH) as problem:
+        except (asyncssh.Error, OSError, *NO_SSH) as problem:
             raise _plain(problem, self._way[-1]) from None
 
     async def _connected(self) -> asyncssh.SSHClientConnection:
@@ -177,7 +175,7 @@ class Forward:
                     known_hosts=lambda host, address, port: trust, server_host_key_algs=_kinds(trust), client_factory=lambda: client)
             except asyncssh.HostKeyNotVerifiable as problem:
                 raise _other_key(hop, trust, client.shown, problem.reason) from None
-            except (asyncssh.Error, OSError, *_NO_SSH) as problem:
+            except (asyncssh.Error, OSError, *NO_SSH) as problem:
                 error = _plain(problem, hop)
                 if error.code == "auth" and (asked := [path for path in locked if _public(path) not in held]):
                     raise Refused(f"{error.message}. {', '.join(asked)} is locked by a passphrase: `ssh-add {asked[0]}` first", where=str(hop), code="auth") from None
@@ -294,7 +292,7 @@ def _trusted(hop: Settings) -> Trust:
 
 def _kinds(trust: Trust) -> list[str]:
     """Known keys' kinds first: a host that has that key shows it, and the others are asked for only so that an error can name what was shown."""
-    known = [kind for key in trust[0] for kind in (_RSA if key.get_algorithm() == "ssh-rsa" else (key.get_algorithm(),))]
+    known = [kind for key in trust[0] for kind in (RSA if key.get_algorithm() == "ssh-rsa" else (key.get_algorithm(),))]
     certificates = [f"{kind}-cert-v01@openssh.com" for kind in _KINDS] if trust[1] else []
     return list(dict.fromkeys([*certificates, *known, *_KINDS]))
 

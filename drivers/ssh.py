@@ -1,4 +1,4 @@
-"""The one SSH session module: nothing else in anew imports asyncssh.
+"""The one SSH session module: nothing else in anew imports asyncssh, but what `--on` stands on (`drivers.forward`, `drivers.farsocket`).
 
 Rules
 - asyncssh's defaults are a person's, not a daemon's: no config file, no agent unless it is asked for, no GSS, no X.509, no
@@ -30,29 +30,25 @@ from typing import Any, Protocol
 
 import asyncssh
 
+from drivers.handshakes import place
 from drivers.identity import IdentityStore
 from drivers.refusals import Refusals
 from drivers.remotes import Answer, Remote, remote_of
-from drivers.terms import KEX, OPTIONS, private, why
+from drivers.terms import KEX, NO_SSH, OPTIONS, RSA, private, why
 from fleet.core.errors import AnewError, Permanent, Refused, Transient
 
 HANDSHAKES = 48
-LENT = 1.0
-"""Seconds for which a handshake counts among them."""
 WARM = 256
 CHANNELS = 5
 """Commands at a time on one connection: sshd's usual MaxSessions is 10, and it may hold as many closed ones still."""
 OUTPUT_CAP = 64 * 1024
-_NO_SSH = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError, RuntimeError)
-"""What asyncssh's parsers raise of a packet that is not as it should be; whoever waits for the connection is given it as it is."""
 INPUT_CAP = 1024 * 1024
 """Bytes of standard input; more than that goes through `drivers.baremetal.bulk`."""
 ERRORS_CAP = 4096
 AGENT_KEYS = 5
 """sshd's default ends a connection at the sixth key that is none."""
 
-_RSA = ["rsa-sha2-512", "rsa-sha2-256"]
-_KEY_TYPES = ["ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", *_RSA]
+_KEY_TYPES = ["ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", *RSA]
 _CERTIFICATES = [f"{kind}-cert-v01@openssh.com" for kind in _KEY_TYPES]
 
 logging.getLogger("asyncssh").setLevel(logging.WARNING)
@@ -290,7 +286,7 @@ class SshSessions:
             if ready is None:
                 self.refusals.check(remote)
                 through = await self._through(remote)
-                async with _place(self._shaking):
+                async with place(self._shaking):
                     ready = session.line = _Line(await self._connect(remote, through))
                 if through is not None:
                     through.through.append(ready)
@@ -394,7 +390,7 @@ def _named(key: asyncssh.SSHKey) -> str:
 
 def _kinds(keys: tuple[asyncssh.SSHKey, ...], certificates: bool) -> tuple[str, ...]:
     """The pinned keys' own types first: a server that has that key shows it."""
-    kinds = [kind for key in keys for kind in (_RSA if key.get_algorithm() == "ssh-rsa" else [key.get_algorithm()])]
+    kinds = [kind for key in keys for kind in (RSA if key.get_algorithm() == "ssh-rsa" else [key.get_algorithm()])]
     return tuple(dict.fromkeys([*(_CERTIFICATES if certificates else []), *kinds, *_KEY_TYPES]))
 
 
@@ -459,28 +455,6 @@ async def _run(connection: asyncssh.SSHClientConnection, command: str, cap: int,
 
 
 @asynccontextmanager
-async def _place(shaking: asyncio.Semaphore) -> AsyncIterator[None]:
-    """A place among the handshakes, for a second at most: who takes longer waits for a silent host and costs us nothing, and
-    fifty that swallow packets must not hold up the rest of a fleet.
-    """
-    await shaking.acquire()
-    lent = True
-
-    def give_back() -> None:
-        nonlocal lent
-        if lent:
-            lent = False
-            shaking.release()
-
-    timer = asyncio.get_running_loop().call_later(LENT, give_back)
-    try:
-        yield
-    finally:
-        timer.cancel()
-        give_back()
-
-
-@asynccontextmanager
 async def _plain(remote: Remote) -> AsyncIterator[None]:
     """Turns what asyncssh and the system raise into errors of ours."""
     try:
@@ -491,7 +465,7 @@ async def _plain(remote: Remote) -> AsyncIterator[None]:
         raise Transient(f"the SSH session failed: {problem.reason[:100]!a}", where=str(remote)) from None
     except OSError as problem:
         raise Transient(f"no SSH connection: {why(problem)}", where=str(remote)) from None
-    except _NO_SSH as problem:
+    except NO_SSH as problem:
         raise Transient(f"the SSH session failed: it sent bytes that are no SSH ({type(problem).__name__})", where=str(remote)) from None
 
 

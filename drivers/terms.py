@@ -15,6 +15,10 @@ KEX = ["mlkem768x25519-sha256", "curve25519-sha256", "curve25519-sha256@libssh.o
 CIPHERS = ["aes128-gcm@openssh.com", "chacha20-poly1305@openssh.com", "aes128-ctr"]
 """dropbear has no GCM; aes128-ctr is for builds without chacha20."""
 MACS = ["hmac-sha2-256-etm@openssh.com", "hmac-sha2-256"]
+RSA = ("rsa-sha2-512", "rsa-sha2-256")
+"""The signatures that are taken of a key of type ssh-rsa."""
+NO_SSH = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError, RuntimeError)
+"""What asyncssh's parsers raise of a packet that is not as it should be; whoever waits for the connection is given it as it is."""
 
 OPTIONS: Final[dict[str, Any]] = {
     "config": None,
@@ -52,4 +56,4 @@ def why(problem: OSError) -> str:
     return os.strerror(problem.errno).lower() if problem.errno else "the connection was lost"
 
 
-__all__ = ["CIPHERS", "KEX", "OPTIONS", "private", "why"]
+__all__ = ["CIPHERS", "KEX", "NO_SSH", "OPTIONS", "RSA", "private", "why"]
