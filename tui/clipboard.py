@@ -24,9 +24,9 @@ def copy(text: str, write: Callable[[str], object], folder: str | None) -> str:
     kept = data[:LIMIT].decode("utf-8", "ignore").encode()
     write(sequence(kept, tmux="TMUX" in os.environ))
     part = "" if len(kept) == len(data) else f"the first {len(kept):,} of {len(data):,} bytes "
-    if folder is None:
+    if not folder:
         return f"Copied {part}to the clipboard."
-    path = Path(folder or os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "anew" / "copied.txt"
+    path = Path(folder) / "copied.txt"
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         path.write_bytes(data + b"\n")

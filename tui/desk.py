@@ -239,7 +239,7 @@ class Desk:
             if known is not None and (known.needs or known.action in NOT_IN_THE_PAST) and (why := self._not_in_a_replay("arm")):
                 self.say(why, "dim")
             elif known is not None and known.action not in QUIET:
-                self.say(f"{label(known)} ({known.said(next(iter(known.words)))}) does nothing on this view.", "dim")
+                self.say(f"{label(known)} ({known.action}) does nothing on this view.", "dim")
             return
         self.flash.clear()
         if why := self._not_in_a_replay(key.action):
@@ -410,10 +410,12 @@ class Desk:
 
     def came_life(self) -> None:
         """A blank line: the daemon is there and has nothing to say. Not a reason to draw."""
+        if self.model.connection.state == "stale" and self.flash.tone == "warn":
+            self.flash.clear()  # "nothing can be changed until it answers": it does
         self.model.connection = Connection("live", self.now)
 
     def _alive(self) -> None:
-        self.model.connection = Connection("live", self.now)
+        self.came_life()
         self.stage.paint_soon()
 
     def lost(self, why: str) -> None:
@@ -422,6 +424,8 @@ class Desk:
         state = "connecting" if before.state == "connecting" else "stale"
         after = Connection(state, before.since, why)
         if after != before:
+            if before.state == "live" and self.flash.tone != "bad":
+                self.flash.clear()  # why there is no line is said in its place
             self.model.connection = after
             self.stage.paint_soon()
 

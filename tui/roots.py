@@ -71,8 +71,8 @@ def _server(desk: Desk, server: Server, row: Raw) -> None:
 
 
 def _for_how_long(desk: Desk, server: Server, why: str) -> None:
-    desk.ask(f"For how long, before it is locked again? ({USUAL}, 20m, 2d)", lambda lasts: actions.send(
-        desk, command="root.set", pool=server.pool, server=server.name, mode="writable", why=why, lasts=lasts), typed=USUAL)
+    desk.ask("For how long until it is locked? (20m, 2d)", lambda lasts: actions.send(
+        desk, command="root.set", pool=server.pool, server=server.name, mode="writable", why=why, lasts=lasts), usual=USUAL)
 
 
 def _unlocked(desk: Desk, server: Server) -> str:

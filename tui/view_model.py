@@ -20,6 +20,8 @@ KEEP_EVENTS = 20_000
 """Events kept in memory, about 10 MB; the daemon has them all."""
 KEEP_ENDED = 20
 """Ended rollouts kept in memory; the daemon has them all."""
+DELAY = 2.0
+"""Seconds below which a difference between the clocks is taken for the time that a frame was on its way, which changes from frame to frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,8 @@ class ViewModel:
         self.you = {key: value for key, value in you.items() if isinstance(value, str)}
         self._gather(frame)
         daemon_now = fields.moment(frame.get("now"))
-        self.skew = 0.0 if daemon_now is None else now - daemon_now
+        skew = 0.0 if daemon_now is None else now - daemon_now
+        self.skew = skew if abs(skew) >= DELAY else 0.0
         self.pools, self.servers = {}, {}
         for row in fields.rows(frame, "pools"):
             pool = shapes.pool(row)
@@ -323,8 +326,9 @@ class ViewModel:
         found: list[Trouble] = []
         for rollout in self.active():
             if rollout.state in ("paused", "awaiting-promotion", "awaiting-approval", "checkpoint"):
-                reason = f": {rollout.reason}" if rollout.reason else ""
-                found.append(Trouble(rollout.pool, f"{rollout_state(rollout)}{reason}", "warn", rollout.pool))
+                state, reason = rollout_state(rollout), rollout.reason
+                words = reason if reason.startswith(f"{state} ") else f"{state}: {reason}" if reason else state
+                found.append(Trouble(rollout.pool, words, "warn", rollout.pool))
         moving = {rollout.pool for rollout in self.active()}
         for pool in self.pools.values():
             found.extend(

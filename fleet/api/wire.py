@@ -307,7 +307,7 @@ COMMANDS = (
     "server.hold", "server.release", "server.adopt", "root.set", "image.add", "image.reject", "image.unreject",
     "remark", "settings.reload", "doctor.fix", "machine.install", "machine.recover", "shell.open", "shell.ended", "seat.take", "seat.give", "seat.keep",
 )
-"""rollback.start with `rollout` turns a running rollout around; with `pool` (and `server`) it starts one."""
+"""rollback.start with `rollout` turns that rollout around, and no other: one that has ended is refused; with `pool` (and `server`) it starts one."""
 
 
 class ShellWay(TypedDict):

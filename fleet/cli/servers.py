@@ -151,6 +151,7 @@ def _show_root(context: Context, rows: list[dict[str, Any]], pool: dict[str, Any
     takes = {row["takes"] for row in rows}
     context.say()
     if takes & {"remount", "replacement"}:
-        context.say(f"`anew root {context.options.name} {rows[0]['wished']}` does it under the pool's budget, and asks first")
+        how = "" if context.options.name == rows[0]["name"] and takes == {"remount"} else " under the pool's budget"
+        context.say(f"`anew root {context.options.name} {rows[0]['wished']}` does it{how}, and asks first")
     context.say("another mode takes effect at birth:")
     context.say(f"  set `root` of [pools.{pool['name']}] in the fleet file, `anew reload`, `anew rollout start {pool['name']}`")

@@ -201,7 +201,8 @@ def _finish(sight: Sight, rollout: Rollout) -> tuple[Draft, ...]:
         stuck = [run.server for run in runs if run.step == "quarantined"]
         if stuck:
             return (_end(rollout, "failed", f"{', '.join(stuck)} could not be rolled back"),)
-        return (_end(rollout, "rolled-back", rollout.reason or _tally(rollout)),)
+        why = "" if rollout.reason.startswith("resumed by ") else rollout.reason
+        return (_end(rollout, "rolled-back", why or (_tally(rollout) if rollout.kind == "rollback" else "what it had changed went back")),)
     return ()
 
 

@@ -84,7 +84,7 @@ async def broken(engine: Engine, view: PoolView, actor: str, request: Request, r
     if failed := [remount.in_words(change) for change in changes if change.error]:
         raise Permanent("; ".join([*failed, *words]), where=one or pool.name, code="root")
     until = datetime.fromtimestamp(engine.clock.now() + seconds, UTC)
-    return {"ok": True, "seq": events[-1].seq, "message": f"{'; '.join(words)}; tainted, and locked again at {until:%H:%M}Z, in {span(seconds)}"}
+    return {"ok": True, "seq": events[-1].seq, "message": f"tainted, and locked again at {until:%H:%M}Z, in {span(seconds)}; {'; '.join(words)}"}
 
 
 def _barred(sight: Sight, row: Row) -> str:

@@ -171,11 +171,17 @@ class Inbox:
 
     async def _rollback(self, actor: str, request: Request) -> Answer:
         engine = self._engine()
+        named: Rollout | None = None
         if request.get("rollout"):
-            view, _ = self._named(engine, request)
+            view, named = self._named(engine, request)
         else:
             view = find_server(engine, str(request["server"])) if request.get("server") else find_view(engine, str(request.get("pool", "")))
         rollout = engine.record.state.active(view.pool.name)
+        turned = named is None or (rollout is not None and rollout.id == named.id)
+        planned = rollout is None and request.get("plan_hash")
+        if named is not None and not (turned or planned or request.get("server")):
+            raise Refused(f"rollout {named.id} is {named.state} by now; look again, its way back is a rollback with a plan of its own",
+                          where=view.pool.name, code="wrong-state")
         if rollout is None or request.get("server"):
             servers = [str(request["server"])] if request.get("server") else None
             return await self._start(actor, {**request, "pool": view.pool.name, "plan": {

@@ -10,7 +10,7 @@ import pytest
 
 from drivers.sim import Faults
 from drivers.sim.faults import Outcome
-from fleet.core.errors import Permanent, Transient
+from fleet.core.errors import Permanent, Refused, Transient
 from tests.clocks import run_virtual
 from tests.engine.chaos import Order, Play, VerbFault, bring_to_an_end, obey, perform
 from tests.scenarios.stage import staged
@@ -142,3 +142,25 @@ def test_a_birth_that_takes_effect_when_nobody_waits_for_it_any_more_is_cleared_
                 assert running == ["web-1.1", "web-2.1"]
 
     run_virtual(story())
+
+
+def test_a_rollback_of_a_rollout_that_ended_while_it_was_asked_for_begins_no_other_one() -> None:
+    """Somebody typed the number of servers that had moved by then; the way back of all of them was asked of nobody."""
+
+    async def story() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            async with staged(PLAYS["rolled back"].fleet, folder, Faults()) as stage:
+                await stage.birth("1")
+                await stage.command("rollout.start", plan={"to": "2"})
+                await stage.until(lambda: stage.rollout is None, what="it is done")
+                ended, count = stage.last.id, len(stage.engine.record.state.rollouts)
+                with pytest.raises(Refused, match=f"rollout {ended} is done by now; look again"):
+                    await stage.command("rollback.start", rollout=ended)
+                assert stage.rollout is None and len(stage.engine.record.state.rollouts) == count
+                await stage.command("rollback.start")
+                again = stage.last.id
+                with pytest.raises(Refused, match="by now; look again"):
+                    await stage.command("rollback.start", rollout=ended)
+                assert stage.last.id == again and stage.rollout is not None
+
+    run_virtual(story(), limit=10_000.0)

@@ -153,13 +153,13 @@ def test_the_clipboard_gets_what_terminals_take_and_the_file_all(tmp_path: Path)
     said = clipboard.copy("é" * 50_000, wrote.append, str(tmp_path))
     assert len(wrote[0]) <= 100_000
     assert decoded(wrote[0]) == "é" * 37_497
-    assert said == f"Copied the first 74,994 of 100,000 bytes to the clipboard, all to {tmp_path}/anew/copied.txt."
-    assert (tmp_path / "anew/copied.txt").read_text() == "é" * 50_000 + "\n"
+    assert said == f"Copied the first 74,994 of 100,000 bytes to the clipboard, all to {tmp_path}/copied.txt."
+    assert (tmp_path / "copied.txt").read_text() == "é" * 50_000 + "\n"
 
 
 def test_a_file_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "anew").write_text("")
-    assert "copied.txt could not be written" in clipboard.copy("x", lambda _: None, str(tmp_path))
+    assert "copied.txt could not be written" in clipboard.copy("x", lambda _: None, str(tmp_path / "anew"))
 
 
 def test_tmux_gets_it_plain_and_wrapped() -> None:

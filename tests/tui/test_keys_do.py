@@ -290,7 +290,7 @@ async def test_copy_says_where_it_is(tmp_path: Path) -> None:
     async with session(tmp_path) as user:
         await user.press("2", "y")
         await user.see("Copied to the clipboard and to")
-        assert (tmp_path / "anew" / "copied.txt").read_text().startswith("ci-1 ci 3")
+        assert (tmp_path / "copied.txt").read_text().startswith("ci-1 ci 3")
 
 
 async def test_themes_and_leaving(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.tui import story
 from tests.tui.canned import CannedDaemon
+from tests.tui.desktop import desk
 from tests.tui.slowlink import SlowLink
 from tests.tui.stage import session
 from tui import link
@@ -32,6 +33,25 @@ async def test_a_lost_daemon_leaves_everything_on_the_screen(tmp_path: Path) -> 
         await user.see("while you were away")
         assert "stale" not in user.row("head")
         assert user.daemon.since == [110, 110]
+
+
+def test_why_there_is_no_line_is_not_hidden_and_what_was_said_without_it_goes_when_it_is_back() -> None:
+    made = desk()
+    made.came_life()
+    made.say("keys.x: there is no action 'x'.", "warn")
+    made.lost("the host does not answer")
+    trouble = made.standing()
+    assert not made.flash.words and trouble is not None and trouble.words == "the host does not answer"
+    made.key("P", "P")
+    assert "nothing can be changed until it does" in made.flash.words
+    made.came_life()
+    assert not made.flash.words
+    other = desk()
+    other.came_life()
+    other.say("web-1: it was refused.", "bad")
+    other.lost("the host does not answer")
+    other.came_life()
+    assert other.flash.words == "web-1: it was refused.", "what became of a command stays"
 
 
 async def test_it_resumes_after_the_last_event_it_saw(tmp_path: Path) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.tui import story
+from tests.tui.desktop import desk, picture
 from tests.tui.stage import session
 from tui.ink import plain
+from tui.screens.server import ServerView
 from tui.screens.steps import said, steps
 
 
@@ -68,3 +70,20 @@ async def test_a_failure_shows_the_end_of_the_console_and_the_probes_words_on_bo
         await user.press("q", "j", "j", "5")
         for words in ("Kernel panic - not syncing", "no address after 60 s"):
             await user.see(words)
+
+
+def test_on_the_way_back_the_one_that_is_proved_is_the_retained_one_and_no_new_birth() -> None:
+    status = story.status()
+    row = next(item for item in status["rollouts"] if item["pool"] == "web")
+    row |= {"state": "rolling-back"}
+    next(run for run in row["servers"] if run["name"] == "web-1").update(step="proving", cell="h")
+    made = desk(status)
+    made.open("server", server="web-1")
+    view = made.view
+    assert isinstance(view, ServerView)
+    assert "another incarnation; it serves when it is proved" in "\n".join(picture(made, 80, 24)), "the daemon has not answered yet"
+    view.detail = {"incarnations": [{"incarnation": 2, "version": "2", "state": "running"}, {"incarnation": 1, "version": "1", "state": "running"}]}
+    shown = "\n".join(picture(made, 80, 24))
+    assert "proving   incarnation 1, image 1; it serves when it is proved" in shown
+    assert "way back  under way: incarnation 1, image 1" in shown
+    assert "new" not in shown.partition("events")[0]

@@ -141,6 +141,21 @@ def test_the_daemons_clock_may_be_wrong() -> None:
     assert phrases.age(found.age_of(server, NOW + 3600)) == "2h"
 
 
+def test_the_time_that_a_frame_was_on_its_way_moves_no_event() -> None:
+    found = ViewModel()
+    found.status(story.status(), NOW + 0.9)
+    assert found.local(NOW) == NOW
+    found.status(story.status(), NOW + 30)
+    assert found.local(NOW) == NOW + 30
+
+
+def test_a_reason_that_names_the_state_is_not_told_after_it() -> None:
+    status = story.status()
+    row = next(item for item in status["rollouts"] if item["state"] == "paused")
+    row["reason"] = "paused by ana@pts/1"
+    assert "paused by ana@pts/1" in [item.words for item in model(status).troubles()]
+
+
 KEYMAP = Keymap.made({})
 
 

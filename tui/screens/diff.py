@@ -85,7 +85,7 @@ class DiffView(TableView[Change]):
         self.table.update(self._rows, id(self._rows))
         if not self._rows:
             return [*head, (Span("  no package differs" if self.found.get("packages_known") is not False else
-                                 "  one of the two names no packages, so what changes inside is not known", "dim"),)][:height]
+                                 "  one of the two names no packages", "dim"),)][:height]
         if not self.table.order:
             return [*head, (Span(f"  {self.no_match('package')}", "dim"),)][:height]
         rows = self.table.lines(width, max(2, height - len(head) - 1))
@@ -96,6 +96,8 @@ class DiffView(TableView[Change]):
     def _summary(self) -> str:
         if not self.found:
             return self.asked or "asking"
+        if self.found.get("packages_known") is False:
+            return "what changes inside is not known"
         counts = ((kind, sum(1 for row in self._rows.values() if row.kind == kind)) for kind in SIGNS)
         return ", ".join(f"{count} {kind}" for kind, count in counts)
 

@@ -121,7 +121,7 @@ class ServerView(View):
         else:
             rows.append((*name, Span(state, phrases.server_tone(server)), Span(", "), self._health(server)))
         why = phrases.run_reason(rollout, run) if rollout is not None and run is not None else ""
-        if (words := phrases.server_words(server)) and words != why:
+        if (words := phrases.server_words(server)) and words != why and not server.held and not words.startswith("tainted: "):
             rows += [(Span(f" {row}", "warn"),) for row in wrap(words, width - 2, 2)]
         return rows
 
@@ -139,12 +139,21 @@ class ServerView(View):
                           self._health(server))
         words = phrases.STEP_WORDS.get(run.step, run.step)
         if run.cell in "bh":
-            other = fact(words, f"a new incarnation, image {rollout.to}", Span("; it serves when it is proved", "dim"))
+            other = fact(words, self._coming(server, rollout), Span("; it serves when it is proved", "dim"))
         elif server.version == rollout.to:
             other = fact(words, "the incarnation before it")
         else:
             other = fact(words, "this one", Span(f"; image {rollout.to} comes after it", "dim"))
         return [serves, other]
+
+    def _coming(self, server: Server, rollout: Rollout) -> str:
+        """The incarnation that does not serve yet: a new one, or on the way back one that was retained."""
+        runs = [life for life in fields.rows(self.detail, "incarnations")
+                if fields.text(life, "state") == "running" and fields.whole(life, "incarnation") != server.incarnation]
+        found = max(runs, key=lambda life: fields.whole(life, "incarnation"), default=None)
+        if found is not None:
+            return f"incarnation {fields.whole(found, 'incarnation')}, image {fields.text(found, 'version')}"
+        return "another incarnation" if _goes_back(rollout) else f"a new incarnation, image {rollout.to}"
 
     def _facts(self, server: Server, width: int) -> list[Line]:
         model, zone, now = self.desk.model, self.desk.clock.zone, self.desk.now
@@ -161,7 +170,8 @@ class ServerView(View):
         if server.held:
             rows.append(fact("held", Span(f'"{server.held}"', "warn"), Span(f"  skipped until {self.desk.model.key_of('hold')} releases it", "dim")))
         if server.tainted:
-            rows.append(fact("tainted", Span(", ".join(server.tainted), "bad"), Span("  due for replacement", "dim")))
+            words = wrap(f"{', '.join(server.tainted)}; due for replacement", width - LABEL - 2, 2)
+            rows += [fact("" if at else "tainted", Span(row, "bad")) for at, row in enumerate(words)]
         if server.unlocked_until is not None:
             until = phrases.when(model.local(server.unlocked_until), now, zone)
             rows.append(fact("unlocked", Span(f"until {until}", "bad"), Span(f"  by {phrases.who(server.unlocked_by)}: {server.unlocked_why}", "plain"),
@@ -172,7 +182,9 @@ class ServerView(View):
         return rows
 
     def _way_back(self, server: Server) -> Line:
-        zone, now = self.desk.clock.zone, self.desk.now
+        zone, now, rollout, run = self.desk.clock.zone, self.desk.now, self.rollout(), self.run()
+        if rollout is not None and run is not None and run.cell in "dsbh" and _goes_back(rollout):
+            return (Span(f"under way: {self._coming(server, rollout)}"),)
         if server.retained:
             kept = server.retained[0]
             until = phrases.when(self.desk.model.local(kept.until), now, zone)
@@ -268,6 +280,10 @@ class ServerView(View):
             self.scroll = max(0, self.scroll + steps[action])
             return True
         return False
+
+
+def _goes_back(rollout: Rollout) -> bool:
+    return rollout.kind == "rollback" or rollout.state == "rolling-back"
 
 
 def make(desk: Desk) -> ServerView:

@@ -1,7 +1,8 @@
 """The line that asks: a text, a `y`, or a number to type. Pure; the footer draws it.
 
 The safety ladder ends here. For `yes` only the key y says yes, any other key says no. For `number` exactly the number
-must stand before Enter; Enter alone cancels. Nothing that is pressed within the dead time after the question appeared
+must stand before Enter; Enter alone cancels. For `text` Enter alone takes `usual` where there is one, which is shown and never in the way
+of what is typed. Nothing that is pressed within the dead time after the question appeared
 counts, so that a key held down, or pasted text, confirms nothing.
 
 What was typed is not lost: up and down bring back earlier lines that begin like this one, and a line that `accept` refuses with
@@ -40,6 +41,7 @@ class Prompt:
     cancelled: Callable[[], None] | None = None
     history: Sequence[str] = ()
     hint: str = ""
+    usual: str = ""
     at: int = field(default=-1)
     _back: int = field(default=0, init=False)
     _draft: str = field(default="", init=False)
@@ -69,13 +71,14 @@ class Prompt:
             self._put(one_line(text, MOST))
 
     def _enter(self) -> Outcome:
+        answer = self.typed.strip() or self.usual
         if self.kind == "number":
-            if self.typed.strip() != str(self.number):
+            if answer != str(self.number):
                 return self._cancel()
-        elif not self.typed.strip() and self.changed is None:
+        elif not answer and self.changed is None:
             return self._cancel()
         try:
-            self.accept(self.typed.strip())
+            self.accept(answer)
         except ValueError:
             return "open"  # the sentence is on the flash line
         return "done"
@@ -149,6 +152,8 @@ class Prompt:
         way_out = "y does it · any other key cancels" if self.kind == "yes" else "esc cancels"
         if self.kind == "number":
             way_out = "enter alone cancels"
+        elif self.usual and not self.typed:
+            way_out = f"enter alone: {self.usual} · esc cancels"
         tail = self.hint or way_out
         room = max(8, width - width_of(label.text) - 2)
         start = max(0, self.at - room + 2)
