@@ -6,6 +6,7 @@ Rules
 - Several servers are remounted in batches of what the pool's budget has room for; the next batch waits until the last one is seen well,
   and the first failure ends it.
 - Making a root writable breaks the glass (engine/glass.py).
+- Looking is done without the pool's lock, and so is breaking the glass once it is noted: a host that hangs keeps nobody's pause waiting.
 - Nothing is changed in a pool that is only observed, nor while a rollout of the pool is under way; but the glass may be broken of a server
   that the rollout is not at work on.
 """
@@ -101,22 +102,27 @@ async def set_root(engine: Engine, actor: str, request: Request) -> Row:
     if mode != view.pool.root:
         raise Refused(f'the root mode of pool {view.pool.name} is "{view.pool.root}", set by pools.{view.pool.name}.root in {engine.desired.path}; '
                       "change it there, `anew reload`, and roll out", where=f"pools.{view.pool.name}.root")
+    rows = await _rows(engine, view, names)
     async with engine.holding(view):
-        return await _promise(engine, view, actor, request, names)
+        return await _promise(engine, view, actor, request, rows)
 
 
 async def _break(engine: Engine, view: PoolView, actor: str, request: Request, names: Sequence[str]) -> Row:
-    if remount.locker_of(engine, view) is None:
+    locker, one = remount.locker_of(engine, view), names[0] if len(names) == 1 else ""
+    if locker is None:
         raise Refused(f"its root is its image, attached read-only, and no remount makes it writable; {glass.instead(view.pool)}",
-                      where=names[0] if len(names) == 1 else view.pool.name, code="not-lockable")
+                      where=one or view.pool.name, code="not-lockable")
     glass.asked(request)
+    _may(engine, view, one)
+    rows = await _rows(engine, view, names)
     async with engine.holding(view):
-        _may(engine, view, names[0] if len(names) == 1 else "")
-        return await glass.broken(engine, view, actor, request, await _rows(engine, view, names))
+        _may(engine, view, one)
+        breaking = await glass.noted(engine, view, actor, request, rows)
+    return await glass.opened(engine, view, locker, breaking)
 
 
 def _may(engine: Engine, view: PoolView, glass_of: str = "") -> None:
-    """Refused where nothing may be touched now, or not this one server's glass. The caller holds the pool's lock."""
+    """Refused where nothing may be touched now, or not this one server's glass. It holds for as long as the pool's lock is held."""
     if view.pool.mode == "observe":
         raise Refused(f'pool {view.pool.name} is in mode "observe", which touches nothing; set mode = "manual" and `anew reload`',
                       where=f"pools.{view.pool.name}.mode", code="observe-mode")
@@ -126,10 +132,10 @@ def _may(engine: Engine, view: PoolView, glass_of: str = "") -> None:
         raise Refused(f"a rollout of pool {view.pool.name} is under way; change roots after it", where=view.pool.name)
 
 
-async def _promise(engine: Engine, view: PoolView, actor: str, request: Request, names: Sequence[str]) -> Row:
+async def _promise(engine: Engine, view: PoolView, actor: str, request: Request, rows: Sequence[Row]) -> Row:
     """Every server named is to be as its pool promises. One that is named alone is locked again even if it is, so that it lasts over a reboot."""
-    pool, one, mode = view.pool, names[0] if len(names) == 1 else "", str(request["mode"])
-    rows = await _rows(engine, view, names)
+    pool, names, mode = view.pool, [row["name"] for row in rows], str(request["mode"])
+    one = names[0] if len(names) == 1 else ""
     locker = remount.locker_of(engine, view)
     able = [row["name"] for row in rows if row["takes"] == "remount" or (one and locker and mode == "read-only" and not row["why_not"])]
     others = [row["name"] for row in rows if row["takes"] == "replacement"]
@@ -137,6 +143,7 @@ async def _promise(engine: Engine, view: PoolView, actor: str, request: Request,
         raise Refused(f"{one}: {rows[0]['why_not']}", where=one, code="not-lockable")
     if able:
         _may(engine, view)
+        remount.must_rest(view, able)
     room = remount.room(engine, view, able)
     drafts = [Draft("server-tainted", actor, pool.name, name, "", {"why": "its root is writable"}) for name in others
               if mode == "read-only" and not engine.record.state.pool(pool.name).server(name).tainted]

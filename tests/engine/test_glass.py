@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from drivers.sim import Faults
+from fleet.core.desired import Pool
 from fleet.core.errors import AnewError, Invalid, Permanent, Refused
+from fleet.core.observed import Facts
 from fleet.engine import present, roots
 from fleet.engine.plans import draw_plan
 from tests.clocks import run_virtual
@@ -203,6 +205,56 @@ def test_a_rollout_under_way_keeps_roots_as_they_are_but_for_servers_it_is_not_a
         await unlocked(stage, "web-3")
         assert inside(stage)["web-3"]
         await stage.settle()
+
+    told(scene)
+
+
+@pytest.mark.parametrize("hangs", ["look", "remount"])
+def test_a_pause_does_not_wait_for_a_host_that_hangs_while_its_glass_is_broken(hangs: str) -> None:
+    async def scene(stage: Stage) -> None:
+        await stage.command("rollout.start", plan={"to": "2"})
+        await stage.until(lambda: stage.last.runs["web-1"].active, what="web-1 is at work")
+        stage.faults.fail("remount", "hang", server="web-3")
+        real = stage.driver.probe
+
+        async def hanging(pool: Pool, server: str, number: int) -> Facts:
+            await stage.clock.sleep(HOUR if (server, hangs) == ("web-3", "look") else 0.0)
+            return await real(pool, server, number)
+
+        stage.driver.probe = hanging  # type: ignore[method-assign]
+        breaking = asyncio.ensure_future(unlocked(stage, "web-3"))
+        await stage.clock.sleep(0.5)
+        asked = stage.clock.now()
+        await stage.command("rollout.pause")
+        assert stage.clock.now() - asked < 1.0 and not breaking.done()
+        with pytest.raises(AnewError, match="did not answer|took longer"):
+            await breaking
+        assert not stage.view.ordered
+
+    told(scene)
+
+
+def test_the_lock_of_glass_whose_time_is_over_does_not_end_the_time_of_glass_broken_meanwhile() -> None:
+    async def scene(stage: Stage) -> None:
+        await unlocked(stage)
+        real, looks = stage.driver.probe, list[int]()
+
+        async def slow(pool: Pool, server: str, number: int) -> Facts:
+            facts = await real(pool, server, number)
+            looks.append(number)
+            await stage.clock.sleep(4.0 if len(looks) == 1 else 0.1)
+            return facts
+
+        await stage.until(lambda: "web-1" in stage.view.ordered, limit=2 * HOUR, what="it is being locked")
+        stage.driver.probe = slow  # type: ignore[method-assign]
+        await stage.until(lambda: bool(looks), what="it is looked at whether it is locked")
+        with pytest.raises(Refused, match="something ordered for web-1 is under way just now; ask again"):
+            await unlocked(stage, lasts="10m")
+        await stage.until(lambda: bool(locks(stage)), what="it is locked")
+        await unlocked(stage, lasts="10m")
+        assert inside(stage)["web-1"] and row(stage, "web-1")["unlocked"]
+        await stage.clock.sleep(700.0)
+        assert not inside(stage)["web-1"]
 
     told(scene)
 
