@@ -112,7 +112,7 @@ class Shell:
             undo.callback(self._leave)
             self._folder = tempfile.mkdtemp(prefix="anew-shell-")
             for name, text in _files(self._hops).items():
-                with open(os.path.join(self._folder, name), "w", encoding="ascii", opener=_private) as file:
+                with open(os.path.join(self._folder, name), "w", encoding="utf-8", opener=_private) as file:
                     file.write(text)
             with suppress(termios.error, ValueError, OSError):
                 self._terminal = termios.tcgetattr(sys.__stdin__.fileno())  # type: ignore[union-attr]

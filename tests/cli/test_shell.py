@@ -127,6 +127,16 @@ def test_a_key_file_of_an_odd_name_is_not_offered(path: object) -> None:
     assert Shell("web-1", {**WAY, "key": path, "sole": True})._hops[0].identities == []
 
 
+def test_a_key_file_below_a_home_of_any_language_is_told_to_ssh(served: Served, host: Sshd, tmp_path: Path) -> None:
+    path = tmp_path / "józef" / "id"
+    path.parent.mkdir()
+    path.write_bytes((tmp_path / "keys" / "client").read_bytes())
+    path.chmod(0o600)
+    told(served, host, key=str(path))
+    code, shown = at_terminal(served, "y\n", "shell", "web-1")
+    assert code == 0 and "ended with exit status 3" in shown, shown
+
+
 def test_usage(capsys: Capture) -> None:
     assert call("shell") == 2
     assert "SERVER" in capsys.readouterr().err
