@@ -17,6 +17,7 @@ from fleet.core.errors import AnewError, Invalid, Permanent, Refused
 from fleet.core.observed import Facts
 from fleet.engine import present, roots
 from fleet.engine.plans import draw_plan
+from fleet.ports import Way
 from tests.clocks import run_virtual
 from tests.engine.chaos import Play
 from tests.scenarios.stage import Stage, staged
@@ -257,6 +258,31 @@ def test_the_lock_of_glass_whose_time_is_over_does_not_end_the_time_of_glass_bro
         assert not inside(stage)["web-1"]
 
     told(scene)
+
+
+@pytest.mark.parametrize("born", [True, False])
+@pytest.mark.parametrize("step", ["booting", "proving"])
+def test_a_shell_into_a_machine_that_is_just_coming_taints_what_comes(step: str, born: bool) -> None:
+    """A machine has one address, whichever of its slots it runs."""
+    async def scene(stage: Stage) -> None:
+        stage.driver.way_in = lambda *given: Way("127.0.0.1", 22, "root", ())  # type: ignore[attr-defined]
+        await stage.observed()
+        await stage.command("rollout.start", plan={"to": "2" if born else "1"})
+        await stage.until(lambda: stage.last.runs["web-1"].step == step, what=f"web-1 is {step}")
+        await stage.command("shell.open", actor="ana@pts/3", server="web-1")
+        await stage.settle()
+        assert stage.last.state == "done", stage.describe()
+        [taint] = row(stage, "web-1")["tainted"]
+        assert taint.startswith("shell by ana@pts/3") and row(stage, "web-2")["tainted"] == []
+
+    async def story() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            async with staged(Play(surge="0", unavailable="1", promotion="auto", in_place=True).fleet, folder) as stage:
+                if born:
+                    await stage.birth("1")
+                await scene(stage)
+
+    run_virtual(story())
 
 
 # --- a pool
