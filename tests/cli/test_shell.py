@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -135,6 +136,16 @@ def test_a_key_file_below_a_home_of_any_language_is_told_to_ssh(served: Served, 
     told(served, host, key=str(path))
     code, shown = at_terminal(served, "y\n", "shell", "web-1")
     assert code == 0 and "ended with exit status 3" in shown, shown
+
+
+def test_how_it_ended_is_known_also_where_children_were_ignored() -> None:
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        with Shell("web-1", {**WAY, "port": 1}) as session:
+            assert session.wait() == "web-1 refused the connection at root@127.0.0.1:1."
+        assert signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 def test_usage(capsys: Capture) -> None:
