@@ -190,7 +190,9 @@ async def _lock(engine: Engine, view: PoolView, name: str, glass: Glass) -> str 
             return None
         rollout = engine.record.state.active(pool.name)
         run = rollout.runs.get(name) if rollout else None
-        if engine.over or locker is None or pool.mode == "observe" or (run is not None and run.active) or name in view.busy | view.ordered:
+        if pool.mode == "observe":
+            return f'pool {pool.name} is in mode "observe", which touches nothing'
+        if engine.over or locker is None or (run is not None and run.active) or name in view.busy | view.ordered:
             return ""
         view.ordered.add(name)
     try:

@@ -6,6 +6,7 @@ import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -141,6 +142,21 @@ def test_a_lock_that_fails_is_told_once_and_tried_until_it_holds() -> None:
         assert not inside(stage)["web-1"] and locks(stage)[0] > at + HOUR + 120.0
         said = [event.data["text"] for event in stage.journal.events if event.type == "warning" and event.server == "web-1"]
         assert len(said) == 1 and said[0].startswith("web-1 was to be locked again, and is not: ")
+
+    told(scene)
+
+
+def test_glass_of_a_pool_that_is_only_observed_by_now_is_told_to_stay_broken() -> None:
+    async def scene(stage: Stage) -> None:
+        await unlocked(stage)
+        pool = stage.view.pool
+        stage.view.pool = replace(pool, mode="observe")
+        await stage.clock.sleep(2 * HOUR)
+        assert inside(stage)["web-1"]
+        said = [event.data["text"] for event in stage.journal.events if event.type == "warning" and event.server == "web-1"]
+        assert said == ['web-1 was to be locked again, and is not: pool web is in mode "observe", which touches nothing; it is tried again, ever later']
+        stage.view.pool = pool
+        await stage.until(lambda: not inside(stage)["web-1"], limit=1000.0, what="it is locked")
 
     told(scene)
 
