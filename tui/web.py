@@ -35,6 +35,7 @@ VISITORS = 8
 HEARTBEAT = 15.0
 """Seconds after which a visitor who does not answer is gone."""
 LAST_WORDS = 1.0
+GLANCE = 1.0
 LARGEST_SAID = 64 * 1024
 """Bytes of one message of a browser."""
 LARGEST_SHOWN = 16 * 1024 * 1024
@@ -86,7 +87,7 @@ class Gallery:
         origin = self._origin(request)
         if not origin:
             return web.Response(status=421, text=STRANGE_HOST)
-        if not hmac.compare_digest(request.path.split("/")[1].encode(), self.secret.encode()):
+        if not hmac.compare_digest(request.path.partition("/")[2].partition("/")[0].encode("utf-8", "replace"), self.secret.encode()):
             return web.Response(status=403, text=NO_SECRET)
         if request.path.endswith("/ws") and request.headers.get("Origin") != origin:
             return web.Response(status=403, text=STRANGE_ORIGIN)
@@ -120,8 +121,10 @@ class Gallery:
             assert process.stdout is not None and process.stdin is not None
             async with asyncio.TaskGroup() as group:
                 shown = group.create_task(show(process.stdout, socket))
-                await hear(socket, process.stdin)
-                shown.cancel()
+                heard = group.create_task(hear(socket, process.stdin))
+                await gone(heard, request)
+                for task in (heard, shown):
+                    task.cancel()
         finally:
             self._here -= 1
             self.visits.discard(socket)
@@ -160,6 +163,12 @@ async def show(stdout: asyncio.StreamReader, socket: web.WebSocketResponse) -> N
         pass
     finally:
         await socket.close()
+
+
+async def gone(heard: asyncio.Task[None], request: web.Request) -> None:
+    """Until the browser is gone. Who hears it does not always notice: while the UI has keys enough, nobody hears."""
+    while not heard.done() and request.transport is not None and not request.transport.is_closing():
+        await asyncio.wait({heard}, timeout=GLANCE)
 
 
 async def hear(socket: web.WebSocketResponse, stdin: asyncio.StreamWriter) -> None:

@@ -1,10 +1,10 @@
 """Connections: who they are, how many there may be, and what garbage on them is told.
 
 Rules:
-- At most MAX_OPEN connections, and at most MAX_EACH of one process. When all are taken, the oldest one that is not being
-  answered makes room: of the process that has its MAX_EACH, else of the user who holds most of them, and of that user's
-  greediest process, so that stalled clients crowd out themselves and nobody else. If every one of them is being answered,
-  the newcomer is closed.
+- At most MAX_OPEN connections, and at most MAX_EACH of one process. When all are taken, one makes room: of the process that has its
+  MAX_EACH, else of the user who holds most of them, and of that user's greediest process, so that a crowd crowds out itself and nobody
+  else. The oldest one that is not being answered; if every one of them is (streams are, for as long as they last), the oldest if the
+  newcomer's user, or its process, has fewer than they, so that somebody else's pause comes through; else the newcomer is closed.
 - A connection that has not sent a whole request head within HEAD_SECONDS is closed (aiohttp's keep-alive timer runs
   from accept, and trickled bytes do not reset it).
 - What is not HTTP gets one error and is closed. A fault of anew is logged with an id; the client is told only the id.
@@ -23,7 +23,7 @@ from typing import Any
 from aiohttp import web
 
 from fleet.api.peers import Peer, read_peer
-from fleet.api.turns import Turns, process
+from fleet.api.turns import Key, Turns, process
 from fleet.api.wire import ErrorBody
 from fleet.core.errors import AnewError, Refused
 
@@ -126,7 +126,7 @@ class Door(web.Server):
         """Count a connection in, and make room if there are too many."""
         own = [one for one in self.open if process(one.peer) == process(connection.peer)]
         if len(own) >= MAX_EACH or len(self.open) >= MAX_OPEN:
-            victim = self._victim(own if len(own) >= MAX_EACH else list(self.open))
+            victim = self._victim(own) if len(own) >= MAX_EACH else self._greediest(process(connection.peer))
             if victim is None:
                 connection.abort()
                 return
@@ -138,11 +138,14 @@ class Door(web.Server):
         """Count a connection out."""
         self.open.pop(connection, None)
 
-    def _victim(self, among: list[Connection]) -> Connection | None:
-        idle = [one for one in among if not one.busy]
-        if not idle:
-            return None
-        users = Counter(process(one.peer)[0] for one in self.open)
-        processes = Counter(process(one.peer) for one in self.open)
+    def _victim(self, own: list[Connection]) -> Connection | None:
+        return next((one for one in own if not one.busy), None)
+
+    def _greediest(self, new: Key) -> Connection | None:
+        """Who makes room for a newcomer of that process, if anybody does."""
+        users, processes = Counter(process(one.peer)[0] for one in self.open), Counter(process(one.peer) for one in self.open)
         # max() keeps the first of equals, and the dict is in order of arrival: the oldest of the greediest.
-        return max(idle, key=lambda one: (users[process(one.peer)[0]], processes[process(one.peer)]))
+        found = max(self.open, key=lambda one: (users[process(one.peer)[0]], processes[process(one.peer)], not one.busy))
+        theirs = process(found.peer)
+        fewer = processes[new] + 1 < processes[theirs] if new[0] == theirs[0] else users[new[0]] + 1 < users[theirs[0]]
+        return found if fewer or not found.busy else None

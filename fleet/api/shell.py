@@ -112,12 +112,13 @@ class Shell:
             undo.callback(self._leave)
             self._folder = tempfile.mkdtemp(prefix="anew-shell-")
             for name, text in _files(self._hops).items():
-                with open(os.path.join(self._folder, name), "w", encoding="ascii", opener=_private) as file:
+                with open(os.path.join(self._folder, name), "w", encoding="utf-8", opener=_private) as file:
                     file.write(text)
             with suppress(termios.error, ValueError, OSError):
                 self._terminal = termios.tcgetattr(sys.__stdin__.fileno())  # type: ignore[union-attr]
             for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP):
                 self._before[number] = signal.signal(number, _ignored)  # a function, not SIG_IGN, which ssh would inherit
+            self._before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it is ignored, nobody is told how a child ended
             for number in (signal.SIGHUP, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._ended_by)
             self._child = subprocess.Popen([self._program, "-F", "config", "--", "anew-0"], cwd=self._folder, stderr=subprocess.PIPE)

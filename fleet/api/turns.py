@@ -1,8 +1,8 @@
 """Who is answered next, and how much of the daemon's one thread answering may take: the engine decides on the same one (invariant I35).
 
 Rules:
-- Requests are begun one by one. Processes take turns, whatever each of them asks for: one that asks a thousand times is as far from its next
-  turn as one that asks once.
+- Requests are begun one by one. Users take turns, and of one user the processes do, whatever each of them asks for: one that asks a thousand
+  times, or in a hundred processes, is as far from its next turn as one that asks once.
 - What an answer takes of the loop is measured, step by step, and for as long the next request waits: answering takes half of the loop at most. A
   process that has more requests waiting waits so many times as long. No rest is longer than REST, so that a pause comes through always.
 - A stream takes a turn for every AT_ONCE of its items: reading the past is work, keeping up is next to none.
@@ -68,6 +68,8 @@ class Turns:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._lines: dict[Key, _Line] = {}
+        self._turn_of: dict[int, int] = {}
+        self._count = 0
         self._until = 0.0
         self._due: asyncio.TimerHandle | None = None
 
@@ -102,12 +104,14 @@ class Turns:
         """Begin one, if there is a process that has rested; its first step runs before this is called again."""
         self._due, now = None, self._loop.time()
         ready = [key for key, line in self._lines.items() if line.until <= now] if self._until <= now else []
-        for key in ready:
+        for key in sorted(ready, key=lambda key: self._turn_of.get(key[0], 0)):  # of one user in their order
             line = self._lines.pop(key)
             turn = line.turns.popleft()
             if line.turns:
                 self._lines[key] = line  # behind all the others
             if not turn.done():
+                self._count += 1
+                self._turn_of[key[0]] = self._count
                 turn.set_result(None)
                 break
         self._arrange()

@@ -433,8 +433,13 @@ def _adopted(state: State, event: Event) -> State:
 
 
 def _tainted(state: State, event: Event) -> State:
-    known = state.pool(event.pool).server(event.server).tainted
-    return _server(state, event, tainted=(*known, str(event.data["why"]))[-8:])
+    """Where another incarnation is just `coming` at the same address, it is tainted, too: nobody can say which of them was touched."""
+    known, why = state.pool(event.pool).server(event.server), str(event.data["why"])
+    state, coming = _server(state, event, tainted=(*known.tainted, why)[-8:]), event.data.get("coming")
+    if coming is None:
+        return state
+    stained = {**known.stained, int(coming): (*known.stained.get(int(coming), ()), why)[-8:]}
+    return _server(state, event, stained=dict(sorted(stained.items())[-STAINS:]))
 
 
 def _unlocked(state: State, event: Event) -> State:

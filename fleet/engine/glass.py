@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from fleet.core.desired import Pool
 from fleet.core.errors import Invalid, Permanent, Refused
-from fleet.core.events import Draft
+from fleet.core.events import Draft, Event
 from fleet.core.grammar import BadValue, describe, parse_duration
 from fleet.core.printable import printable
 from fleet.core.sight import Sight, span
@@ -28,6 +28,7 @@ from fleet.engine.view import PoolView
 
 if TYPE_CHECKING:
     from fleet.engine.loop import Engine
+    from fleet.ports import RootLocker
 
 USUAL = "1h"
 SHORTEST, LONGEST = 60.0, 7 * 86_400.0
@@ -60,31 +61,58 @@ def instead(pool: Pool) -> str:
             "what is written there is gone with it")
 
 
-async def broken(engine: Engine, view: PoolView, actor: str, request: Request, rows: Sequence[Row]) -> Row:
-    """Unlock the roots of these RootRows, as far as there is glass to break. The caller has ordered these servers, and does not hold the lock."""
-    pool, one, locker = view.pool, rows[0]["name"] if len(rows) == 1 else "", remount.locker_of(engine, view)
+@dataclass(frozen=True, slots=True)
+class Breaking:
+    """Glass whose breaking is in the journal: of these servers, until then; `left`: which are not opened, and why."""
+
+    names: Sequence[str]
+    left: Sequence[str]
+    seq: int
+    until: float
+    seconds: float
+
+
+async def noted(engine: Engine, view: PoolView, actor: str, request: Request, rows: Sequence[Row]) -> Breaking:
+    """Decide of which of these servers the glass is broken, and write it down. The caller holds the pool's lock, and goes on with `opened`."""
+    pool, one = view.pool, rows[0]["name"] if len(rows) == 1 else ""
     why, seconds = asked(request)
-    async with engine.holding(view):
-        sight = engine.sight(view)
-        barred = {row["name"]: said for row in rows if (said := _barred(sight, row))}
-        able = [row["name"] for row in rows if row["name"] not in barred]
-        left = [f"{name}: {said}" for name, said in barred.items()]
-        if not able or locker is None:
-            more = f"; {instead(pool)}" if any(row["why_not"] for row in rows) else ""
-            raise Refused("; ".join(left[:BARRED_TOLD]) + more, where=one or pool.name, code="not-lockable")
-        room = remount.room(engine, view, able)
-        if len(able) > room:
-            raise Refused(f"it would unlock {len(able)} servers, and the pool's budget has room for {room} at a time; break the glass of single servers",
-                          where=pool.name, code="budget")
+    sight = engine.sight(view)
+    barred = {row["name"]: said for row in rows if (said := _barred(sight, row))}
+    able = [row["name"] for row in rows if row["name"] not in barred]
+    left = [f"{name}: {said}" for name, said in barred.items()]
+    if not able:
+        more = f"; {instead(pool)}" if any(row["why_not"] for row in rows) else ""
+        raise Refused("; ".join(left[:BARRED_TOLD]) + more, where=one or pool.name, code="not-lockable")
+    room = remount.room(engine, view, able)
+    if len(able) > room:
+        raise Refused(f"it would unlock {len(able)} servers, and the pool's budget has room for {room} at a time; break the glass of single servers",
+                      where=pool.name, code="budget")
+    remount.must_rest(view, able)
+    until = engine.clock.now() + seconds
+    view.ordered.update(able)  # the writing waits, and neither a rollout nor the lock of an earlier glass may come between
+    events: Sequence[Event] = ()
+    try:
         events = await engine.record.write(*_notes(sight, actor, request, able, why, seconds))
+    finally:
+        if not events:
+            view.ordered.difference_update(able)
     view.glass.set()
-    changes = await asyncio.gather(*(remount.change_one(engine, view, locker, name, "writable") for name in able))
+    return Breaking(able, left, events[-1].seq, until, seconds)
+
+
+async def opened(engine: Engine, view: PoolView, locker: RootLocker, breaking: Breaking) -> Row:
+    """Unlock the roots of which that was noted. Without the pool's lock: a host that hangs keeps nobody's pause waiting."""
+    try:
+        changes = await asyncio.gather(*(remount.change_one(engine, view, locker, name, "writable") for name in breaking.names))
+    finally:
+        view.ordered.difference_update(breaking.names)
+        view.wake()
     await remount.tell(engine, view, changes, "writable")
-    words = [*(change.words for change in changes if not change.error), *left]
+    words = [*(change.words for change in changes if not change.error), *breaking.left]
     if failed := [remount.in_words(change) for change in changes if change.error]:
-        raise Permanent("; ".join([*failed, *words]), where=one or pool.name, code="root")
-    until = datetime.fromtimestamp(engine.clock.now() + seconds, UTC)
-    return {"ok": True, "seq": events[-1].seq, "message": f"tainted, and locked again at {until:%H:%M}Z, in {span(seconds)}; {'; '.join(words)}"}
+        raise Permanent("; ".join([*failed, *words]), where=breaking.names[0] if len(breaking.names) == 1 else view.pool.name, code="root")
+    until = datetime.fromtimestamp(breaking.until, UTC)
+    return {"ok": True, "seq": breaking.seq, "message": f"tainted, and locked again at {until:%H:%M}Z, in {span(breaking.seconds)}; {'; '.join(words)}"}
 
 
 def _barred(sight: Sight, row: Row) -> str:
@@ -164,7 +192,9 @@ async def _lock(engine: Engine, view: PoolView, name: str, glass: Glass) -> str 
             return None
         rollout = engine.record.state.active(pool.name)
         run = rollout.runs.get(name) if rollout else None
-        if engine.over or locker is None or pool.mode == "observe" or (run is not None and run.active) or name in view.busy | view.ordered:
+        if pool.mode == "observe":
+            return f'pool {pool.name} is in mode "observe", which touches nothing'
+        if engine.over or locker is None or (run is not None and run.active) or name in view.busy | view.ordered:
             return ""
         view.ordered.add(name)
     try:
@@ -178,4 +208,4 @@ async def _lock(engine: Engine, view: PoolView, name: str, glass: Glass) -> str 
     return None
 
 
-__all__ = ["LONGEST", "SHORTEST", "USUAL", "asked", "broken", "instead", "keep"]
+__all__ = ["LONGEST", "SHORTEST", "USUAL", "asked", "instead", "keep", "noted", "opened"]

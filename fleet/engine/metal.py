@@ -19,6 +19,7 @@ from fleet.core.errors import AnewError, Invalid, Refused
 from fleet.core.events import Draft
 from fleet.core.observed import Image
 from fleet.core.printable import printable
+from fleet.engine import remount
 from fleet.engine.loop import Engine
 from fleet.engine.plans import unknown
 from fleet.engine.present import server_state
@@ -235,6 +236,7 @@ class Orders:
             rollout = engine.record.state.active(view.pool.name)
             if done == "machine-installed" and rollout is not None and name in rollout.runs and rollout.runs[name].active:
                 raise Refused(f"rollout {rollout.id} is at work on it; pause or abort the rollout first", where=name)
+            remount.must_rest(view, [name])
             draft = Draft("machine-ordered", actor, view.pool.name, name, "", {"op": op.id, "what": what, **data}, str(request.get("request", "")))
             events = await engine.record.write(draft)
             self.doing[name] = what

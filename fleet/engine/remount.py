@@ -67,6 +67,12 @@ def room(engine: Engine, view: PoolView, names: Sequence[str]) -> int:
     return max(1, limit - missing)
 
 
+def must_rest(view: PoolView, names: Sequence[str]) -> None:
+    """Refused while a remount or another order of one of these servers is under way: of two at once, nobody can say which the root ends as."""
+    if taken := [name for name in names if name in view.ordered]:
+        raise Refused(f"something ordered for {some(taken)} is under way just now; ask again when it has ended", where=taken[0], code="busy")
+
+
 async def change_one(engine: Engine, view: PoolView, locker: RootLocker, name: str, mode: Mode) -> Changed:
     """Remount one root, and look."""
     op = Operation(engine.rng.token(), engine.actor.epoch, "", CHANGE)

@@ -6,9 +6,9 @@ Rules
 - Several servers are remounted in batches of what the pool's budget has room for; the next batch waits until the last one is seen well,
   and the first failure ends it.
 - Making a root writable breaks the glass (engine/glass.py).
+- Looking is done without the pool's lock, and so is breaking the glass once it is noted: a host that hangs keeps nobody's pause waiting.
 - Nothing is changed in a pool that is only observed, nor while a rollout of the pool is under way; but the glass may be broken of a server
   that the rollout is not at work on.
-- A rollout is never kept waiting by a host that does not answer: nobody is looked into, and no glass broken, under the pool's lock.
 """
 
 from __future__ import annotations
@@ -108,24 +108,21 @@ async def set_root(engine: Engine, actor: str, request: Request) -> Row:
 
 
 async def _break(engine: Engine, view: PoolView, actor: str, request: Request, names: Sequence[str]) -> Row:
-    if remount.locker_of(engine, view) is None:
+    locker, one = remount.locker_of(engine, view), names[0] if len(names) == 1 else ""
+    if locker is None:
         raise Refused(f"its root is its image, attached read-only, and no remount makes it writable; {glass.instead(view.pool)}",
-                      where=names[0] if len(names) == 1 else view.pool.name, code="not-lockable")
+                      where=one or view.pool.name, code="not-lockable")
     glass.asked(request)
+    _may(engine, view, one)
+    rows = await _rows(engine, view, names)
     async with engine.holding(view):
-        _may(engine, view, names[0] if len(names) == 1 else "")
-        if at_work := view.ordered.intersection(names):
-            raise Refused(f"{some(at_work)}: something is being done to it by hand; ask again when that is over", where=view.pool.name, code="at-work")
-        view.ordered.update(names)
-    try:
-        return await glass.broken(engine, view, actor, request, await _rows(engine, view, names))
-    finally:
-        view.ordered.difference_update(names)
-        view.wake()
+        _may(engine, view, one)
+        breaking = await glass.noted(engine, view, actor, request, rows)
+    return await glass.opened(engine, view, locker, breaking)
 
 
 def _may(engine: Engine, view: PoolView, glass_of: str = "") -> None:
-    """Refused where nothing may be touched now, or not this one server's glass. The caller holds the pool's lock."""
+    """Refused where nothing may be touched now, or not this one server's glass. It holds for as long as the pool's lock is held."""
     if view.pool.mode == "observe":
         raise Refused(f'pool {view.pool.name} is in mode "observe", which touches nothing; set mode = "manual" and `anew reload`',
                       where=f"pools.{view.pool.name}.mode", code="observe-mode")
@@ -148,6 +145,7 @@ async def _promise(engine: Engine, view: PoolView, actor: str, request: Request,
         raise Refused(f"{one}: {rows[0]['why_not']}", where=one, code="not-lockable")
     if able:
         _may(engine, view)
+        remount.must_rest(view, able)
     room = remount.room(engine, view, able)
     drafts = [Draft("server-tainted", actor, pool.name, name, "", {"why": "its root is writable"}) for name in others
               if mode == "read-only" and not engine.record.state.pool(pool.name).server(name).tainted]

@@ -2,7 +2,7 @@
 
 Rules
 - Whoever logs in may change anything, so the server is tainted, with who and when, before the way is told; it stays so until the server is
-  replaced, whether or not the login came about: nobody here sees that.
+  replaced, whether or not the login came about: nobody here sees that. So is what a rollout is just bringing into service there.
 - What a client says of the end of a shell is its own word, and decides nothing.
 """
 
@@ -17,9 +17,11 @@ from fleet.core.events import Draft
 from fleet.core.printable import printable
 from fleet.engine.loop import Engine
 from fleet.engine.plans import find_server
+from fleet.engine.view import PoolView
 from fleet.ports import Login, Way
 
 WORDS = 200
+COMING = ("booting", "proving", "admitting")
 Request = Mapping[str, Any]
 Row = dict[str, Any]
 
@@ -37,9 +39,16 @@ async def open_shell(engine: Engine, actor: str, request: Request) -> Row:
         way = cast(Login, driver).way_in(view.pool, name, seen)
         when = datetime.fromtimestamp(engine.clock.now(), UTC)
         events = await engine.record.write(Draft("server-tainted", actor, view.pool.name, name, "", {
-            "why": f"shell by {actor}, {when:%Y-%m-%d %H:%M}Z"}, str(request.get("request", ""))))
+            "why": f"shell by {actor}, {when:%Y-%m-%d %H:%M}Z", **_coming(engine, view, name)}, str(request.get("request", ""))))
     view.wake()
     return {"ok": True, "seq": events[-1].seq, "message": f"{name} is tainted now, and due for replacement", "shell": _row(way)}
+
+
+def _coming(engine: Engine, view: PoolView, name: str) -> dict[str, int]:
+    """The incarnation that a rollout is just bringing into service: on a machine it answers at the same address."""
+    rollout = engine.record.state.active(view.pool.name)
+    run = rollout.runs.get(name) if rollout is not None else None
+    return {"coming": run.target.number} if run is not None and run.target is not None and run.step in COMING else {}
 
 
 def end_words(request: Request) -> str:

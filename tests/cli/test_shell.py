@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -125,6 +126,26 @@ def test_a_way_without_end_is_refused() -> None:
 @pytest.mark.parametrize("path", ["/etc/shadow\nProxyCommand id", '/x" y', "relative", "~/.ssh/id", "/%h", 7])
 def test_a_key_file_of_an_odd_name_is_not_offered(path: object) -> None:
     assert Shell("web-1", {**WAY, "key": path, "sole": True})._hops[0].identities == []
+
+
+def test_a_key_file_below_a_home_of_any_language_is_told_to_ssh(served: Served, host: Sshd, tmp_path: Path) -> None:
+    path = tmp_path / "józef" / "id"
+    path.parent.mkdir()
+    path.write_bytes((tmp_path / "keys" / "client").read_bytes())
+    path.chmod(0o600)
+    told(served, host, key=str(path))
+    code, shown = at_terminal(served, "y\n", "shell", "web-1")
+    assert code == 0 and "ended with exit status 3" in shown, shown
+
+
+def test_how_it_ended_is_known_also_where_children_were_ignored() -> None:
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        with Shell("web-1", {**WAY, "port": 1}) as session:
+            assert session.wait() == "web-1 refused the connection at root@127.0.0.1:1."
+        assert signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 def test_usage(capsys: Capture) -> None:

@@ -6,15 +6,19 @@ import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from drivers.sim import Faults
+from fleet.core.desired import Pool
 from fleet.core.errors import AnewError, Invalid, Permanent, Refused
+from fleet.core.observed import Facts
 from fleet.engine import present, roots
 from fleet.engine.plans import draw_plan
+from fleet.ports import Way
 from tests.clocks import run_virtual
 from tests.engine.chaos import Play
 from tests.scenarios.stage import Stage, staged
@@ -142,6 +146,21 @@ def test_a_lock_that_fails_is_told_once_and_tried_until_it_holds() -> None:
     told(scene)
 
 
+def test_glass_of_a_pool_that_is_only_observed_by_now_is_told_to_stay_broken() -> None:
+    async def scene(stage: Stage) -> None:
+        await unlocked(stage)
+        pool = stage.view.pool
+        stage.view.pool = replace(pool, mode="observe")
+        await stage.clock.sleep(2 * HOUR)
+        assert inside(stage)["web-1"]
+        said = [event.data["text"] for event in stage.journal.events if event.type == "warning" and event.server == "web-1"]
+        assert said == ['web-1 was to be locked again, and is not: pool web is in mode "observe", which touches nothing; it is tried again, ever later']
+        stage.view.pool = pool
+        await stage.until(lambda: not inside(stage)["web-1"], limit=1000.0, what="it is locked")
+
+    told(scene)
+
+
 def test_a_longer_time_counts_from_when_it_was_given() -> None:
     async def scene(stage: Stage) -> None:
         await unlocked(stage, lasts="10m")
@@ -207,31 +226,79 @@ def test_a_rollout_under_way_keeps_roots_as_they_are_but_for_servers_it_is_not_a
     told(scene)
 
 
-def test_a_host_that_stands_still_while_its_glass_is_broken_keeps_nobody_from_pausing_the_rollout() -> None:
+@pytest.mark.parametrize("hangs", ["look", "remount"])
+def test_a_pause_does_not_wait_for_a_host_that_hangs_while_its_glass_is_broken(hangs: str) -> None:
     async def scene(stage: Stage) -> None:
         await stage.command("rollout.start", plan={"to": "2"})
         await stage.until(lambda: stage.last.runs["web-1"].active, what="web-1 is at work")
-        real = stage.driver.lock_root
+        stage.faults.fail("remount", "hang", server="web-3")
+        real = stage.driver.probe
 
-        async def slow(*given: Any) -> str:
-            await stage.clock.sleep(50.0)
-            return await real(*given)
+        async def hanging(pool: Pool, server: str, number: int) -> Facts:
+            await stage.clock.sleep(HOUR if (server, hangs) == ("web-3", "look") else 0.0)
+            return await real(pool, server, number)
 
-        stage.driver.lock_root = slow  # type: ignore[assignment,method-assign]
+        stage.driver.probe = hanging  # type: ignore[method-assign]
         breaking = asyncio.ensure_future(unlocked(stage, "web-3"))
-        await stage.clock.sleep(1.0)
-        at = stage.clock.now()
+        await stage.clock.sleep(0.5)
+        asked = stage.clock.now()
         await stage.command("rollout.pause")
-        assert stage.clock.now() - at < 5.0 and not breaking.done()
-        with pytest.raises(Refused, match="web-3: something is being done to it by hand"):
-            await unlocked(stage, "web-3")
-        await breaking
-        assert inside(stage)["web-3"] and not stage.view.ordered
-        await stage.command("rollout.resume")
-        await stage.settle()
-        assert stage.serving()["web-3"] == "2"
+        assert stage.clock.now() - asked < 1.0 and not breaking.done()
+        with pytest.raises(AnewError, match="did not answer|took longer"):
+            await breaking
+        assert not stage.view.ordered
 
     told(scene)
+
+
+def test_the_lock_of_glass_whose_time_is_over_does_not_end_the_time_of_glass_broken_meanwhile() -> None:
+    async def scene(stage: Stage) -> None:
+        await unlocked(stage)
+        real, looks = stage.driver.probe, list[int]()
+
+        async def slow(pool: Pool, server: str, number: int) -> Facts:
+            facts = await real(pool, server, number)
+            looks.append(number)
+            await stage.clock.sleep(4.0 if len(looks) == 1 else 0.1)
+            return facts
+
+        await stage.until(lambda: "web-1" in stage.view.ordered, limit=2 * HOUR, what="it is being locked")
+        stage.driver.probe = slow  # type: ignore[method-assign]
+        await stage.until(lambda: bool(looks), what="it is looked at whether it is locked")
+        with pytest.raises(Refused, match="something ordered for web-1 is under way just now; ask again"):
+            await unlocked(stage, lasts="10m")
+        await stage.until(lambda: bool(locks(stage)), what="it is locked")
+        await unlocked(stage, lasts="10m")
+        assert inside(stage)["web-1"] and row(stage, "web-1")["unlocked"]
+        await stage.clock.sleep(700.0)
+        assert not inside(stage)["web-1"]
+
+    told(scene)
+
+
+@pytest.mark.parametrize("born", [True, False])
+@pytest.mark.parametrize("step", ["booting", "proving"])
+def test_a_shell_into_a_machine_that_is_just_coming_taints_what_comes(step: str, born: bool) -> None:
+    """A machine has one address, whichever of its slots it runs."""
+    async def scene(stage: Stage) -> None:
+        stage.driver.way_in = lambda *given: Way("127.0.0.1", 22, "root", ())  # type: ignore[attr-defined]
+        await stage.observed()
+        await stage.command("rollout.start", plan={"to": "2" if born else "1"})
+        await stage.until(lambda: stage.last.runs["web-1"].step == step, what=f"web-1 is {step}")
+        await stage.command("shell.open", actor="ana@pts/3", server="web-1")
+        await stage.settle()
+        assert stage.last.state == "done", stage.describe()
+        [taint] = row(stage, "web-1")["tainted"]
+        assert taint.startswith("shell by ana@pts/3") and row(stage, "web-2")["tainted"] == []
+
+    async def story() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            async with staged(Play(surge="0", unavailable="1", promotion="auto", in_place=True).fleet, folder) as stage:
+                if born:
+                    await stage.birth("1")
+                await scene(stage)
+
+    run_virtual(story())
 
 
 # --- a pool

@@ -248,6 +248,30 @@ async def test_in_tmux(rack: Rack) -> None:
             await one.do(b"2", "› servers ")
 
 
+async def test_what_a_server_left_switched_on_in_the_terminal_is_off_again(rack: Rack) -> None:
+    """A full-screen program whose connection broke leaves a part of the screen that scrolls, and cursor addresses that count from there."""
+    with tempfile.TemporaryDirectory(dir=rack.home.folder) as name, ExitStack() as ends:
+        inside = shlex.join([sys.executable, "-c", CHILD, str(rack.home.folder / "s"), name, "{}"])
+        tmux = ("tmux", "-S", f"{name}/t", "-f", "/dev/null")
+        ends.callback(subprocess.run, [*tmux, "kill-server"], check=True, timeout=20)
+        command = (*tmux, "new-session", f"env PYTHONPATH={shlex.quote(str(ROOT))} {inside}")
+        async with Terminal(rack.home.folder / "s", Path(name), (100, 30), command=command) as terminal:
+            one = Sitting(terminal)
+            await terminal.until(lambda: "lately" in one.look() and "rack" in one.look(), "the fleet")
+
+            def pane() -> list[str]:
+                return subprocess.run([*tmux, "capture-pane", "-p"], check=True, capture_output=True, text=True, timeout=20).stdout.splitlines()
+
+            await one.log_in("rack1")
+            await one.run(b"printf '\\033[5;10r\\033[?6h\\033[4h\\033[?7l\\033[?25l'; echo le''ft", "left")
+            terminal.type(b"exit 4\r")
+            await terminal.until(lambda: any("The shell on rack1 ended" in row for row in pane()), "the UI is back")
+            terminal.type(b"2")
+            await terminal.until(lambda: any("› servers " in row for row in pane()), "its second screen")
+            shown = pane()
+            assert shown[0].startswith(" racks · ") and len(shown) == 29 and "help" in shown[-1], shown
+
+
 async def test_read_only_and_where_no_terminal_can_be_lent(tmp_path: Path) -> None:
     async with session(tmp_path) as user:
         await user.press("2", "e")

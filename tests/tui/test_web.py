@@ -11,13 +11,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
+from aiohttp.test_utils import TestServer
 
 from tests.cli.running import PROGRAM, call
 from tests.engine.daemons import FLEET, ROOT, Home, until
@@ -144,6 +145,13 @@ async def test_nothing_is_answered_without_the_secret_and_no_file_but_the_pages_
         assert (await get(page, page.path + path))[0] in (403, 404), path
 
 
+async def test_a_request_for_no_path_at_all_is_refused_like_any(page: Page) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", page.port)
+    writer.write(b"OPTIONS * HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+    assert b" 403 " in await reader.readline()
+    writer.close()
+
+
 async def test_a_name_that_was_rebound_to_loopback_is_no_name_of_it(page: Page) -> None:
     for host in ("evil.example", f"evil.example:{page.port}", f"127.0.0.1.evil.example:{page.port}", f"10.0.0.1:{page.port}", '127.0.0.1"><script>:1', "localhost@evil.example"):
         status, words = await get(page, page.path, Host=host)
@@ -252,6 +260,23 @@ def test_without_the_extra_it_is_said_what_to_install(monkeypatch: pytest.Monkey
 ])
 def test_what_a_browser_says_is_keys_and_bounded_sizes_only(message: str, what: tuple[str, str]) -> None:
     assert web.said(message) == what
+
+
+async def test_a_visitor_who_pressed_more_than_the_ui_takes_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "HEARTBEAT", 0.5)
+    monkeypatch.setattr(web, "GLANCE", 0.1)
+    deaf = ("/bin/sh", "-c", f"printf '__GANGLION__\\n'; echo $$ > {tmp_path}/pid; exec sleep 1000")
+    gallery = web.Gallery(deaf, "")
+    async with TestServer(gallery.app(), host="127.0.0.1") as server, aiohttp.ClientSession() as session:
+        visitor = await session.ws_connect(f"http://127.0.0.1:{server.port}/{gallery.secret}/ws", origin=f"http://127.0.0.1:{server.port}")
+        with suppress(TimeoutError, ConnectionError):
+            async with asyncio.timeout(2.0):
+                while True:
+                    await visitor.send_json(["stdin", "x" * 30_000])
+        await session.close()
+        child = Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}")
+        await soon(lambda: not child.exists(), "its process ends with it")
+        assert not gallery.visits
 
 
 async def test_the_screen_is_all_that_a_browser_is_sent() -> None:

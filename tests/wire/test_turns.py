@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from fleet.api import door
+from fleet.api.peers import Peer
 from fleet.api.turns import REST, Turns
 from tests.clocks import run_virtual
 from tests.wire.running import Served, serving
@@ -55,6 +60,12 @@ def test_processes_take_turns_however_much_one_asks_for(monkeypatch: pytest.Monk
     told = _played(monkeypatch, *((CROWD, f"crowd {n}", 0.001) for n in range(50)), (OTHER, "pause", 0.001))
     assert [name for name, _ in told][:3] == ["crowd 0", "pause", "crowd 1"]
     assert len(told) == 51, "everybody is answered in the end"
+
+
+def test_users_take_turns_in_however_many_processes_one_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = _played(monkeypatch, *(((1000, 100 + n), f"crowd {n}", 0.001) for n in range(50)), ((0, 7), "pause", 0.001), ((0, 8), "status", 0.001))
+    assert [name for name, _ in told][:5] == ["crowd 0", "pause", "crowd 1", "status", "crowd 2"]
+    assert len(told) == 52, "everybody is answered in the end"
 
 
 def test_the_loop_rests_for_as_long_as_the_answer_took(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,6 +135,59 @@ def test_a_process_has_a_share_of_the_connections_and_crowds_out_itself(served: 
     assert _open(served)() == 5
     for sock in streams:
         sock.close()
+
+
+ASK = b"GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n"
+CROWDED = """
+import socket, sys
+held = [socket.socket(socket.AF_UNIX) for _ in range(int(sys.argv[2]))]
+for one in held:
+    one.connect(sys.argv[1])
+    one.sendall(b"GET /v1/events?since=0 HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
+    assert b" 200 " in one.recv(20)
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def crowded(served: Served, count: int) -> Iterator[None]:
+    """Another process that has as many streams."""
+    with subprocess.Popen([sys.executable, "-c", CROWDED, served.socket, str(count)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as crowd:
+        assert crowd.stdin is not None and crowd.stdout is not None
+        try:
+            assert crowd.stdout.readline() == b"\n"
+            yield
+        finally:
+            crowd.stdin.close()
+
+
+def test_streams_that_fill_every_place_keep_nobody_else_out(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "MAX_OPEN", 8)
+    with crowded(served, 4), crowded(served, 4):
+        own = [opened(served.socket, ASK) for _ in range(2)]
+        assert all(b" 200 " in one.recv(4096).splitlines()[0] for one in own)
+        assert _open(served)() == 8, "the greediest process has lost what was needed"
+        for one in own:
+            one.close()
+
+
+def test_streams_of_the_greediest_user_make_room_for_others_and_a_newcomer_of_its_own_is_closed(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "MAX_OPEN", 4)
+    pids = itertools.count(1)
+    uids = iter([1, 1, 1, 1, 0, 1, 0])
+    monkeypatch.setattr(door, "read_peer", lambda sock: Peer(next(uids), 0, next(pids)))
+    served.office.roles[1] = "observer"
+    crowd = [opened(served.socket, EVENTS) for _ in range(4)]
+    until(lambda: len(served.office.queues) == 4)
+    first = opened(served.socket, ASK)
+    assert b" 200 " in first.recv(4096).splitlines()[0]
+    again = opened(served.socket)
+    until(lambda: _open(served)() == 4)
+    second = opened(served.socket, ASK)
+    assert b" 200 " in second.recv(4096).splitlines()[0] and first.fileno() != -1
+    for one in (*crowd, first, again, second):
+        one.close()
 
 
 def _open(served: Served) -> Callable[[], int]:
