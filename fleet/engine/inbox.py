@@ -182,6 +182,9 @@ class Inbox:
         if named is not None and not (turned or planned or request.get("server")):
             raise Refused(f"rollout {named.id} is {named.state} by now; look again, its way back is a rollback with a plan of its own",
                           where=view.pool.name, code="wrong-state")
+        if named is None and rollout is not None and request.get("plan_hash") and not request.get("server"):
+            raise Refused(f"rollout {rollout.id} has begun since this rollback was planned, and would be turned around in its place; look again",
+                          where=view.pool.name, code="wrong-state")
         if rollout is None or request.get("server"):
             servers = [str(request["server"])] if request.get("server") else None
             return await self._start(actor, {**request, "pool": view.pool.name, "plan": {

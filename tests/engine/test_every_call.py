@@ -164,3 +164,18 @@ def test_a_rollback_of_a_rollout_that_ended_while_it_was_asked_for_begins_no_oth
                 assert stage.last.id == again and stage.rollout is not None
 
     run_virtual(story(), limit=10_000.0)
+
+
+def test_a_rollback_that_was_planned_turns_around_no_rollout_that_has_begun_since() -> None:
+    async def story() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            async with staged(PLAYS["rolled back"].fleet, folder, Faults()) as stage:
+                await stage.birth("1")
+                await stage.command("rollout.start", plan={"to": "2"})
+                with pytest.raises(Refused, match=f"rollout {stage.last.id} has begun since this rollback was planned"):
+                    await stage.command("rollback.start", plan={"kind": "rollback"}, plan_hash="0" * 16)
+                assert stage.last.state != "rolling-back"
+                await stage.until(lambda: stage.rollout is None, what="it goes on")
+                assert stage.last.state == "done"
+
+    run_virtual(story(), limit=10_000.0)
