@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from fleet.core import automatic, budget
+from fleet.core import automatic, budget, incarnations
 from fleet.core.budget import Budget
 from fleet.core.codec import image_in, run_in, settings_in, target_in
 from fleet.core.events import Event
@@ -19,8 +19,6 @@ from fleet.core.values import changed
 
 KEPT_ROLLOUTS = 50
 KEPT_DURATIONS = 20
-STAINS = 8
-"""Incarnations of one server whose taints are remembered; those in slots are overwritten without a word."""
 KEPT_STEPS = 24
 """Of one server in one rollout: four ways, there and back."""
 SETS = 8
@@ -311,10 +309,7 @@ def _given(state: State, event: Event, number: int) -> State:
 
 
 def _restarted(state: State, event: Event, number: int) -> State:
-    """A retained incarnation is started: how long it is kept counts from when it stops again, and the one in service must be admitted anew."""
-    server = state.pool(event.pool).server(event.server)
-    return _server(state, event, restarted=server.restarted or number == server.admitted,
-                   retained={other: until for other, until in server.retained.items() if other != number})
+    return _server(state, event, **incarnations.restarted(state.pool(event.pool).server(event.server), number))
 
 
 def _step_done(state: State, event: Event) -> State:
@@ -328,23 +323,10 @@ def _step_done(state: State, event: Event) -> State:
         changes["step"] = ENDS[run.path]
     after = _run(state, event, run, **changes)
     if run.step == "admitting" and run.target is not None:
-        known = after.pool(event.pool).server(event.server)
-        after = _server(after, event, admitted=run.target.number, restarted=False, admitted_at=event.at if run.target.kind == "birth" else 0.0,
-                        retained={number: until for number, until in known.retained.items() if number != run.target.number},
-                        **_stains(known, run, run.target.number))
+        after = _server(after, event, **incarnations.admitted(after.pool(event.pool).server(event.server), run, run.target, event.at))
     if run.step == "proving":
         after = _rollout(after, after.rollouts[event.rollout], progress_at=event.at)
     return _learn(after, event.pool, run.step, event.at - run.since)
-
-
-def _stains(known: Server, run: Run, number: int) -> dict[str, Any]:
-    """A taint is of an incarnation: it goes out of service with it, and comes back with it. Broken glass ends where another one serves."""
-    left = known.admitted if known.admitted is not None else run.source
-    if left == number:
-        return {}
-    stained = {**known.stained, left: known.tainted} if known.tainted and left is not None else dict(known.stained)
-    tainted = stained.pop(number, ())
-    return {"tainted": tainted, "stained": dict(sorted(stained.items())[-STAINS:]), "glass": None}
 
 
 def _learn(state: State, pool: str, step: str, seconds: float) -> State:
@@ -414,10 +396,7 @@ def _retained(state: State, event: Event) -> State:
 
 
 def _buried(state: State, event: Event) -> State:
-    server: Server = state.pool(event.pool).server(event.server)
-    number = int(event.data["number"])
-    return _server(state, event, retained={key: value for key, value in server.retained.items() if key != number},
-                   failed=server.failed - {number}, stained={key: value for key, value in server.stained.items() if key != number})
+    return _server(state, event, **incarnations.buried(state.pool(event.pool).server(event.server), int(event.data["number"])))
 
 
 def _held(state: State, event: Event) -> State:
@@ -429,17 +408,13 @@ def _released(state: State, event: Event) -> State:
 
 
 def _adopted(state: State, event: Event) -> State:
-    return _decided(_server(state, event, admitted=int(event.data["number"]), restarted=False), event.pool)
+    known = state.pool(event.pool).server(event.server)
+    return _decided(_server(state, event, **incarnations.adopted(known, int(event.data["number"]))), event.pool)
 
 
 def _tainted(state: State, event: Event) -> State:
-    """Where another incarnation is just `coming` at the same address, it is tainted, too: nobody can say which of them was touched."""
-    known, why = state.pool(event.pool).server(event.server), str(event.data["why"])
-    state, coming = _server(state, event, tainted=(*known.tainted, why)[-8:]), event.data.get("coming")
-    if coming is None:
-        return state
-    stained = {**known.stained, int(coming): (*known.stained.get(int(coming), ()), why)[-8:]}
-    return _server(state, event, stained=dict(sorted(stained.items())[-STAINS:]))
+    known, coming = state.pool(event.pool).server(event.server), event.data.get("coming")
+    return _server(state, event, **incarnations.tainted(known, str(event.data["why"]), None if coming is None else int(coming)))
 
 
 def _unlocked(state: State, event: Event) -> State:

@@ -83,12 +83,11 @@ class Sight:
         """What was in service before the one that is, and was not got rid of, while that one does not run: it may serve for all we know, unless it
         was asked and did not answer.
         """
-        admitted, mine = self.known(server).admitted, self.by_server.get(server, {})
-        if admitted is None or self.pool.in_place or self.serving(server) is not None:
+        known, mine = self.known(server), self.by_server.get(server, {})
+        if not known.before or self.pool.in_place or self.serving(server) is not None:
             return None
-        before = [number for number, seen in mine.items() if seen.state == "running" and number < admitted
-                  and number not in self.known(server).failed and (self.healthy(server, number) or not self.asked(server, number))]
-        return mine[max(before)] if before else None
+        return next((mine[number] for number in reversed(known.before) if number in mine and mine[number].state == "running"
+                     and number not in known.failed and (self.healthy(server, number) or not self.asked(server, number))), None)
 
     def _unproved(self, server: str, number: int) -> bool:
         """A newborn that its rollout has not admitted, or gives up since it could not: it runs, but it is not in service."""

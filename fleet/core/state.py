@@ -181,7 +181,8 @@ class Glass:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """What the journal knows of a server. `admitted`: the incarnation in service; `retained`: number -> until.
+    """What the journal knows of a server. `admitted`: the incarnation in service; `before`: those that were before it, the last one last;
+    `retained`: number -> until.
 
     `failed`: incarnations that failed their proof (never offered for rollback). `last_number`: the highest number ever given.
     `admitted_at`: when the one in service was, 0.0 if it was not born for that. `restarted`: a rollout started the one in service again,
@@ -201,6 +202,7 @@ class Server:
     untidy: tuple[float, float] | tuple[()] = ()
     stained: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     glass: Glass | None = None
+    before: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

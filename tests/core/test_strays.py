@@ -103,10 +103,17 @@ LEFT = (seen("web-1", 1, V1), seen("web-1", 2, V2, "crashed"), *whole(3, V2)[1:]
 """The one that web-1 had before could not be stopped when the new one was admitted, and the new one has died."""
 
 
-def left(*fleet: Seen, sick: tuple[str, ...] = (), **settings: Any) -> Book:
-    """A rollout to a third image where web-1 should serve incarnation 2."""
+def served(*numbers: int) -> Book:
+    """web-1 served these, one after the other."""
     book = Book()
-    book.write(Draft("server-adopted", pool="web", server="web-1", data={"number": 2, "digest": "", "place": "", "name": ""}))
+    for number in numbers:
+        book.write(Draft("server-adopted", pool="web", server="web-1", data={"number": number, "digest": "", "place": "", "name": ""}))
+    return book
+
+
+def left(*fleet: Seen, sick: tuple[str, ...] = (), **settings: Any) -> Book:
+    """A rollout to a third image where web-1 should serve incarnation 2, and served 1 before."""
+    book = served(1, 2)
     book.start(draw(sight(*fleet, state=book.state, sick=sick, now=book.now), ask(V3, **settings)))
     book.move("begin")
     return book
@@ -140,3 +147,32 @@ def test_where_its_successor_fails_it_is_proved_where_it_is(walked: tuple[str, .
     book.write(*plan(sight(*there, state=book.state)).notes)
     run = book.state.rollouts["r1"].runs["web-1"]
     assert (run.path, run.source, run.target) == ("put-back", 3, Target("revive", 1, V1))
+
+
+BACK = (seen("web-1", 1, V1, "crashed"), seen("web-1", 2, V2), *whole(3, V1)[1:])
+"""What a rollback took out of service could not be stopped, and the older one, to which it went back, has died."""
+
+
+def test_what_a_rollback_left_running_is_replaced_like_one_that_serves_where_the_older_one_died() -> None:
+    """Its number is the higher one: what counts is that it was in service."""
+    state = served(1, 2, 1).state
+    run = draw(sight(*BACK, state=state), ask(V3)).runs[0]
+    assert (run.server, run.path, run.source, run.home, run.reason) == ("web-1", "create-first", 2, V2, "incarnation 2 runs, 1 should")
+
+
+def test_of_two_that_served_before_the_last_one_may_serve() -> None:
+    both = (seen("web-1", 1, V1), seen("web-1", 2, V2), seen("web-1", 3, V3, "crashed"))
+    standby = sight(*both, of=pool(1), state=served(2, 1, 3).state).standby("web-1")
+    assert standby is not None and standby.number == 1
+
+
+def test_what_never_served_does_not_for_all_we_know_whatever_its_number() -> None:
+    newborn = (seen("web-1", 2, V2), seen("web-1", 3, V3, "crashed"))
+    assert sight(*newborn, of=pool(1), state=served(1, 3).state).standby("web-1") is None
+
+
+def test_what_is_buried_did_not_serve_before() -> None:
+    book = served(1, 2)
+    assert book.state.pool("web").server("web-1").before == (1,)
+    book.write(Draft("incarnation-buried", pool="web", server="web-1", data={"number": 1}))
+    assert book.state.pool("web").server("web-1").before == ()

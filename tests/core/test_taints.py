@@ -23,8 +23,9 @@ def tainted(book: Book) -> tuple[str, ...]:
     return book.state.pool("web").server("web-1").tainted
 
 
-def redirected(book: Book, path: str, target: Target) -> Book:
-    book.write(Draft("server-redirected", pool="web", server="web-1", rollout="r1", data={"path": path, "target": target_out(target), "source": None, "reason": "no"}))
+def redirected(book: Book, path: str, target: Target, source: int | None = None) -> Book:
+    data = {"path": path, "target": target_out(target), "source": source, "reason": "no"}
+    book.write(Draft("server-redirected", pool="web", server="web-1", rollout="r1", data=data))
     return book
 
 
@@ -53,3 +54,12 @@ def test_a_rollback_to_it_brings_its_taint_back_and_its_burial_ends_it() -> None
     assert tainted(again) == (WHY,)
     book.write(Draft("incarnation-buried", pool="web", server="web-1", data={"number": 1}))
     assert not book.state.pool("web").server("web-1").stained, "nothing is remembered of what is gone"
+
+
+def test_one_that_the_journal_has_no_word_of_keeps_its_taint_too_when_it_is_put_back() -> None:
+    book = begun(seen("web-1", 1, V1), of=pool(1), image=V2, surge=False, max_surge=Amount(0), max_unavailable=Amount(1))
+    book.write(Draft("server-tainted", pool="web", server="web-1", data={"why": WHY}))
+    book.walk("web-1", "preparing", "stopping", "booting")
+    redirected(book, "put-back", Target("revive", 1, V1), source=2).walk("web-1", "stopping", "preparing", "booting", "proving", "admitting")
+    assert tainted(book) == (WHY,)
+    assert book.state.pool("web").server("web-1").before == (), "what was to take its place never served"
