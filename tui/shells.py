@@ -43,7 +43,7 @@ async def _open(desk: Desk, server: Server, lend: Lender) -> None:
             return
         desk.prompt = None
         try:
-            shell = Shell(server.name, way)
+            shell = Shell(server.name, way, away=bool(desk.options.get("on")))
             how = await lend(shell)
         except NoShell as error:
             desk.say(f"{server.name} is tainted, but there was no shell: {one_line(str(error))}.", "bad")

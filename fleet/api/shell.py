@@ -87,12 +87,15 @@ def program() -> str:
 
 
 class Shell:
-    """One session of a server, by a ShellWay: `with Shell(name, way) as shell: how = shell.wait()`. Entered and left on the main thread."""
+    """One session of a server, by a ShellWay: `with Shell(name, way) as shell: how = shell.wait()`. Entered and left on the main thread.
 
-    def __init__(self, server: str, way: Mapping[str, Any]) -> None:
+    `away`: the daemon is on another machine, and so is the key that it names; a file of that name here is another key.
+    """
+
+    def __init__(self, server: str, way: Mapping[str, Any], *, away: bool = False) -> None:
         self.server = server
         self._program = program()
-        self._hops = _hops(server, way)
+        self._hops = _hops(server, way, away=away)
         self._folder = ""
         self._child: subprocess.Popen[bytes] | None = None
         self._terminal: list[Any] | None = None
@@ -155,7 +158,7 @@ class Shell:
     @property
     def failed(self) -> bool:
         """Whether there was no session, or it was cut off."""
-        return self._child is None or self._child.returncode is None or self._child.returncode in (FAILED,) or self._child.returncode < 0
+        return self._child is None or self._child.returncode is None or self._child.returncode == FAILED or self._child.returncode < 0
 
     def _how(self, code: int) -> str:
         if code < 0:
@@ -198,7 +201,7 @@ class Shell:
 class _Hop:
     """A host on the way, its words judged."""
 
-    def __init__(self, server: str, way: Mapping[str, Any]) -> None:
+    def __init__(self, server: str, way: Mapping[str, Any], *, away: bool) -> None:
         self.host, self.user = _fitting(server, way, "host", _HOST), _fitting(server, way, "user", _USER)
         port, key = way.get("port"), way.get("key")
         if not isinstance(port, int) or isinstance(port, bool) or not 0 < port < 65536:
@@ -207,7 +210,7 @@ class _Hop:
         self.keys = [*_keys(server, way, "pins"), *(f"@{key}" for key in _keys(server, way, "authorities"))]
         if not self.keys:
             raise NoShell("no host key of it is pinned, so nobody is logged in to it; pin one with `anew machine pin`", where=server, code="not-pinned")
-        readable = isinstance(key, str) and _PATH.fullmatch(key) is not None and os.access(key, os.R_OK)
+        readable = not away and isinstance(key, str) and _PATH.fullmatch(key) is not None and os.access(key, os.R_OK)
         self.identities = [str(key)] if readable else []
         self.sole = readable and way.get("sole") is True
         if readable and not self.sole:
@@ -230,13 +233,13 @@ class _Hop:
         return "".join(f"@cert-authority * {key[1:]}\n" if key.startswith("@") else f"* {key}\n" for key in self.keys)
 
 
-def _hops(server: str, way: Mapping[str, Any]) -> list[_Hop]:
+def _hops(server: str, way: Mapping[str, Any], *, away: bool) -> list[_Hop]:
     hops: list[_Hop] = []
     following: object = way
     while following is not None:
         if not isinstance(following, dict) or len(hops) == MOST_HOPS:
             raise _unfit(server, "jump", following)
-        hops.append(_Hop(server, following))
+        hops.append(_Hop(server, following, away=away))
         following = following.get("jump")
     return hops
 

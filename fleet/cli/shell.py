@@ -25,7 +25,7 @@ def shell(context: Context) -> int:
     if not isinstance(way := answer.get("shell"), dict):
         raise Refused("the daemon was started anew meanwhile; ask again", where=server, code="no-way")
     context.note(f"{answer.get('message', '')}; logging in to {way.get('user', '')}@{way.get('host', '')}")
-    with Shell(server, way) as session:
+    with Shell(server, way, away=bool(context.on)) as session:
         how = session.wait()
     try:
         context.client.command("shell.ended", server=server, text=how)

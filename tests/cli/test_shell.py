@@ -9,6 +9,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -136,6 +137,29 @@ def test_a_key_file_below_a_home_of_any_language_is_told_to_ssh(served: Served, 
     told(served, host, key=str(path))
     code, shown = at_terminal(served, "y\n", "shell", "web-1")
     assert code == 0 and "ended with exit status 3" in shown, shown
+
+
+def test_a_daemons_key_is_no_file_of_another_machine(served: Served, host: Sshd, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    """With --on, what lies here under the name of the daemon's key is another key: alone, it would open nothing."""
+    told(served, host)
+    key = str(host.folder.parent / "keys" / "client")
+    near, away = Shell("web-1", {**WAY, "key": key, "sole": True})._hops[0], Shell("web-1", {**WAY, "key": key, "sole": True}, away=True)._hops[0]
+    assert (near.identities, near.sole) == ([key], True)
+    assert (away.identities, away.sole) == ([], False), "ssh offers the person's own keys and agent"
+
+    asked: list[bool] = []
+
+    def opened(server: str, way: dict[str, Any], *, away: bool) -> Shell:
+        asked.append(away)
+        raise NoShell("enough is seen", where=server)
+
+    monkeypatch.setattr("fleet.registry.load_forward", lambda: lambda on, socket: SimpleNamespace(name=on, socket=served.socket, trouble=str))
+    monkeypatch.setattr("fleet.cli.shell.Shell", opened)
+    for stream in ("stdin", "stdout"):
+        monkeypatch.setattr(f"sys.{stream}.isatty", lambda: True)
+    assert call("--on", "control", "shell", "web-1", "--yes") == 5
+    assert "enough is seen" in capsys.readouterr().err
+    assert asked == [True]
 
 
 def test_how_it_ended_is_known_also_where_children_were_ignored() -> None:

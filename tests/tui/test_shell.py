@@ -125,10 +125,10 @@ class Sitting:
 
 
 @asynccontextmanager
-async def sitting(rack: Rack, path: str = os.environ["PATH"]) -> AsyncIterator[Sitting]:
+async def sitting(rack: Rack, path: str = os.environ["PATH"], **options: str) -> AsyncIterator[Sitting]:
     with tempfile.TemporaryDirectory(dir=rack.home.folder) as name:
         folder = Path(name)
-        async with Terminal(rack.home.folder / "s", folder, (100, 30), TMPDIR=name, PATH=path) as terminal:
+        async with Terminal(rack.home.folder / "s", folder, (100, 30), options, TMPDIR=name, PATH=path) as terminal:
             one = Sitting(terminal)
             await terminal.until(lambda: "lately" in one.look() and "rack" in one.look(), "the fleet")
             yield one
@@ -229,6 +229,12 @@ async def test_a_stopped_ssh_is_woken_and_a_hang_up_ends_both(rack: Rack) -> Non
         assert await asyncio.to_thread(one.terminal.child.wait, 20) == -signal.SIGHUP
         until(lambda: not Path(f"/proc/{pid}").exists(), "its ssh is gone, too")
     assert rack.home.client.get("/v1/status")["fleet"] == "racks", "the daemon goes on"
+
+
+async def test_the_key_of_another_machines_daemon_is_not_looked_for_here(rack: Rack) -> None:
+    async with sitting(rack, on="control") as one:
+        await one.ask_for("rack1")
+        await one.do(b"y", "rack1 refused the login: none of your keys opens")
 
 
 @pytest.mark.skipif(shutil.which("tmux") is None, reason="needs tmux")
