@@ -12,7 +12,8 @@ test run.
 
 Threads: `asyncio.to_thread` works, and time stands still while such a call runs; the order in which two
 threads end is not seeded, so avoid them. A thread of one's own that wakes the loop needs `settle` (see
-`run_virtual`). Sockets are out.
+`run_virtual`). Sockets are out, for a wait for a peer would be a jump; but for UNIX sockets all of whose ends
+live in this loop: what is written to one can be read from the other at once.
 """
 
 from __future__ import annotations

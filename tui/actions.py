@@ -62,8 +62,8 @@ async def _send(desk: Desk, command: dict[str, Any]) -> None:
         request["driven"] = True
     answer = await desk.calls.command(request)
     desk.difference = ()
-    desk.say(fields.text(answer, "message") or "Done.", "good")
     started = fields.text(answer, "rollout")
+    desk.say(fields.text(answer, "message") or "Done.", "good", started, fields.whole(answer, "seq"))
     if request.get("driven"):
         desk.mine.add(started or str(command.get("rollout", "")))
     if started and command["command"] in ("rollout.start", "rollback.start"):

@@ -188,9 +188,13 @@ class Desk:
 
     # words
 
-    def say(self, words: str, tone: str = "plain") -> None:
-        """A sentence on the flash line; it stays until the next one, or until a key is pressed."""
-        self.flash.say(words, tone)
+    def say(self, words: str, tone: str = "plain", rollout: str = "", seq: int = 0) -> None:
+        """A sentence on the flash line; it stays until the next one, until a key is pressed, or until the rollout whose state it tells moves on:
+        an answer over a slow link may come later than that.
+        """
+        self.flash.say(words, tone, rollout, seq)
+        for event in self.model.after(seq) if rollout else ():
+            self.flash.heard(event)
         self.stage.paint()
 
     def ask(self, question: str, accept: Any, kind: Kind = "text", remember: str = "", **more: Any) -> None:
@@ -340,6 +344,8 @@ class Desk:
                     self.following = 0
             case "people":
                 pairing.heard(self, driver, asks)
+            case "event":
+                self.flash.heard(self.model.events[-1])
         self._alive()
         self.view.heard()
         for rollout in self.mine - self._driving:

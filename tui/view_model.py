@@ -6,7 +6,7 @@ so a lost frame is healed by the next status. Times of the daemon are moved to t
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -244,6 +244,10 @@ class ViewModel:
     def others(self) -> list[Person]:
         """Who else is here, the driver first."""
         return [person for person in self.people.values() if person.id != self.me]
+
+    def after(self, seq: int) -> list[Event]:
+        """The events held here that are newer than this number."""
+        return self.events[bisect_right(self.events, seq, key=lambda item: item.seq):]
 
     def daemon_time(self, now: float) -> float:
         """The daemon's clock, from the terminal's."""

@@ -30,7 +30,7 @@ class MadeUp:
 
     async def command(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         self.commands.append(request)
-        return self._answer({"ok": True, "message": "taken", "rollout": "web-r1"})
+        return self._answer({"ok": True, "seq": 110, "message": "taken", "rollout": "web-r1"})
 
     async def get(self, path: str, **query: str) -> Mapping[str, Any]:
         return self._answer({"images": story.images()} if path == "/v1/images" else story.image_diff() if "/diff/" in path else {})

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.tui import story
+from tests.tui.desktop import desk
 from tests.tui.stage import Session, session
 
 
@@ -37,6 +38,28 @@ async def test_pause_and_abort_are_one_key_even_read_only(tmp_path: Path) -> Non
         await user.press("X")
         assert (await user.sent(2))["command"] == "rollout.abort"
         assert user.daemon.commands[0]["request"] != user.daemon.commands[1]["request"]
+
+
+async def test_what_is_said_of_a_rollout_goes_when_it_moves_on(tmp_path: Path) -> None:
+    async with session(tmp_path) as user:
+        user.daemon.answer = {"rollout": "web-r1", "message": "rollout web-r1 is paused"}
+        await user.press("P")
+        await user.see("+ rollout web-r1 is paused")
+        for seq, rollout, kind in ((200, "web-r1", "rollout-moved"), (201, "web-r1", "step-done"), (202, "edge-r1", "rollout-ended"), (203, "web-r1", "rollout-driven")):
+            user.daemon.push({"frame": "event", "seq": seq, "row": story.event(seq, 0, kind, f"heard {seq}", rollout=rollout)})
+            await user.until(lambda seq=seq: user.app.desk.model.tip == seq, "it was heard")  # type: ignore[misc]
+            assert "+ rollout web-r1 is paused" in user.text, "that is no news of it"
+        user.daemon.push({"frame": "event", "seq": 204, "row": story.event(204, 0, "rollout-ended", "heard 204", rollout="web-r1")})
+        await user.gone("+ rollout web-r1 is paused")
+
+
+@pytest.mark.parametrize(("kind", "said"), [("rollout-driven", "taken"), ("rollout-moved", "")])
+def test_an_answer_that_comes_after_what_it_tells_of_is_not_said(kind: str, said: str) -> None:
+    made = desk()
+    made.open("rollout", rollout="web-r1")
+    made.came_events([story.event(111, 0, kind, "it went on", rollout="web-r1")])
+    made.key("P", "P")
+    assert made.flash.words == said
 
 
 async def start_of_a_plan(user: Session) -> None:

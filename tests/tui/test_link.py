@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
+from tests.clocks import run_virtual
 from tests.tui import story
 from tests.tui.canned import CannedDaemon
 from tests.tui.desktop import desk
-from tests.tui.slowlink import SlowLink
+from tests.tui.slowlink import PIECE, SlowLink
 from tests.tui.stage import session
-from tui import link
 from tui.errors import LinkError
-from tui.link import Link, refusal, sentence
+from tui.link import ANSWER, Link, refusal, sentence
 
 
 async def test_a_lost_daemon_leaves_everything_on_the_screen(tmp_path: Path) -> None:
@@ -188,13 +188,27 @@ def test_a_refusal_without_words_still_says_something() -> None:
     assert refusal({"error": {"message": "No.", "difference": ["a", 3]}}, 409).difference == ("a",)
 
 
-async def test_a_slow_link_may_take_its_time_as_long_as_something_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def over_a_slow_link(folder: Path, bytes_per_second: float) -> float:
+    """Seconds that a whole status takes over it, in virtual time: all ends of the link live in one loop."""
+    async def asked() -> float:
+        status = story.large(200)
+        assert len(json.dumps(status)) > 2 * ANSWER * 1000.0, "or nothing is shown"
+        async with CannedDaemon(folder / "anew.sock", status) as daemon, SlowLink(daemon.socket, folder / "slow", bytes_per_second) as slow:
+            line, began = Link(str(slow.path)), asyncio.get_running_loop().time()
+            try:
+                assert (await line.get("/v1/status"))["fleet"] == status["fleet"]
+            finally:
+                await line.close()
+            return asyncio.get_running_loop().time() - began
+
+    return run_virtual(asked())
+
+
+def test_a_slow_link_may_take_its_time_as_long_as_something_comes(tmp_path: Path) -> None:
     """A whole status over 1 kB/s takes longer than any deadline for it: what counts is the silence."""
-    monkeypatch.setattr(link, "ANSWER", 1.5)
-    async with CannedDaemon(tmp_path / "anew.sock", story.large(60)) as daemon, SlowLink(daemon.socket, tmp_path / "slow", 5_000.0) as slow:
-        assert len(json.dumps(daemon.status)) / 5_000.0 > 2 * link.ANSWER, "or nothing is shown"
-        line = Link(str(slow.path))
-        try:
-            assert (await line.get("/v1/status"))["fleet"] == daemon.status["fleet"]
-        finally:
-            await line.close()
+    assert over_a_slow_link(tmp_path, 1000.0) > 2 * ANSWER
+
+
+def test_a_link_on_which_nothing_comes_for_too_long_is_given_up(tmp_path: Path) -> None:
+    with pytest.raises(LinkError, match="it took too long"):
+        over_a_slow_link(tmp_path, PIECE / (ANSWER + 1.0))
