@@ -52,7 +52,9 @@ def stop_daemon(context: Context) -> None:
         return
     try:
         signal.pidfd_send_signal(process, signal.SIGTERM)
-        ended, _, _ = select.select([process], [], [], STOP_SECONDS)
+        exits = select.poll()
+        exits.register(process, select.POLLIN)
+        ended = exits.poll(STOP_SECONDS * 1000)
     except PermissionError as error:
         raise Refused(f"the daemon (pid {pid}) is not yours to stop", where=context.socket, code="role") from error
     except ProcessLookupError:

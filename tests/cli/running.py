@@ -58,9 +58,10 @@ def at_terminal(served: Served | None, typed: str, *arguments: str, prompt: str 
         os.execve(sys.executable, [sys.executable, "-c", PROGRAM, *arguments], environment(served, **more))
     shown = b""
     limit = time.monotonic() + DEADLINE
-    waiting = prompt.encode()
+    waiting, heard = prompt.encode(), select.poll()
+    heard.register(master, select.POLLIN)
     while time.monotonic() < limit:
-        if not select.select([master], [], [], 0.1)[0]:
+        if not heard.poll(100):
             continue
         try:
             piece = os.read(master, 65536)

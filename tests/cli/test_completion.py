@@ -62,8 +62,10 @@ def _in_a_terminal(command: list[str], around: dict[str, str], folder: Path) -> 
     if pid == 0:
         os.chdir(folder)
         os.execvpe(command[0], command, around)
+    heard = select.poll()
+    heard.register(master, select.POLLIN)
     try:
-        while select.select([master], [], [], DEADLINE)[0] and os.read(master, 65536):
+        while heard.poll(DEADLINE * 1000) and os.read(master, 65536):
             pass
     except OSError:
         pass  # what a terminal says when its last process has ended

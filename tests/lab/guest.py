@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.ports import free_port
+
 REPO = Path(__file__).resolve().parents[2]
 BUILD = REPO / "vagrant" / "images" / "lab" / "build.sh"
 BOOT_DEADLINE = 180.0
@@ -30,14 +32,6 @@ def wait_until(condition: Callable[[], bool], deadline: float, what: str) -> Non
     while not condition():
         assert time.monotonic() < end, f"{what}: not within {deadline:.0f} s"
         time.sleep(0.1)
-
-
-def free_port() -> int:
-    """A loopback port nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def new_key(path: Path) -> str:

@@ -16,9 +16,10 @@ import bcrypt
 import libvirt
 import pytest
 
-from tests.lab.guest import free_port, wait_until
+from tests.lab.guest import wait_until
 from tests.lab.hypervisor import URI, Domain, Libvirt, connect
 from tests.metal.authority import Certified
+from tests.ports import free_port
 
 EMULATOR = Path(sys.executable).with_name("sushy-emulator")
 USER, PASSWORD = "operator", "correct horse"

@@ -136,10 +136,16 @@ class Host:
     # -- power -----------------------------------------------------------------------------------------------
 
     async def power_on(self) -> None:
-        """Boot, and return when the first boot has come to what it comes to."""
+        """Boot, and return when the first boot has come to what it comes to. Raises OSError where a port of its is taken."""
         up = asyncio.Event()
-        self._life = asyncio.create_task(self._live(up), name=f"host {self.name}")
-        await up.wait()
+        self._life = life = asyncio.create_task(self._live(up), name=f"host {self.name}")
+        waiting = asyncio.ensure_future(up.wait())
+        try:
+            await asyncio.wait((waiting, life), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+        if life.done() and not life.cancelled():
+            life.result()
 
     def power_cut(self) -> None:
         """Everything but the disk is gone, at once."""

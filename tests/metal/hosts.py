@@ -13,7 +13,6 @@ Nothing here knows what the controller wants: `most_missing` is counted from wha
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Iterator, Mapping
 from types import TracebackType
 
@@ -22,6 +21,7 @@ import asyncssh
 from fleet.core.desired import Machine
 from tests.metal.host import Host, Pace
 from tests.metal.serving import program
+from tests.ports import free_port
 
 NETWORK = 20
 """Hosts live in 127.0.NETWORK.x and the networks above it, 250 each."""
@@ -34,7 +34,7 @@ class World:
         self.pace = pace or Pace()
         self.program = program
         self.welcome: set[bytes] = set()
-        self.service_port = _free_port()
+        self.service_port = free_port()
         self.hosts = {
             f"{prefix}{number}": Host(self, f"{prefix}{number}", _address(number, network), self.service_port) for number in range(1, count + 1)
         }
@@ -50,7 +50,11 @@ class World:
         return iter(self.hosts.values())
 
     async def __aenter__(self) -> World:
-        await asyncio.gather(*(host.power_on() for host in self))
+        try:
+            await asyncio.gather(*(host.power_on() for host in self))
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
         self.watch()
         return self
 
@@ -99,10 +103,3 @@ class World:
 
 def _address(number: int, network: int) -> str:
     return f"127.0.{network + (number - 1) // 250}.{(number - 1) % 250 + 1}"
-
-
-def _free_port() -> int:
-    """A port that is free on loopback now: every host's service takes it on its own address."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])

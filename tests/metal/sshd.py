@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from drivers.identity import IdentityStore
+from tests.ports import free_port
 
 HELPER = Path(__file__).parents[2] / "drivers" / "baremetal" / "anew-host"
 
@@ -66,12 +67,6 @@ def certify(folder: Path, name: str, principals: str) -> str:
     authority = key(folder, name)
     subprocess.run(["ssh-keygen", "-q", "-s", str(folder / name), "-I", "rack", "-h", "-n", principals, str(folder / "host.pub")], check=True, timeout=60)
     return authority
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 @contextlib.contextmanager

@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from tests.metal.machines import wait_until
-from tests.metal.sshd import HELPER, free_port, key
+from tests.metal.sshd import HELPER, key
+from tests.ports import free_port
 
 PAGE = Path(__file__).parents[2] / "docs" / "metal.md"
 USER = "anew"

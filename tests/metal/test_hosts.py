@@ -9,6 +9,7 @@ import json
 import os
 import re
 import resource
+import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,6 +21,7 @@ from tests.metal.evil import FLOODS, STALLS, Evil
 from tests.metal.farm import Farm, TooFewDescriptors
 from tests.metal.host import Host, Pace
 from tests.metal.hosts import World
+from tests.ports import handed_out
 
 KEY = asyncssh.generate_private_key("ssh-ed25519")
 OP, OTHER_OP = "00000000000000aa", "00000000000000bb"
@@ -243,6 +245,20 @@ async def test_five_hundred_start_in_a_few_seconds_and_leave_nothing() -> None:
     await asyncio.sleep(0)
     assert len(os.listdir("/proc/self/fd")) <= descriptors
     assert len(asyncio.all_tasks()) == tasks
+
+
+async def test_a_port_that_is_taken_is_said_and_not_waited_for() -> None:
+    made = World(3)
+    with socket.create_server((made["rack2"].address, made.service_port)), pytest.raises(OSError, match="address already in use"):
+        async with asyncio.timeout(DEADLINE), made:
+            pass
+    async with made:
+        assert made["rack2"].serving, "nothing was left of the first try"
+
+
+def test_no_ssh_port_can_be_given_where_the_service_will_listen() -> None:
+    lowest, highest = handed_out()
+    assert not any(lowest <= World(1).service_port <= highest for _ in range(50))
 
 
 async def test_more_hosts_than_there_may_be_open_files_are_refused_at_once() -> None:

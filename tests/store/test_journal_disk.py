@@ -40,10 +40,10 @@ def say(words):
 def output_until_killed(process: subprocess.Popen[bytes], lines: int) -> list[str]:
     """Kill the process with SIGKILL as soon as it printed so many lines; all whole lines it printed."""
     assert process.stdout is not None
-    said, end = b"", time.monotonic() + DEADLINE
+    said, end, heard = b"", time.monotonic() + DEADLINE, select.poll()
+    heard.register(process.stdout, select.POLLIN)
     while said.count(b"\n") < lines:
-        ready, _, _ = select.select([process.stdout], [], [], max(0.0, end - time.monotonic()))
-        chunk = os.read(process.stdout.fileno(), 65536) if ready else b""
+        chunk = os.read(process.stdout.fileno(), 65536) if heard.poll(max(0.0, end - time.monotonic()) * 1000) else b""
         assert chunk, f"the writer stopped by itself: {said[-300:]!r}"
         said += chunk
     process.send_signal(signal.SIGKILL)

@@ -20,7 +20,8 @@ import pytest
 
 from drivers.identity import IdentityStore
 from tests.engine.daemons import Home, until
-from tests.metal.sshd import Sshd, free_port, key, sshd
+from tests.metal.sshd import Sshd, key, sshd
+from tests.ports import free_port
 from tests.tui.glass import Glass
 from tests.tui.stage import session
 from tests.tui.terminal import CHILD, ROOT, Terminal
