@@ -67,7 +67,7 @@ demo:
 test: images-bad image-debian lab-metal
 	@started=0; vagrant/provision/libvirt.sh status >/dev/null 2>&1 || started=1; \
 	vagrant/provision/libvirt.sh start; \
-	code=0; $(as_libvirt) $(bin)/python -m pytest -v -m "$(MARKS)" --hypothesis-profile=$(DRAWS) $(ARGS) || code=$$?; \
+	code=0; $(as_libvirt) $(bin)/python -m pytest -v --durations=40 --durations-min=10 -m "$(MARKS)" --hypothesis-profile=$(DRAWS) $(ARGS) || code=$$?; \
 	[ $$started = 0 ] || vagrant/provision/libvirt.sh stop >/dev/null 2>&1 || true; \
 	exit $$code
 
