@@ -24,8 +24,9 @@ class Bench:
     checkpoint: tuple[int, int] | None
 
     def fresh(self, run: Run) -> bool:
-        """True if the fleet was observed after the run's last event, and after what was tried beside the run and failed."""
-        return self.sight.looked_at(run.server) >= max(run.changed_at, *self.sight.known(run.server).untidy[1:], 0.0)
+        """True if the fleet was observed after the run's last event, and after what was tried beside the run, or by a rollout before, and failed."""
+        known = self.sight.known(run.server)
+        return self.sight.looked_at(run.server) >= max(run.changed_at, known.failed_at, *known.untidy[1:])
 
 
 def running(seen: Seen | None) -> bool:

@@ -344,7 +344,7 @@ def _step_failed(state: State, event: Event) -> State:
         return state
     rollout = state.rollouts[event.rollout]
     back = run.path in BACKWARD or run.reverting or rollout.kind == "rollback"
-    after = _run(state, event, run, phase="failed", changed_at=event.at, error=str(event.data["error"]), last_words=str(event.data["last_words"]),
+    after = _run(_server(state, event, failed_at=event.at), event, run, phase="failed", changed_at=event.at, error=str(event.data["error"]), last_words=str(event.data["last_words"]),
                  attempts=run.attempts + back, taken=_over(run, event.at, "failed"))
     if back:
         return after

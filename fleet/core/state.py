@@ -188,7 +188,8 @@ class Server:
     `admitted_at`: when the one in service was, 0.0 if it was not born for that. `restarted`: a rollout started the one in service again,
     and it was not admitted since: nothing beside it is removed. `untidy`: when tidying up beside it began to fail, and when it last
     did; () if the last time it went well. `tainted`: the incarnation in service was touched, and how; `stained`: what is known so of others
-    that may come back, by number. `glass`: its root is unlocked for a while.
+    that may come back, by number. `glass`: its root is unlocked for a while. `failed_at`: when a step of its failed last: nothing is begun
+    there before it was looked at since.
     """
 
     held: str | None = None
@@ -203,6 +204,7 @@ class Server:
     stained: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     glass: Glass | None = None
     before: tuple[int, ...] = ()
+    failed_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import pytest
 from fleet.core.decision import Decision
 from fleet.core.desired import Amount, SimSettings
 from fleet.core.events import Draft
-from fleet.core.observed import Health, Running, Seen
+from fleet.core.observed import Health, Observed, Running, Seen
 from fleet.core.planner import plan
 from fleet.core.proposal import draw
 from fleet.core.state import Target
@@ -205,3 +205,19 @@ def test_who_was_put_back_on_the_image_that_the_rollout_is_to_renew_stays_as_it_
     book.walk("web-1", "booting", "proving", "admitting")
     book.move("rollback")
     assert not [note for note in plan(sight(*whole(), state=book.state)).notes if note.server == "web-1" and note.type == "server-redirected"]
+
+
+def test_after_a_step_that_failed_the_next_rollout_too_looks_before_it_touches_the_server() -> None:
+    """Nobody knows what a failed step left behind, and the rollout that failed may have been aborted before anybody looked again."""
+    book = begun(*whole(1), of=pool(1))
+    book.fail("web-1", "preparing", book.begin("web-1", "preparing"))
+    book.move("abort")
+    book.write(Draft("rollout-ended", pool="web", rollout="r1", data={"state": "aborted", "reason": ""}))
+    book.start(draw(sight(*whole(1), of=pool(1), state=book.state), ask()), pool(1), "r2")
+    book.move("begin", rollout="r2")
+
+    def decided(looked: float) -> Decision:
+        return plan(replace(sight(of=pool(1), state=book.state), observed=Observed("web", looked, whole(1))))
+
+    assert not decided(book.now - 1.0).actions
+    assert acts(decided(book.now + 1.0)) == ("web-1", "stage", 3)
