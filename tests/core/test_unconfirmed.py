@@ -217,7 +217,7 @@ def test_after_a_step_that_failed_the_next_rollout_too_looks_before_it_touches_t
     book.move("begin", rollout="r2")
 
     def decided(looked: float) -> Decision:
-        return plan(replace(sight(of=pool(1), state=book.state), observed=Observed("web", looked, whole(1))))
+        return plan(replace(sight(*whole(1), of=pool(1), state=book.state), observed=Observed("web", looked, whole(1))))
 
     assert not decided(book.now - 1.0).actions
     assert acts(decided(book.now + 1.0)) == ("web-1", "stage", 3)
