@@ -18,7 +18,7 @@ from tests.metal.host import Pace
 from tests.metal.hosts import World
 
 T = TypeVar("T")
-DEADLINE = 60.0
+DEADLINE = 180.0
 HEAD = """\
 [fleet]
 name = "racks"

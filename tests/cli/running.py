@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fleet.cli.main import main
 from tests.wire.running import Served
 
-DEADLINE = 30.0
+DEADLINE = 180.0
 PROGRAM = "import sys; from fleet.cli.main import main; sys.exit(main())"
 
 

@@ -33,7 +33,7 @@ max_unavailable = 0
 canaries = 1
 promotion = "auto"
 min_healthy_time = "200ms"
-healthy_deadline = "2s"
+healthy_deadline = "60s"
 drain_deadline = "1s"
 retain = "10m"
 """
@@ -90,7 +90,7 @@ def test_the_main_job_forward_back_and_a_bad_image(fleet: Fleet) -> None:
     assert back.code == 3, back.err
     assert versions(fleet) == {"1": 3}
 
-    bad = fleet.anew("rollout", "start", "app", "--to", "3-panics", "--yes", "--wait")
+    bad = fleet.anew("rollout", "start", "app", "--to", "3-panics", "--healthy-deadline", "2s", "--yes", "--wait")
     assert bad.code == 4
     assert versions(fleet) == {"1": 3}
     assert fleet.anew("rollout", "abort", "app").code == 0

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests import exposition
-from tests.cli.running import call, run
+from tests.cli.running import DEADLINE, call, run
 from tests.wire.running import Served
 
 
@@ -53,7 +53,7 @@ def test_who_reads_while_it_is_written_never_sees_a_part(served: Served, tmp_pat
             assert call("metrics", "--write", str(path)) == 0
     finally:
         over.set()
-        reader.join(30)
+        reader.join(DEADLINE)
     assert seen and seen <= set(pages.values())
     for text in seen:
         exposition.read(text)

@@ -36,7 +36,7 @@ def lines(*rows: str) -> str:
 def test_a_rollout_is_replayed_here_and_on_another_machine(fleet: Fleet, tmp_path: Path) -> None:
     assert fleet.anew("rollout", "start", "app", "--to", "1", "--yes", "--wait").code == 0
     assert fleet.anew("rollout", "start", "app", "--to", "2", "--yes", "--wait").code == 0
-    assert fleet.anew("rollout", "start", "app", "--to", "3-panics", "--yes", "--wait").code == 4
+    assert fleet.anew("rollout", "start", "app", "--to", "3-panics", "--healthy-deadline", "2s", "--yes", "--wait").code == 4
     bad, forward, _ = (row["id"] for row in fleet.data("rollout", "list")["rollouts"])
 
     here = fleet.anew("replay", forward)

@@ -11,7 +11,7 @@ from fleet.cli.births import first_version
 from fleet.cli.completion import script
 from fleet.cli.text import age, fit, local, printable, size, width
 from fleet.cli.tree import COMMANDS, Word
-from tests.cli.running import call, environment
+from tests.cli.running import DEADLINE, call, environment
 from tests.wire.running import Served
 
 HEAVY = ("textual", "rich", "asyncssh", "libvirt", "aiohttp", "asyncio", "pydantic", "typing", "dataclasses", "http.client",
@@ -37,7 +37,7 @@ def test_quick_commands_import_nothing_heavy(served: Served, arguments: list[str
                f"heavy = sorted(name for name in {HEAVY!r} if name in sys.modules)\n"
                "sys.exit(f'imported {heavy}' if heavy else code)")
     done = subprocess.run([sys.executable, "-c", program, *arguments], env=environment(served), capture_output=True, text=True,
-                          timeout=30, check=False)
+                          timeout=DEADLINE, check=False)
     assert done.returncode == 0, done.stderr
 
 
@@ -69,9 +69,9 @@ def test_completion_knows_every_command_and_option(shell: str) -> None:
 
 def test_the_bash_completion_parses_and_completes() -> None:
     text = script("bash")
-    subprocess.run(["bash", "-n"], input=text, text=True, check=True, timeout=30)
+    subprocess.run(["bash", "-n"], input=text, text=True, check=True, timeout=DEADLINE)
     asked = text + '\nCOMP_WORDS=(anew rollout st); COMP_CWORD=2; _shtab_anew 2>/dev/null; echo "${COMPREPLY[@]}"\n'
-    done = subprocess.run(["bash"], input=asked, capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run(["bash"], input=asked, capture_output=True, text=True, check=True, timeout=DEADLINE)
     assert done.stdout.split() == ["start"]
 
 

@@ -161,7 +161,7 @@ def test_a_locked_key_is_the_agents_business(control: Far, server: Sshd) -> None
         assert control.anew("status").code == 0, "the agent has it"
     finally:
         agent.terminate()
-        agent.wait(20)
+        agent.wait(60)
 
 
 def test_a_way_through_a_jump_host(control: Far, server: Sshd) -> None:

@@ -11,6 +11,9 @@ from fleet.core.events import Draft
 from fleet.store.database import SCHEMA
 from fleet.store.journal import SqliteJournal, open_journal
 
+DEADLINE = 300.0
+"""Seconds after which something hangs: a disk that others use too may take one for each commit."""
+
 
 @dataclass
 class ToldClock:

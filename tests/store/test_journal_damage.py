@@ -107,7 +107,7 @@ async def test_any_flipped_bit_of_the_file_is_found_or_changes_nothing(tmp_path:
 @pytest.mark.parametrize(("content", "kind", "words"), [
     (b"\x00" * 4096, JournalCorrupt, "not a journal, or its beginning was overwritten"),
     (b"{}\n", JournalCorrupt, "not a journal"),
-    (b"SQLite format 3\x00" + os.urandom(5000), JournalCorrupt, "cannot be read"),
+    (b"SQLite format 3\x00" + random.Random(5).randbytes(5000), JournalCorrupt, "cannot be read"),
     (b"SQLite format 3\x00", JournalCorrupt, "cannot be read"),
 ])
 async def test_a_file_that_is_no_journal_gets_a_sentence_and_is_left_as_it_is(

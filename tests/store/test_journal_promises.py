@@ -17,7 +17,7 @@ from fleet.ports import Journal
 from fleet.store.database import Database
 from fleet.store.journal import QUEUE_LIMIT, JournalBroken, system_log_tip
 from fleet.store.writer import Hooks
-from tests.store.journal_kit import Heard, ToldClock, fill, journal_at, remark
+from tests.store.journal_kit import DEADLINE, Heard, ToldClock, fill, journal_at, remark
 
 
 async def test_what_is_appended_is_read_back_the_same_also_by_the_next_daemon(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ async def test_the_tip_of_a_quiet_journal_is_logged_without_another_row(tmp_path
         await journal.append((remark("first: logged at once"),))
         journal._writer._hooks = Hooks(print, print, log_tip, 0.05)
         await journal.append((remark("second: logged when nothing follows"),))
-        await asyncio.wait_for(logged.wait(), 10)
+        await asyncio.wait_for(logged.wait(), DEADLINE)
 
 
 def test_the_tip_reaches_the_system_log_in_a_line_that_can_be_searched(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,15 +182,15 @@ async def test_a_commit_waits_for_one_reader_at_most(tmp_path: Path) -> None:
     def page(db: Database) -> int:
         """How many rows it found, once it is let go on."""
         began.set()
-        assert goes_on.wait(10)
+        assert goes_on.wait(DEADLINE)
         last = db.last()
         return last.seq if last is not None else 0
 
     async with journal_at(tmp_path) as journal:
-        journal._writer.call(lambda _: gathered.wait(10))
+        journal._writer.call(lambda _: gathered.wait(DEADLINE))
         pages = [journal._writer.call(page) for _ in range(5)]
         gathered.set()
-        await asyncio.to_thread(began.wait, 10)
+        await asyncio.to_thread(began.wait, DEADLINE)
         commit = asyncio.ensure_future(journal.append((remark("a decision"),)))
         await asyncio.sleep(0)
         goes_on.set()

@@ -38,7 +38,7 @@ READ = """
   for (let row = 0; row < window.found.terminal.rows; row++) rows.push(shown.getLine(shown.viewportY + row)?.translateToString(true) ?? "");
   return rows.join("\\n"); })()
 """
-DEADLINE = 30.0
+DEADLINE = 120.0
 
 
 class Browser:
@@ -69,7 +69,7 @@ class Browser:
         self._reader.cancel()
         await self._session.close()
         os.killpg(self.child.pid, signal.SIGKILL)  # its own group: Chromium is a dozen processes
-        await asyncio.to_thread(self.child.wait, 10)
+        await asyncio.to_thread(self.child.wait, DEADLINE)
 
     async def _read(self) -> None:
         async for message in self._socket:

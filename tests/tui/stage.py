@@ -19,7 +19,7 @@ from tui.app import AnewApp
 from tui.clock import FrozenClock
 from tui.link import Link
 
-DEADLINE = 10.0
+DEADLINE = 120.0
 
 
 class Session:

@@ -18,9 +18,11 @@ import sys
 import termios
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
+DEADLINE = 120.0
 ROOT = Path(__file__).resolve().parents[2]
 CHILD = "import json, sys; from tui.app import run; sys.exit(run(sys.argv[1], {'state_dir': sys.argv[2], **json.loads(sys.argv[3])}))"
 SEQUENCES = re.compile(
@@ -64,10 +66,10 @@ class Terminal:
         if self.child.poll() is None:
             self.child.terminate()
         try:
-            await asyncio.to_thread(self.child.wait, 10)
+            await asyncio.to_thread(self.child.wait, 20)
         except subprocess.TimeoutExpired:
             self.child.kill()
-            await asyncio.to_thread(self.child.wait, 10)
+            await asyncio.to_thread(self.child.wait, DEADLINE)
         asyncio.get_running_loop().remove_reader(self._master)
         os.close(self._master)
 
@@ -104,7 +106,7 @@ class Terminal:
     def since(self, start: int) -> str:
         return SEQUENCES.sub("", self.output[start:].decode("utf-8", "replace"))
 
-    async def until(self, condition: Callable[[], Any], what: str, seconds: float = 30.0) -> None:
+    async def until(self, condition: Callable[[], Any], what: str, seconds: float = DEADLINE) -> None:
         end = time.monotonic() + seconds
         while not condition():
             assert self.child is not None and self.child.poll() is None, f"the app ended: {self.text[-2000:]}"
@@ -117,8 +119,28 @@ class Terminal:
             await asyncio.sleep(0.01)
 
     async def quiet(self, seconds: float = 0.8) -> None:
-        """Wait until nothing was written, nor typed, for so long: what was typed just now has not been answered yet."""
-        await self.until(lambda: self.output and time.monotonic() - max(self.last_byte, self.typed) > seconds, "quiet")
+        """Wait until nothing was written, nor typed, while the app had nothing to do for so long: one that waits for a processor is not quiet, and
+        what it has not come to yet is still to be answered. Time in which this process waited for one counts as a moment.
+        """
+        idle, heard, before = 0.0, (0.0, 0.0), time.monotonic()
+
+        def still() -> bool:
+            nonlocal idle, heard, before
+            now, latest = time.monotonic(), (self.last_byte, self.typed)
+            idle = 0.0 if latest != heard else idle if self._works() else idle + min(now - before, 0.05)
+            heard, before = latest, now
+            return bool(self.output) and idle > seconds
+
+        await self.until(still, "quiet")
+
+    def _works(self) -> bool:
+        """Whether a thread of the app runs, waits for a processor or for a disk."""
+        assert self.child is not None
+        with suppress(OSError):
+            for thread in os.scandir(f"/proc/{self.child.pid}/task"):
+                if Path(thread.path, "stat").read_text().rpartition(") ")[2][0] in "RD":
+                    return True
+        return False
 
     def memory(self) -> int:
         """Resident bytes of the child."""

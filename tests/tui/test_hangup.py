@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tui.terminal import CHILD, ROOT
+from tests.tui.terminal import CHILD, DEADLINE, ROOT
 from tui.hangup import ENDED
 
 
@@ -30,7 +30,7 @@ def test_the_ui_ends_with_its_terminal(tmp_path: Path, told: str) -> None:
         while b"?" not in seen or b"help" not in seen:
             seen += os.read(master, 1 << 16)
         os.close(master)
-        assert child.wait(60) == ENDED
+        assert child.wait(DEADLINE) == ENDED
     finally:
         child.kill()
         child.wait()

@@ -134,8 +134,8 @@ async def test_a_rollout_seen_in_part_is_asked_for(tmp_path: Path) -> None:
         assert len(user.app.desk.model.rollouts["db-r1"].runs) == 3
 
 
-async def first_loss(folder: Path, **how: Any) -> tuple[str, bool]:
-    """Why the line to a canned daemon was first lost, and whether a status came before."""
+def first_loss(folder: Path, **how: Any) -> tuple[str, bool]:
+    """Why the line to a canned daemon was first lost, and whether a status came before; in virtual time, in which a status comes at once."""
     heard: list[str] = []
     came: list[object] = []
 
@@ -152,22 +152,24 @@ async def first_loss(folder: Path, **how: Any) -> tuple[str, bool]:
         def lost(self, why: str) -> None:
             heard.append(why)
 
-    async with CannedDaemon(folder / "s") as daemon:
-        work = asyncio.create_task(Link(str(daemon.socket), back_off=(5.0,), **how).run(Ear()))
-        async with asyncio.timeout(10):
+    async def listened() -> None:
+        async with CannedDaemon(folder / "s") as daemon:
+            work = asyncio.create_task(Link(str(daemon.socket), back_off=(5.0,), **how).run(Ear()))
             while not heard:
                 await asyncio.sleep(0.01)
-        work.cancel()
+            work.cancel()
+
+    run_virtual(listened())
     return heard[0], bool(came)
 
 
-async def test_a_daemon_that_falls_silent_is_lost(tmp_path: Path) -> None:
-    assert await first_loss(tmp_path, silence=0.2) == ("it took too long", True)
+def test_a_daemon_that_falls_silent_is_lost(tmp_path: Path) -> None:
+    assert first_loss(tmp_path, silence=0.2) == ("it took too long", True)
 
 
-async def test_a_line_that_is_to_be_an_observers_takes_no_daemon_that_makes_it_more(tmp_path: Path) -> None:
+def test_a_line_that_is_to_be_an_observers_takes_no_daemon_that_makes_it_more(tmp_path: Path) -> None:
     """An older daemon does not know the header, and would do what is pressed."""
-    said, came = await first_loss(tmp_path, observer=True)
+    said, came = first_loss(tmp_path, observer=True)
     assert said.endswith("is older than this and would take this line for an operator's: restart it") and not came
 
 

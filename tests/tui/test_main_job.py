@@ -14,6 +14,7 @@ import pytest
 from textual.pilot import Pilot
 
 from tests.cli.test_end_to_end import Fleet
+from tests.tui.terminal import DEADLINE
 from tui.app import AnewApp
 from tui.link import Link
 
@@ -32,7 +33,7 @@ class Seat:
         await self.until(lambda: all(word in self.text for word in words), " and ".join(words))
 
     async def until(self, condition: Callable[[], bool], what: str) -> None:
-        end = time.monotonic() + 30
+        end = time.monotonic() + DEADLINE
         while not condition():
             assert time.monotonic() < end, f"never saw {what}:\n{self.text}"
             await asyncio.sleep(0.02)
@@ -108,6 +109,8 @@ async def test_a_bad_image_stops_and_the_screen_says_why(fleet: Fleet) -> None:
         await user.press("enter")
         await user.answer("type 3:", "3", "enter")
         await user.see("done, 3 of 3 done")
+        fleet.file.write_text(fleet.file.read_text().replace('healthy_deadline = "60s"', 'healthy_deadline = "2s"'))
+        assert (await asyncio.to_thread(fleet.anew, "reload")).code == 0
         await user.press("colon", *"plan", "space", *"app", "space", *"3-panics", "enter")
         await user.see("→3-panics", "3 servers")
         await user.press("enter")

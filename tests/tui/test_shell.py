@@ -24,7 +24,7 @@ from tests.metal.sshd import Sshd, key, sshd
 from tests.ports import free_port
 from tests.tui.glass import Glass
 from tests.tui.stage import session
-from tests.tui.terminal import CHILD, ROOT, Terminal
+from tests.tui.terminal import CHILD, DEADLINE, ROOT, Terminal
 
 PROMPT = """ForceCommand if [ -n "$SSH_ORIGINAL_COMMAND" ]; then exec sh -c "$SSH_ORIGINAL_COMMAND"; else exec env PS1='at rack1> ' ENV= sh -i; fi"""
 """A shell whose prompt a test can wait for, whatever the user's start-up files are."""
@@ -227,7 +227,7 @@ async def test_a_stopped_ssh_is_woken_and_a_hang_up_ends_both(rack: Rack) -> Non
         await one.run(b"echo a''wake", "awake")
         assert one.terminal.child is not None
         one.terminal.child.send_signal(signal.SIGHUP)
-        assert await asyncio.to_thread(one.terminal.child.wait, 20) == -signal.SIGHUP
+        assert await asyncio.to_thread(one.terminal.child.wait, DEADLINE) == -signal.SIGHUP
         until(lambda: not Path(f"/proc/{pid}").exists(), "its ssh is gone, too")
     assert rack.home.client.get("/v1/status")["fleet"] == "racks", "the daemon goes on"
 
@@ -244,7 +244,7 @@ async def test_in_tmux(rack: Rack) -> None:
     with tempfile.TemporaryDirectory(dir=rack.home.folder) as name, ExitStack() as ends:
         inside = shlex.join([sys.executable, "-c", CHILD, str(rack.home.folder / "s"), name, "{}"])
         tmux = ("tmux", "-S", f"{name}/t", "-f", "/dev/null")
-        ends.callback(subprocess.run, [*tmux, "kill-server"], check=True, timeout=20)
+        ends.callback(subprocess.run, [*tmux, "kill-server"], check=True, timeout=DEADLINE)
         command = (*tmux, "new-session", f"env PYTHONPATH={shlex.quote(str(ROOT))} {inside}")
         async with Terminal(rack.home.folder / "s", Path(name), (100, 30), command=command) as terminal:
             one = Sitting(terminal)
@@ -260,14 +260,14 @@ async def test_what_a_server_left_switched_on_in_the_terminal_is_off_again(rack:
     with tempfile.TemporaryDirectory(dir=rack.home.folder) as name, ExitStack() as ends:
         inside = shlex.join([sys.executable, "-c", CHILD, str(rack.home.folder / "s"), name, "{}"])
         tmux = ("tmux", "-S", f"{name}/t", "-f", "/dev/null")
-        ends.callback(subprocess.run, [*tmux, "kill-server"], check=True, timeout=20)
+        ends.callback(subprocess.run, [*tmux, "kill-server"], check=True, timeout=DEADLINE)
         command = (*tmux, "new-session", f"env PYTHONPATH={shlex.quote(str(ROOT))} {inside}")
         async with Terminal(rack.home.folder / "s", Path(name), (100, 30), command=command) as terminal:
             one = Sitting(terminal)
             await terminal.until(lambda: "lately" in one.look() and "rack" in one.look(), "the fleet")
 
             def pane() -> list[str]:
-                return subprocess.run([*tmux, "capture-pane", "-p"], check=True, capture_output=True, text=True, timeout=20).stdout.splitlines()
+                return subprocess.run([*tmux, "capture-pane", "-p"], check=True, capture_output=True, text=True, timeout=DEADLINE).stdout.splitlines()
 
             await one.log_in("rack1")
             await one.run(b"printf '\\033[5;10r\\033[?6h\\033[4h\\033[?7l\\033[?25l'; echo le''ft", "left")

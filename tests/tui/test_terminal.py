@@ -14,7 +14,7 @@ import pytest
 
 from tests.tui import live, story
 from tests.tui.canned import CannedDaemon
-from tests.tui.terminal import SEQUENCES, Terminal
+from tests.tui.terminal import DEADLINE, SEQUENCES, Terminal
 from tui.phrases import FAREWELL
 
 ATTACKS = ("\x1b]0;owned\x07", "\x9b2J", "\x1b[2J", "\x1b]52;c;b3duZWQ=\x07", "\x1bP+q\x1b\\", "\x85\x90\x9d0;x\x9c", "\u202e\u2066",
@@ -81,11 +81,11 @@ async def test_hostile_words_arrive_as_words(tmp_path: Path) -> None:
 async def test_an_idle_terminal_receives_nothing(tmp_path: Path) -> None:
     async with CannedDaemon(tmp_path / "anew.sock") as daemon, Terminal(daemon.socket, tmp_path) as terminal:
         await terminal.until(lambda: daemon.listeners and "lately" in terminal.text, "the fleet")
-        await terminal.quiet(1.2)
-        while time.time() % 60 > 56:
-            await asyncio.sleep(0.1)  # an age may change with the minute
-        before = len(terminal.output)
-        await terminal.rest(time.monotonic() + 2.5)
+        minute = before = -1
+        while minute != time.time() // 60:  # an age may change with the minute: one has to be met that does not end meanwhile
+            await terminal.quiet(1.2)
+            minute, before = int(time.time() // 60), len(terminal.output)
+            await terminal.rest(time.monotonic() + 2.5)
         assert len(terminal.output) == before
 
 
@@ -129,7 +129,7 @@ async def test_any_size_survives(tmp_path: Path) -> None:
         await terminal.until(lambda: "ci-1" in terminal.since(start), "the servers")
         terminal.type(b"qqqqq")
         assert terminal.child is not None
-        assert await asyncio.to_thread(terminal.child.wait, 10) == 0
+        assert await asyncio.to_thread(terminal.child.wait, DEADLINE) == 0
         await asyncio.sleep(0)
         check(terminal)
 
@@ -153,8 +153,8 @@ async def test_leaving_and_hanging_up_leave_the_daemon_alone(tmp_path: Path) -> 
         await terminal.until(lambda: daemon.listeners and "lately" in terminal.text, "the fleet")
         assert terminal.child is not None
         terminal.child.send_signal(1)
-        await asyncio.to_thread(terminal.child.wait, 10)
-        async with asyncio.timeout(10):
+        await asyncio.to_thread(terminal.child.wait, DEADLINE)
+        async with asyncio.timeout(DEADLINE):
             while daemon.listeners:
                 daemon.push({"frame": "event", "seq": 0, "row": {}})
                 await asyncio.sleep(0.05)
@@ -166,8 +166,8 @@ async def test_leaving_says_that_the_daemon_goes_on(tmp_path: Path) -> None:
         await terminal.until(lambda: daemon.listeners and "lately" in terminal.text, "the fleet")
         assert terminal.child is not None
         terminal.type(b"q")
-        assert await asyncio.to_thread(terminal.child.wait, 10) == 0
-        async with asyncio.timeout(10):
+        assert await asyncio.to_thread(terminal.child.wait, DEADLINE) == 0
+        async with asyncio.timeout(DEADLINE):
             while FAREWELL.strip() not in terminal.text:
                 await asyncio.sleep(0.01)
         restored = terminal.output.rindex(b"\x1b[?1049l")

@@ -22,7 +22,7 @@ from aiohttp.test_utils import TestServer
 
 from tests.cli.running import PROGRAM, call
 from tests.engine.daemons import FLEET, ROOT, Home, until
-from tests.tui.browser import CHROMIUM, Browser
+from tests.tui.browser import CHROMIUM, DEADLINE, Browser
 
 web = pytest.importorskip("tui.web", reason="textual-serve is not installed here, so there is no `anew web`; `make setup` installs it")
 TWO_POOLS = FLEET.replace('promotion = "auto"', 'promotion = "manual"') + """
@@ -51,7 +51,7 @@ class Page:
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.terminate()
-        self.process.communicate(timeout=30)
+        self.process.communicate(timeout=DEADLINE)
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +95,7 @@ async def test_a_browser_shows_the_fleet_and_whatever_is_pressed_changes_nothing
         await browser.open(page.url)
         shown = await browser.see("real · observer", "web", "3 ok", "promote")
         assert "1→2" in shown
+        await soon(lambda: people(home), "the visitor is here")
         (terminal, role), = people(home)
         assert terminal.startswith("web/") and role == "observer"
 
@@ -189,7 +190,7 @@ async def test_a_visitor_who_talks_nonsense_is_shown_out(home: Home, page: Page,
     async with connected(page, Origin=page.origin) as visitor:
         assert (await visitor.receive()).type == aiohttp.WSMsgType.BINARY, "the screen begins"
         await visitor.send_str(message)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(DEADLINE):
             async for _ in visitor:
                 pass
     await soon(lambda: not people(home), "gone")
@@ -224,7 +225,7 @@ def test_it_ends_with_ctrl_c_and_a_proxy_is_called_by_its_name(home: Home, tmp_p
     status, shown = asyncio.run(get(made, made.path, Host="fleet.example"))
     assert status == 200 and f'"wss://fleet.example{made.path}ws"' in shown
     made.process.send_signal(signal.SIGINT)
-    assert made.process.wait(30) == 0
+    assert made.process.wait(DEADLINE) == 0
 
 
 @pytest.mark.parametrize(("words", "code", "said"), [
@@ -265,10 +266,11 @@ def test_what_a_browser_says_is_keys_and_bounded_sizes_only(message: str, what: 
 async def test_a_visitor_who_pressed_more_than_the_ui_takes_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web, "HEARTBEAT", 0.5)
     monkeypatch.setattr(web, "GLANCE", 0.1)
-    deaf = ("/bin/sh", "-c", f"printf '__GANGLION__\\n'; echo $$ > {tmp_path}/pid; exec sleep 1000")
+    deaf = ("/bin/sh", "-c", f"printf '__GANGLION__\\n'; echo $$ > {tmp_path}/told; mv {tmp_path}/told {tmp_path}/pid; exec sleep 1000")
     gallery = web.Gallery(deaf, "")
     async with TestServer(gallery.app(), host="127.0.0.1") as server, aiohttp.ClientSession() as session:
         visitor = await session.ws_connect(f"http://127.0.0.1:{server.port}/{gallery.secret}/ws", origin=f"http://127.0.0.1:{server.port}")
+        await soon((tmp_path / "pid").exists, "the deaf one runs")
         with suppress(TimeoutError, ConnectionError):
             async with asyncio.timeout(2.0):
                 while True:
@@ -276,7 +278,7 @@ async def test_a_visitor_who_pressed_more_than_the_ui_takes_leaves_nothing_behin
         await session.close()
         child = Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}")
         await soon(lambda: not child.exists(), "its process ends with it")
-        assert not gallery.visits
+        await soon(lambda: not gallery.visits, "nobody is counted any more")
 
 
 async def test_the_screen_is_all_that_a_browser_is_sent() -> None:

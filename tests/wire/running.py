@@ -17,7 +17,7 @@ from fleet.api.server import serve
 from tests.wire.office import CannedOffice
 
 T = TypeVar("T")
-DEADLINE = 20.0
+DEADLINE = 120.0
 
 
 class Served:

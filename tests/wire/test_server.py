@@ -18,7 +18,7 @@ from fleet.api.server import find_route
 from fleet.api.wire import COMMANDS, MAX_REQUEST
 from fleet.core.errors import AnewError, Invalid, Refused, Stale, Transient
 from tests.wire.office import CannedOffice
-from tests.wire.running import Served, serving
+from tests.wire.running import DEADLINE, Served, serving
 
 NAMES = {"ID": "r-0123456789abcdef", "FAMILY": "web", "VERSION": "1", "A": "1", "B": "2", "NAME": "web-1"}
 
@@ -38,7 +38,7 @@ def fresh() -> Iterator[Served]:
 def raw(path: str, data: bytes, *, half_close: bool = False) -> bytes:
     """Send bytes, return all that comes back."""
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(20)
+        sock.settimeout(DEADLINE)
         sock.connect(path)
         sock.sendall(data)
         if half_close:
@@ -270,11 +270,11 @@ def test_another_user_is_who_the_kernel_says(fresh: Served) -> None:
         "s.sendall(b'GET /v1/status HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n')\nprint(s.recv(9999).decode())"
     )
     asked = [sys.executable, "-c", program, fresh.socket]
-    denied = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=True).stdout
+    denied = subprocess.run(asked, capture_output=True, text=True, timeout=DEADLINE, check=True).stdout
     assert " 403 " in denied.splitlines()[0]
     assert "nobody has no role" in denied
     fresh.office.role_by_user["nobody"] = "observer"
-    allowed = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=True).stdout
+    allowed = subprocess.run(asked, capture_output=True, text=True, timeout=DEADLINE, check=True).stdout
     assert " 200 " in allowed.splitlines()[0]
     caller = fresh.office.callers[-1]
     assert (caller.uid, caller.user) == (65534, "nobody")

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -177,6 +178,19 @@ if os.fork(): time.sleep(60)
 """
 
 
+def time_passes_once_it_said(patch: pytest.MonkeyPatch, words: str, log: str) -> None:
+    """The clock of who waits stands still until then, however long a process takes to start."""
+    now = [0.0]
+
+    def rest(seconds: float) -> None:
+        with open(log) as file:
+            now[0] += seconds if words in file.read() else 0.0
+        os.sched_yield()
+
+    patch.setattr(time, "monotonic", lambda: now[0])
+    patch.setattr(time, "sleep", rest)
+
+
 @pytest.mark.parametrize(("how", "said", "exit_code"), [
     ("broken", "fleet.toml:3: pools.web.servers: must be a number", 2), ("dies", "out of luck", 6), ("hangs", "thinking", 6)])
 def test_a_daemon_that_does_not_come_up_is_quoted(
@@ -192,7 +206,8 @@ def test_a_daemon_that_does_not_come_up_is_quoted(
         return started[-1]
 
     monkeypatch.setattr(subprocess, "Popen", popen)
-    monkeypatch.setattr(start, "START_SECONDS", 20.0 if how != "hangs" else 1.0)
+    if how == "hangs":
+        time_passes_once_it_said(monkeypatch, "thinking", os.path.join(folder, "daemon.log"))
     monkeypatch.setattr(start, "daemon_command", lambda *_: [sys.executable, "-c", DAEMON, how])
     fleet = os.path.join(folder, "fleet.toml")
     open(fleet, "w").close()
@@ -208,9 +223,9 @@ def test_a_daemon_that_does_not_come_up_is_quoted(
 def test_a_started_daemon_outlives_its_starter_and_keeps_no_secret(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
     monkeypatch.setenv("ANEW_X", "1")
-    program = ("import os,socket,sys\ns=socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen()\n"
+    program = ("import os,socket,sys\ns=socket.socket(socket.AF_UNIX); s.bind(sys.argv[1])\n"
                "print(os.getsid(0)==os.getpid(), sorted(k for k in os.environ if 'SECRET' in k or 'ANEW' in k), flush=True)\n"
-               "s.settimeout(20); s.accept(); s.accept()")
+               "s.settimeout(120); s.listen(); s.accept(); s.accept()")
     monkeypatch.setattr(start, "daemon_command", lambda fleet, sock, state: [sys.executable, "-c", program, sock])
     path, fleet = os.path.join(folder, "a.sock"), os.path.join(folder, "fleet.toml")
     open(fleet, "w").close()

@@ -127,6 +127,7 @@ def test_a_process_has_a_share_of_the_connections_and_crowds_out_itself(served: 
     more = opened(served.socket)
     assert more.recv(10) == b"", "all of its share are being answered: the newcomer is closed"
     streams.pop().close()
+    until(lambda: _open(served)() == 4)
     idle = opened(served.socket)
     until(lambda: _open(served)() == 5)
     newer = opened(served.socket, b"GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n")
