@@ -30,7 +30,7 @@ def metal_lab(metal_images: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     """
     with contextlib.ExitStack() as ends:
         try:
-            machines = [ends.enter_context(Machine(number, tmp_path_factory.mktemp(f"rack{number}"), deadman=180)) for number in (1, 2)]
+            machines = [ends.enter_context(Machine(number, tmp_path_factory.mktemp(f"rack{number}"), deadman=150)) for number in (1, 2)]
         except NotMade as wrong:
             pytest.fail(str(wrong))
         lab = MetalLab(machines, metal_images)
