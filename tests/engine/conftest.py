@@ -14,6 +14,8 @@ from tests.engine.daemons import Home
 def home(tmp_path: Path) -> Iterator[Home]:
     """A home with a daemon in it."""
     made = Home(tmp_path)
-    made.start()
-    yield made
-    made.close()
+    try:
+        made.start()
+        yield made
+    finally:
+        made.close()

@@ -180,7 +180,7 @@ def test_a_verb_that_hangs_is_given_up_at_its_deadline_and_the_server_is_put_bac
     home = Home(tmp_path, SHAPES["in-place"].fleet.replace('healthy_deadline = "20s"', 'healthy_deadline = "2s"'))
     try:
         home.start()
-        home.roll("1", overrides={"canaries": "0", "promotion": "auto"})
+        home.roll("1", overrides={"canaries": "0", "promotion": "auto", "healthy_deadline": "20s"})
         until(lambda: home.ended() == "done", "the birth")
         home.kill()
         home.start(**{VARIABLE: "before-birth:hang:1"})

@@ -106,9 +106,11 @@ class Clocked(Home):
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Clocked]:
     made = Clocked(tmp_path)
-    made.begin()
-    yield made
-    made.close()
+    try:
+        made.begin()
+        yield made
+    finally:
+        made.close()
 
 
 def true_year(days: int) -> int:
@@ -121,7 +123,7 @@ def test_the_wall_clock_is_set_while_a_daemon_runs(home: Clocked, days: int) -> 
     home.bear("web")
     assert until(home.year, "the daemon logs") == true_year(0)
     rollout = home.roll("2")
-    until(lambda: home.of("web")[0]["servers"][0]["step"] in ("booting", "proving"), "the first boots")
+    until(lambda: home.of("web")[0]["servers"][0]["step"] in ("booting", "proving", "serving"), "the first boots")
     began = time.monotonic()
     home.set(f"{days:+d}d")
     until(lambda: home.year() == true_year(days), "the daemon's wall clock has jumped")

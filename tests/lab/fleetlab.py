@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -18,8 +17,7 @@ from pathlib import Path
 from drivers.identity import IdentityStore
 from tests.lab.daemonlab import FOLDER, DaemonLab, figures, seconds_of
 from tests.lab.hypervisor import URI, Domain, Libvirt, fleet_name
-
-FIRST_PORT, LAST_PORT = 24_000, 30_000
+from tests.ports import free_block
 
 
 @dataclass(frozen=True)
@@ -132,24 +130,6 @@ def remove_stale_folders() -> None:
         session = folder.name.removeprefix(FOLDER).partition("-")[0]
         if session.isdigit() and not Path(f"/proc/{session}").exists():
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def free_block(count: int) -> int:
-    """The first of `count` neighbouring loopback ports that nobody listens on, above 24000."""
-    for _ in range(200):
-        first = FIRST_PORT + int.from_bytes(os.urandom(2), "big") % (LAST_PORT - FIRST_PORT)
-        if all(_free(first + index) for index in range(count)):
-            return first
-    raise AssertionError("no free ports on the loopback")
-
-
-def _free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
 
 
 def fleet_toml(name: str, images: Mapping[str, Path], hypervisors: Mapping[str, str], pools: Iterable[PoolHere]) -> str:

@@ -14,7 +14,7 @@ from tests.lab.guest import REPO
 pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 SPEC = PoolSpec("deb", 1, image="debian", root="ephemeral", memory="512MiB",
-                rollout={"healthy_deadline": "6m", "progress_deadline": "8m"})
+                rollout={"healthy_deadline": "12m", "progress_deadline": "14m"})
 
 
 @pytest.fixture(scope="module")

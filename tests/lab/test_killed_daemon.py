@@ -14,7 +14,7 @@ pytestmark = pytest.mark.lab
 
 def wait_for_step(lab: FleetLab, rollout: str, step: str) -> str:
     """The first server that is seen in the step. Some steps are short: look often."""
-    end = time.monotonic() + 120.0
+    end = time.monotonic() + 300.0
     while time.monotonic() < end:
         row = lab.client.get(f"/v1/rollouts/{rollout}")
         for run in row["servers"]:

@@ -44,8 +44,8 @@ def test_an_image_altered_after_it_was_catalogued_boots_no_guest(fleet_lab: Make
 
 
 def test_an_image_altered_while_it_is_rolled_out_boots_no_further_guest(fleet_lab: MakeLab, own_web: Path) -> None:
-    """The file is hashed again where the next guest would boot from it."""
-    lab = fleet_lab("rotten", PoolSpec("rotten", 2), images={"web": own_web})
+    """The file is hashed again where the next guest would boot from it. The first is proved for long enough that it is spoilt before then."""
+    lab = fleet_lab("rotten", PoolSpec("rotten", 2, rollout={"min_healthy_time": "15s"}), images={"web": own_web})
     pool = lab.pools["rotten"]
     started = lab.anew("rollout", "start", pool.name, "--to", "1", "--yes", "--json", "--canaries", "1")
     assert started.code == 0, lab.trouble(started)

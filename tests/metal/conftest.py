@@ -24,10 +24,13 @@ def metal_images() -> Path:
 
 @pytest.fixture(scope="session")
 def metal_lab(metal_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MetalLab]:
-    """Two machines with a daemon over them, which several modules share, since boots take time; `bring` says what a test starts from."""
+    """Two machines with a daemon over them, which several modules share, since boots take time; `bring` says what a test starts from.
+
+    Their dead-man fires long after a trial that boots on a busy machine, and is proved by a daemon that is killed meanwhile.
+    """
     with contextlib.ExitStack() as ends:
         try:
-            machines = [ends.enter_context(Machine(number, tmp_path_factory.mktemp(f"rack{number}"), deadman=90)) for number in (1, 2)]
+            machines = [ends.enter_context(Machine(number, tmp_path_factory.mktemp(f"rack{number}"), deadman=150)) for number in (1, 2)]
         except NotMade as wrong:
             pytest.fail(str(wrong))
         lab = MetalLab(machines, metal_images)

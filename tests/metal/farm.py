@@ -63,24 +63,30 @@ class Farm:
 
     async def __aenter__(self) -> Farm:
         self._limits.enter_context(descriptors(self._descriptors))
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.metal.farm", *self._arguments, cwd=ROOT, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-            limit=LONGEST_LINE)
-        about = await self._answer()
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "tests.metal.farm", *self._arguments, cwd=ROOT, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+                limit=LONGEST_LINE)
+            about = await self._answer()
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
         self.machines = {one["name"]: Machine(**one) for one in about["machines"]}
         self.service_port = about["service_port"]
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
-        assert self._process is not None and self._process.stdin is not None
-        self._process.stdin.close()
-        try:
-            async with asyncio.timeout(10):
+        with self._limits:
+            if self._process is None:
+                return
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+            try:
+                async with asyncio.timeout(10):
+                    await self._process.wait()
+            except TimeoutError:
+                self._process.kill()
                 await self._process.wait()
-        except TimeoutError:
-            self._process.kill()
-            await self._process.wait()
-        self._limits.close()
 
     async def order(self, do: str, names: Iterable[str] = (), **more: object) -> Any:
         """One order, and its answer."""

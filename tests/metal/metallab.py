@@ -20,7 +20,7 @@ from tests.metal.machines import SSH_PORT, WEB_PORT, Machine
 ROLLOUT: Mapping[str, object] = {
     "canaries": 1, "promotion": "auto", "min_healthy_time": "4s", "healthy_deadline": "5m", "progress_deadline": "12m", "max_unavailable": 1,
 }
-COMEBACK = 300.0
+COMEBACK = 540.0
 """Seconds in which a machine that goes back by itself is back: a boot, its dead-man, a boot."""
 
 

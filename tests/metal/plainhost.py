@@ -40,11 +40,11 @@ class PlainHost:
         self.name, self.folder, self.address = name, folder, address
         self.root = folder / "root"
         self.login, self.key = folder / "login", folder / "box"
-        self._prepare(new_key(self.login), new_key(self.key))
         self._process: subprocess.Popen[bytes] | None = None
-        self.start()
 
-    def _prepare(self, login: str, host_key: str) -> None:
+    def prepare(self) -> None:
+        """Its disk, with keys of its own in it."""
+        login, host_key = new_key(self.login), new_key(self.key)
         self.host_key = " ".join(host_key.split()[:2])
         self.root.mkdir()
         subprocess.run(["cp", "--sparse=always", str(IMAGE), str(self.folder / "root.raw")], check=True)
@@ -65,7 +65,7 @@ class PlainHost:
             self._process = subprocess.Popen(
                 ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "sh", "-c", BOX, "box", str(self.folder), str(PORT), self.address],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        wait_until(lambda: self.ssh("true").returncode == 0, 30.0, f"the first login; {(self.folder / 'sshd.log').read_text()[-500:]}")
+        wait_until(lambda: self.ssh("true").returncode == 0, 120.0, f"the first login; {(self.folder / 'sshd.log').read_text()[-500:]}")
 
     def ssh(self, command: str) -> subprocess.CompletedProcess[str]:
         """A command in the box, by OpenSSH."""
@@ -123,11 +123,11 @@ def plain_host(name: str, address: str) -> Iterator[PlainHost]:
     if not IMAGE.exists():
         pytest.fail(f"{IMAGE} is missing; run: make image-debian")
     folder = Path(tempfile.mkdtemp(prefix=f"anew-plain-{os.getpid()}-", dir="/tmp"))
-    host = None
+    host = PlainHost(name, folder, address)
     try:
-        host = PlainHost(name, folder, address)
+        host.prepare()
+        host.start()
         yield host
     finally:
-        if host is not None:
-            host.stop()
+        host.stop()
         shutil.rmtree(folder, ignore_errors=True)

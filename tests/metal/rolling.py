@@ -75,8 +75,8 @@ def fleet_text(machines: Mapping[str, Machine], port: int, rollout: Mapping[str,
 class Rolling:
     """An engine at work. `events` is everything that was journalled since it began."""
 
-    def __init__(self, engine: Engine, inbox: Inbox) -> None:
-        self.engine, self.inbox = engine, inbox
+    def __init__(self, engine: Engine, inbox: Inbox, running: asyncio.Task[None]) -> None:
+        self.engine, self.inbox, self._running = engine, inbox, running
         self.events: list[Event] = []
         self.heard = asyncio.Event()
         engine.record.listen(self._hear)
@@ -98,11 +98,13 @@ class Rolling:
         await self.inbox.command("test", {"command": "rollout.start", "pool": "web", "request": self.engine.rng.token(), "plan": plan})
         return self.rollout
 
-    async def until(self, true: Callable[[], object], what: str, deadline: float = 60.0) -> None:
-        """Wait for events, and now and then look anyway: a host may change without one."""
+    async def until(self, true: Callable[[], object], what: str, deadline: float = 180.0) -> None:
+        """Wait for events, and now and then look anyway: a host may change without one. An engine that died is heard of at once."""
         loop = asyncio.get_running_loop()
         ends = loop.time() + deadline
         while not true():
+            if self._running.done():
+                self._running.result()
             assert loop.time() < ends, f"not within {deadline:g} s: {what}\n{self.tale()}"
             self.heard.clear()
             try:
@@ -162,7 +164,7 @@ async def rolling(
         await record.write(Draft("daemon-started", data={"epoch": 1, "version": "test"}))
         engine = Engine(desired, record, catalogue, {"baremetal": driver}, {"tcp": TcpProbe(clock)}, clock, rng, 1)
         running = asyncio.create_task(engine.run())
-        made = Rolling(engine, Inbox(lambda: engine, journal.find_request, _no_reload, lambda: ""))
+        made = Rolling(engine, Inbox(lambda: engine, journal.find_request, _no_reload, lambda: ""), running)
         try:
             await engine.first_look(running)
             yield made

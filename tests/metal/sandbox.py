@@ -173,10 +173,10 @@ class Sandbox:
                                                                         text=True, check=False).stdout)
 
     def until(self, done: Callable[[], bool]) -> None:
-        """Polls for at most 30 s: the machine may be busy."""
-        end = time.monotonic() + 30
+        """Polls for at most 120 s: the machine may be busy."""
+        end = time.monotonic() + 120
         while not done():
-            assert time.monotonic() < end, "it did not come to pass within 30 s"
+            assert time.monotonic() < end, "it did not come to pass within 120 s"
             time.sleep(0.01)
 
     def words(self, slot: str, *, trial: str | None = None) -> None:

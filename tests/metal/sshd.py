@@ -128,7 +128,7 @@ exec env -u SSH_CONNECTION -u SSH_CLIENT -u SSH_ORIGINAL_COMMAND ANEW_HOST_ROOT=
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes], folder: Path) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while time.monotonic() < end:
         if process.poll() is not None:
             raise AssertionError(f"sshd ended: {(folder / 'log').read_text(errors='replace')[-2000:]}")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from drivers import refusals
 from fleet.core.printable import printable
 from tests.metal.evil import ESCAPES, Evil
 from tests.metal.host import Host, Pace
@@ -107,8 +108,10 @@ async def test_one_sentence_and_the_others_go_on(tmp_path: Path, spoil: Spoil, s
     assert not host.strange
 
 
-async def test_a_refused_key_is_no_storm(tmp_path: Path) -> None:
-    """However often the pool is looked at, and whatever is waited for."""
+async def test_a_refused_key_is_no_storm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often the pool is looked at, and whatever is waited for. The pause is longer than any machine takes for all that."""
+    monkeypatch.setattr(refusals, "FIRST", 3600.0)
+
     async def many_looks(made: Rolling, world: World) -> None:
         for _ in range(5):
             looked = made.engine.views["web"].observed

@@ -21,7 +21,7 @@ from fleet.ports import Operation
 from tests.drivers import conformance
 from tests.metal.baremetal_world import BaremetalHarness, harness
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 NOT_HERE = {
     conformance.a_data_disk_has_one_writer, conformance.data_outlives_every_incarnation, conformance.a_cancelled_birth_stands_in_nobodys_way,
 }
@@ -58,7 +58,11 @@ class StartedAndStopped:
 async def test_conformance(case: conformance.Case, tmp_path: Path) -> None:
     async with harness(tmp_path) as h:
         own = h.op
-        h.op = lambda epoch=1, deadline=6.0: own(epoch, deadline)  # type: ignore[method-assign]
+        def op(epoch: int = 1, deadline: float = 0.0) -> Operation:
+            """Patient with a machine that answers, however busy this one is; not with one that is cut off."""
+            return own(epoch, deadline or (6.0 if any(host.evil.stall for host in h.world) else DEADLINE))
+
+        h.op = op  # type: ignore[method-assign]
         h.driver = StartedAndStopped(h, h.op)
         await case(h)
         assert all(host.strange == [] for host in h.world)

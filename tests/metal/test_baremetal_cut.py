@@ -87,7 +87,7 @@ async def _birth(h: BaremetalHarness, op: Operation) -> None:
 async def _birth_until(h: BaremetalHarness, op: Operation, verb: str) -> asyncio.Task[None]:
     """A birth that goes on, whose host has heard this verb."""
     birth = asyncio.create_task(_birth(h, op))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while verb not in h.host.verbs() and not birth.done():
             await asyncio.sleep(0.001)
     return birth

@@ -145,6 +145,7 @@ async def test_one_rollout_with_all_rules(tmp_path: Path) -> None:
     good = {f"rack{number}" for number in range(1, COUNT + 1)} - set(BAD)
     assert len(good) + len(BAD) == COUNT and not set(CANARIES) & set(BAD)
     files, tasks, threads = descriptors(), len(asyncio.all_tasks()), others()
+    began = asyncio.get_running_loop().time()
     async with five_hundred(tmp_path) as (farm, made):
         gauge = Gauge()
         reading = asyncio.create_task(gauge.read())
@@ -162,7 +163,7 @@ async def test_one_rollout_with_all_rules(tmp_path: Path) -> None:
         the_budget_held_as_the_hosts_saw_it(report)
         the_canaries_went_first(report)
         every_bad_machine_has_its_sentence(made)
-        nobody_was_stormed(report)
+        nobody_was_stormed(report, asyncio.get_running_loop().time() - began)
 
         assert gauge.memory < 1.5 * settled, f"{gauge.memory / settled:.2f} times what five hundred open sessions take"
         assert gauge.descriptors < files + 3 * COUNT
@@ -197,8 +198,8 @@ def every_bad_machine_has_its_sentence(made: Rolling) -> None:
     assert all(text.isprintable() and len(text) < 1000 for text in said.values())
 
 
-def nobody_was_stormed(report: dict[str, Any]) -> None:
-    """A refused key is shown a few times at most, and a changed host key never gets one."""
+def nobody_was_stormed(report: dict[str, Any], seconds: float) -> None:
+    """A refused key is shown a few times at most, and a changed host key never gets one. Who fails is asked again now and then, however long all this takes."""
     for name, (do, more, _) in BAD_AT_ONCE.items():
         told = report["hosts"][name]
         if do == "change-key":
@@ -206,4 +207,4 @@ def nobody_was_stormed(report: dict[str, Any]) -> None:
         if more.get("evil", {}).get("refuses_key"):
             assert told["keys_shown"] <= 4
         if do != "power-cut":
-            assert told["opened"] < 60
+            assert told["opened"] < 20 + seconds / 2

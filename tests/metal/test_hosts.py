@@ -17,18 +17,19 @@ from contextlib import asynccontextmanager
 import asyncssh
 import pytest
 
+from tests import ports
 from tests.metal.evil import FLOODS, STALLS, Evil
 from tests.metal.farm import Farm, TooFewDescriptors
 from tests.metal.host import Host, Pace
 from tests.metal.hosts import World
-from tests.ports import handed_out
+from tests.ports import free_block, handed_out
 
 KEY = asyncssh.generate_private_key("ssh-ed25519")
 OP, OTHER_OP = "00000000000000aa", "00000000000000bb"
 BUNDLE = b"a bundle of version 2\n" * 40
 SHA = hashlib.sha256(BUNDLE).hexdigest()
 DIGEST = "sha256:" + "2" * 64
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 
 @asynccontextmanager
@@ -259,6 +260,18 @@ async def test_a_port_that_is_taken_is_said_and_not_waited_for() -> None:
 def test_no_ssh_port_can_be_given_where_the_service_will_listen() -> None:
     lowest, highest = handed_out()
     assert not any(lowest <= World(1).service_port <= highest for _ in range(50))
+
+
+def test_a_block_of_ports_is_kept_for_whom_it_was_given_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though nobody listens on all of it: a server that is replaced later would find somebody else at its second port."""
+    lowest, _ = handed_out()
+    monkeypatch.setattr(ports, "LOWEST", lowest - 60)
+    monkeypatch.setattr(ports, "handed_out", lambda: (lowest, 65_535))
+    monkeypatch.setattr(ports, "_kept", set())
+    blocks = [range(first, first + 6) for first in (free_block(6), free_block(6), free_block(6))]
+    given = [port for block in blocks for port in block]
+    assert len(set(given)) == 18 and max(given) < lowest
+    assert not {ports.free_port() for _ in range(200)} & set(given)
 
 
 async def test_more_hosts_than_there_may_be_open_files_are_refused_at_once() -> None:

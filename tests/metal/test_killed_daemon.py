@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.lab.daemonlab import figures
@@ -12,10 +14,9 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 STEPS = ("preparing", "booting", "proving", "admitting")
 
 
-def begun(lab: MetalLab, step: str) -> bool:
-    """True once the intent, or the gate, of this step is in the journal of the rollout under way."""
-    rollout = lab.pool_row(lab.pool)["rollout"]
-    return any(event["type"] == "step-begun" and event["rollout"] == rollout and event["data"]["step"] == step for event in lab.journal()[-60:])
+def begun(lab: MetalLab, rollout: str, step: str = "") -> list[dict[str, Any]]:
+    """The intents, and the gates, of this step (or of all) in the rollout's journal, also if it has ended meanwhile."""
+    return [event for event in lab.journal() if event["type"] == "step-begun" and event["rollout"] == rollout and step in ("", event["data"]["step"])]
 
 
 def test_the_daemon_is_killed_at_every_step(metal_lab: MetalLab) -> None:
@@ -26,8 +27,9 @@ def test_the_daemon_is_killed_at_every_step(metal_lab: MetalLab) -> None:
     other = lab.inside()["rack2"]
 
     lab.begin(to, "--servers", "rack1", "--min-healthy-time", "8s")
+    rollout = lab.rollout(lab.pool)["id"]
     for step in STEPS:
-        lab.until(lambda step=step: begun(lab, step), 300.0, f"rack1 is at {step}")  # type: ignore[misc]
+        lab.until(lambda step=step: bool(begun(lab, rollout, step)), 300.0, f"rack1 is at {step}")  # type: ignore[misc]
         lab.kill()
         lab.start()
 
@@ -37,7 +39,10 @@ def test_the_daemon_is_killed_at_every_step(metal_lab: MetalLab) -> None:
     lab.well()
     told = lab.told("rack1")
     assert (told["version"], told["trial"], told["env"]) == (to, "no", "ok")
-    assert int(told["epoch"]) > len(STEPS), "each daemon had a higher epoch than the one before"
+    epochs = [event["data"]["epoch"] for event in lab.journal() if event["type"] == "daemon-started"]
+    assert epochs == sorted(set(epochs)) and len(epochs) > len(STEPS), "each daemon had a higher epoch than the one before"
+    last = max(event["data"]["epoch"] for event in begun(lab, rollout) if event["data"]["verb"] == "commit")
+    assert last <= int(told["epoch"]) <= epochs[-1], "the last step was done before the last daemon was killed, or by the next"
     assert lab.rows(lab.pool)["rack1"]["incarnation"] > before["incarnation"]
     assert lab.inside()["rack2"] == other, "the other machine was not touched"
     assert lab.anew("journal", "verify").code == 0

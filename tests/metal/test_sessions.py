@@ -350,6 +350,7 @@ async def test_hosts_that_accept_and_say_nothing_hold_up_nobody(store: IdentityS
     try:
         stuck = [asyncio.create_task(few.run(to(host, server=f"mute{number}", port=port), "true", 60)) for number in range(2)]
         while len(few._sessions) < 2 or few._shaking._value:
+            assert not any(task.done() for task in stuck)
             await asyncio.sleep(0)
         answer = await few.run(to(host), "echo in", 20)
         assert answer.output == b"in\n"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -39,17 +38,15 @@ class Line:
         self.made.append(Pretended())
         return self.made[-1]
 
-    async def call(self, work: Callable[[Any], Any], deadline: float = 10.0) -> Any:
+    async def call(self, work: Callable[[Any], Any], deadline: float = 60.0) -> Any:
         return await self.link.call("doing it", deadline, work)
 
 
 async def test_a_hung_call_is_left_behind_and_the_rest_goes_on() -> None:
     line, release = Line(), threading.Event()
     with pytest.raises(Transient, match="took longer"):
-        await line.call(lambda _: release.wait(30), 0.1)
-    started = time.monotonic()
-    assert await line.call(lambda _: "next") == "next"
-    assert time.monotonic() - started < 5
+        await line.call(lambda _: release.wait(120), 0.1)
+    assert await line.call(lambda _: "next") == "next", "long before the hung call ends"
     assert len(line.made) == 2, "a fresh connection: the old one is with the hung call"
     release.set()
     line.link.close()
@@ -95,7 +92,7 @@ async def test_a_dead_connection_is_opened_anew() -> None:
 
 
 async def test_lanes_work_side_by_side() -> None:
-    line, meeting = Line(lanes=2), threading.Barrier(2, timeout=10)
+    line, meeting = Line(lanes=2), threading.Barrier(2, timeout=60)
     await asyncio.gather(line.call(lambda _: meeting.wait()), line.call(lambda _: meeting.wait()))
     line.link.close()
 
