@@ -210,6 +210,7 @@ class RolloutRow(TypedDict):
     rollback_cost: str
     waits: NotRequired[str]
     checkpoint: NotRequired[NextCheckpoint | None]
+    opens_at: NotRequired[str | None]
     outside: NotRequired[str]
     outside_by: NotRequired[str]
     changed: NotRequired[str]

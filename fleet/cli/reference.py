@@ -151,7 +151,7 @@ def _environment() -> str:
 
 def _states() -> str:
     rows = [f"| `{state}` | {code} |" for state, code in EXIT_BY_STATE.items()]
-    return "\n".join(["`--wait` and `anew rollout wait` end when the rollout does, or when it needs a person:\n",
+    return "\n".join(["`--wait` and `anew rollout wait` end when the rollout does, or when it needs a person (a checkpoint that opens by itself needs none):\n",
                       "| state | code |", "| --- | --- |", *rows]) + "\n"
 
 

@@ -28,7 +28,7 @@ EXIT_BY_STATE = {
     "done": 0, "failed": 1, "aborted": 1, "rolled-back": 3, "paused": 4, "awaiting-promotion": 4, "awaiting-approval": 4,
     "checkpoint": 4,
 }
-"""States that end a wait. `aborted` counts as failed: what was asked for did not happen."""
+"""States that end a wait. `aborted` counts as failed: what was asked for did not happen. A checkpoint that opens by itself needs nobody."""
 
 _NEXT = {
     "paused": "a person is needed: `anew rollout resume {id} --wait`, `anew rollback {pool}` or `anew rollout abort {id}`",
@@ -47,7 +47,7 @@ def wait_for(context: Context, rollout: str, *, drive: bool = False) -> int:
     try:
         for row in _changes(context, rollout, drive):
             line.show(row)
-            if row["state"] in EXIT_BY_STATE:
+            if row["state"] in EXIT_BY_STATE and not row.get("opens_at"):
                 break
     except KeyboardInterrupt:
         line.end()

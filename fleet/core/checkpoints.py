@@ -7,6 +7,7 @@ checkpoint that was set when more than its share was begun already lies behind t
 from __future__ import annotations
 
 from fleet.core.lifecycle import FORWARD
+from fleet.core.sight import span
 from fleet.core.slots import ahead
 from fleet.core.state import Rollout, Run
 
@@ -62,7 +63,7 @@ def reached(rollout: Rollout) -> tuple[int, str] | None:
 
 def _then(rollout: Rollout) -> str:
     pause = rollout.settings.checkpoint_pause
-    return "promote to go on" if pause is None else f"it goes on by itself after {pause:g}s"
+    return "promote to go on" if pause is None else f"it goes on by itself after {span(pause)}"
 
 
 def opens_at(rollout: Rollout) -> float | None:

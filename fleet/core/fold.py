@@ -209,6 +209,7 @@ def _rollout_moved(state: State, event: Event) -> State:
         changes["resume_to"] = rollout.state
     if cause in ("abort", "rollback"):  # who aborts and then rolls back wants all of it undone
         changes["ending"] = "aborted" if cause == "abort" else ""
+        changes["runs"] = {name: changed(run, again=False) if run.again else run for name, run in rollout.runs.items()}
     if cause in ("promoted", "checkpoint-passed", "rollback", "begin", "begin-canary", "begin-rollback") or cause.startswith("resume-"):
         changes["progress_at"] = event.at
     if cause.startswith("resume-"):
@@ -242,20 +243,37 @@ def _rollout_set(state: State, event: Event) -> State:
 
 
 def _retry(state: State, rollout: Rollout) -> dict[str, Run]:
-    """Resume tries servers that failed once more, with a new incarnation; finished ones are never redone."""
+    """Resume tries servers that failed once more, with a new incarnation, once they are back; finished ones are never redone."""
     runs = dict(rollout.runs)
     for run in rollout.runs.values():
         if run.step == "quarantined":
             runs[run.server] = changed(run, error="", reason=f"left as it is: {run.error}")
-        if run.step not in ("put-back", "failed") or run.reverting or rollout.resume_to == "rolling-back":
+        if run.reverting or rollout.resume_to == "rolling-back":
             continue
-        server = state.pool(rollout.pool).server(run.server)
-        number = max([server.last_number, *server.failed]) + 1
-        target = Target("birth", number, rollout.image_to)  # one that was cleared has none left
-        source = None if run.planned == "birth" else run.source if server.admitted is None else server.admitted
-        runs[run.server] = changed(run, step="waiting", phase="idle", path=run.planned, source=source, target=target,
-                                   flaps=0, error="", last_words="", reason="tried again after resume", taken=())
+        if run.step in ("put-back", "failed"):
+            runs[run.server] = _tried_again(state, rollout, run)
+        elif run.active and run.error:
+            runs[run.server] = changed(run, again=True)
     return runs
+
+
+def _tried_again(state: State, rollout: Rollout, run: Run) -> Run:
+    server = state.pool(rollout.pool).server(run.server)
+    number = max([server.last_number, *server.failed]) + 1
+    target = Target("birth", number, rollout.image_to)  # one that was cleared has none left
+    source = None if run.planned == "birth" else run.source if server.admitted is None else server.admitted
+    return changed(run, step="waiting", phase="idle", path=run.planned, source=source, target=target, again=False,
+                   flaps=0, error="", last_words="", reason="tried again after resume", taken=())
+
+
+def _once_more(state: State, event: Event) -> State:
+    """Who settled after a failure that a person knew of when he resumed is tried once more, if he was put back."""
+    rollout = state.rollouts[event.rollout]
+    run = rollout.runs[event.server]
+    if not (run.again and run.settled):
+        return state
+    after = _tried_again(state, rollout, run) if run.step in ("put-back", "failed") and not run.reverting else changed(run, again=False)
+    return _rollout(state, rollout, runs=_with(rollout.runs, run.server, after))
 
 
 def _rollout_ended(state: State, event: Event) -> State:
@@ -326,7 +344,7 @@ def _step_done(state: State, event: Event) -> State:
         after = _server(after, event, **incarnations.admitted(after.pool(event.pool).server(event.server), run, run.target, event.at))
     if run.step == "proving":
         after = _rollout(after, after.rollouts[event.rollout], progress_at=event.at)
-    return _learn(after, event.pool, run.step, event.at - run.since)
+    return _learn(_once_more(after, event), event.pool, run.step, event.at - run.since)
 
 
 def _learn(state: State, pool: str, step: str, seconds: float) -> State:
@@ -378,7 +396,8 @@ def _settled(state: State, event: Event) -> State:
     if run is None:
         return state
     error = "" if end == "serving" else run.error
-    return _run(state, event, run, step=end, phase="done", changed_at=event.at, error=error, reason=str(event.data["reason"]), taken=_left(run, event.at))
+    after = _run(state, event, run, step=end, phase="done", changed_at=event.at, error=error, reason=str(event.data["reason"]), taken=_left(run, event.at))
+    return _once_more(after, event)
 
 
 def _unhealthy(state: State, event: Event) -> State:

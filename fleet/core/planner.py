@@ -78,8 +78,8 @@ def _move(rollout: Rollout, cause: str, reason: str, **more: int) -> Draft:
 
 
 def _failing(rollout: Rollout) -> Run | None:
-    """The failed server that stops the rollout: any canary, or the first beyond max_failures."""
-    failed = [run for run in rollout.runs.values() if run.error and not run.reverting]
+    """The failed server that stops the rollout: any canary, or the first beyond max_failures. Who resumed knew of those before."""
+    failed = [run for run in rollout.runs.values() if run.error and not (run.reverting or run.again)]
     if not failed:
         return None
     if rollout.failures > rollout.settings.max_failures or any(run.canary or run.step == "quarantined" for run in failed):

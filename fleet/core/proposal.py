@@ -155,6 +155,9 @@ def _judge(sight: Sight, ask: Ask, name: str) -> Run:
         return replace(run, action="skip", reason=f"already {ask.image.version}")
     if ask.kind == "rollback" and target.kind == "birth" and ask.image.digest not in sight.images:
         return replace(run, action="hold", reason=f"nothing to go back to: no incarnation of {ask.image} is retained there, and the image is not catalogued")
+    if len(strays) > 1 and not sight.pool.in_place and not (sight.unknown(name) or sight.available(name)):  # two run already: the sick one makes room
+        beside = max(seen.number for seen in strays if seen is not serving)
+        return replace(run, target=target, planned="delete-first", reason=f"incarnation {serving.number} is not healthy, and {beside} runs beside it")
     return replace(run, target=target, reason=_why(sight, ask, serving))
 
 

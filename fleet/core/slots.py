@@ -136,6 +136,8 @@ class Slots:
             return f"waits: {self._full()} used by {self._names()}"
         if run.path == "create-first":
             if (extra := sum(self.extra.values())) >= limits.surge:
+                if run.server in self.extra and run.server in self._sight.missing:
+                    return self._for_itself(run.server, f"extra {extra} of {limits.surge}")
                 return f"waits: extra {extra} of {limits.surge} used by {some(self.extra)}"
             return "" if run.server in self.missing or run.canary else self._below_minimum()
         if run.path in TAKES_DOWN:
@@ -164,6 +166,14 @@ class Slots:
             lost = f", {_lost(self._sight, self.at_risk)}" if self.at_risk else ""
             return f"waits: missing {len(others)} of {limits.unavailable} used by {some(others)}{lost}" if others else "waits: nothing may be missing"
         return ""
+
+    def _for_itself(self, server: str, used: str) -> str:
+        """A server that fell sick after it was planned, and runs twice: what runs beside it goes only once it answers."""
+        serving = self._sight.serving(server)
+        beside = [number for number, seen in self._sight.by_server[server].items() if seen.state == "running" and seen is not serving]
+        if serving is None or not beside:
+            return f"waits: {used} used by {some(self.extra)}"
+        return f"waits: incarnation {max(beside)} runs beside it, {used}, and is stopped once incarnation {serving.number} answers"
 
     def _below_minimum(self) -> str:
         """Rule 3: below its minimum only the sick servers of a pool are touched. A rollback waits for no sick server (rule 9)."""

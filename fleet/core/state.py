@@ -45,6 +45,7 @@ class Run:
     `begun_at`: when its first step began; of a path that takes the server down, the first beyond preparing.
     `flaps`: how often the target answered and then stopped answering. `attempts`: failures on the way back.
     `taken`: the steps of this try that are over, the oldest first; a resume that tries the server again begins anew.
+    `again`: it failed, a person who knew that resumed, and it is tried once more as soon as it is back.
     """
 
     server: str
@@ -71,6 +72,7 @@ class Run:
     flaps: int = 0
     attempts: int = 0
     taken: tuple[Taken, ...] = ()
+    again: bool = False
 
     @property
     def settled(self) -> bool:

@@ -20,6 +20,7 @@ from fleet.core.lifecycle import move as next_state
 from fleet.core.planner import reject_note, rollback_notes
 from fleet.core.printable import printable
 from fleet.core.proposal import Plan, differences
+from fleet.core.sight import some
 from fleet.core.state import Rollout
 from fleet.engine import consent, machines, roots, shells
 from fleet.engine.loop import Engine, Swapped
@@ -236,7 +237,7 @@ class Inbox:
         view.wake()
         state = {"abort": "being aborted; what is in flight is made whole first", "resume-canary": "going on with its canaries"}.get(
             cause, next_state(rollout.state, cause))
-        return {"ok": True, "seq": events[-1].seq, "rollout": rollout.id, "message": f"rollout {rollout.id} is {state}"}
+        return {"ok": True, "seq": events[-1].seq, "rollout": rollout.id, "message": f"rollout {rollout.id} is {state}{_first(engine, rollout.id)}"}
 
     def _resumption(self, rollout: Rollout) -> str:
         if rollout.ending:
@@ -363,6 +364,13 @@ def _because(request: Request, usual: str) -> str:
     """The reason a person gave, and who it was."""
     why = printable(str(request.get("why", "")))
     return f"{usual}: {why}" if why else usual
+
+
+def _first(engine: Engine, rollout: str) -> str:
+    """"" or who is put back before it is tried once more, since it had failed when somebody resumed."""
+    back = [run.server for run in engine.record.state.rollouts[rollout].runs.values() if run.again]
+    more = len(back) > 1
+    return f"; {some(back)} failed and {'are' if more else 'is'} put back first, then {'they are' if more else 'it is'} tried once more" if back else ""
 
 
 def _asked(notes: tuple[Draft, ...], request: Request) -> tuple[Draft, ...]:

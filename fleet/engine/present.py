@@ -11,10 +11,10 @@ from fleet.core import approvals, checkpoints, estimate, timeline, timing
 from fleet.core.auto import Verdict
 from fleet.core.decision import Wait
 from fleet.core.lifecycle import CELLS
-from fleet.core.observed import Image
+from fleet.core.observed import Image, ImageRef
 from fleet.core.proposal import Plan
 from fleet.core.runs import boots_since, deadline_of
-from fleet.core.sight import Sight, span
+from fleet.core.sight import Sight, some, span
 from fleet.core.slots import Slots
 from fleet.core.state import Glass, PoolState, Rollout, Run, Target
 from fleet.engine.stops import stops
@@ -197,7 +197,8 @@ def rollout_row(sight: Sight, rollout: Rollout, waits: Mapping[str, Wait], only:
         "id": rollout.id, "pool": rollout.pool, "kind": rollout.kind, "image": rollout.image_to.family,
         "from": rollout.image_from.version if rollout.image_from else None, "to": rollout.image_to.version,
         "state": rollout.state, "reason": rollout.reason, "waits": stands,
-        "checkpoint": {"percent": stop[0], "servers": stop[1]} if stop else None, "ending": rollout.ending, "author": rollout.author, "plan_hash": rollout.plan_hash,
+        "checkpoint": {"percent": stop[0], "servers": stop[1]} if stop else None, "opens_at": moment(checkpoints.opens_at(rollout)),
+        "ending": rollout.ending, "author": rollout.author, "plan_hash": rollout.plan_hash,
         "started_at": moment(rollout.started_at), "ended_at": moment(rollout.ended_at),
         "eta_seconds": eta, "eta_low_seconds": low, "eta_high_seconds": high,
         "typical_seconds": {step: round(estimate.typical(durations, step, settings), 1) for step in durations},
@@ -222,17 +223,21 @@ def _budget(sight: Sight, rollout: Rollout) -> Row:
 
 
 def rollback_cost(sight: Sight, rollout: Rollout) -> str:
-    """What a rollback would take now, in words: which servers from retained incarnations, which by re-birth, how long."""
-    if rollout.kind == "rollback" or rollout.state == "rolling-back":
+    """What a rollback would take now, in words: which servers from retained incarnations, which by re-birth, how long. "" where there is none."""
+    if rollout.kind in ("rollback", "birth") or rollout.state == "rolling-back":
         return ""
     back = [run for run in rollout.runs.values() if run.step == "serving" or (run.active and run.target is not None)]
     if not back:
         return "nothing to undo"
+    lost = {run.server: home for run in back if (home := no_way_home(sight, rollout, run))}
     retained = [run for run in back if run.active or home_retained(sight, run)]
-    seconds = [seconds_back(sight, rollout, run) for run in back]
+    seconds = [seconds_back(sight, rollout, run) for run in back if run.server not in lost]
     slots = rollout.budget.surge + rollout.budget.unavailable
-    rebirths = len(back) - len(retained)
-    how = " from retained" if not rebirths else f", {len(retained)} from retained, {rebirths} by re-birth"
+    rebirths = len(back) - len(retained) - len(lost)
+    parts = [f"{len(retained)} from retained"] * bool(retained or not lost) + [f"{rebirths} by re-birth"] * bool(rebirths)
+    if lost:
+        parts.append(f"{len(lost)} not at all ({some(lost)}: image {lost[min(lost)]} is not catalogued)")
+    how = " from retained" if len(retained) == len(back) else ", " + ", ".join(parts)
     return f"{len(back)} server{'s' if len(back) > 1 else ''}{how}, about {span(estimate.schedule(seconds, slots))}"
 
 
@@ -256,6 +261,14 @@ def ways_back(ways: Sequence[tuple[str, str, float]]) -> list[str]:
 def home_retained(sight: Sight, run: Run) -> bool:
     """True if an incarnation of the image that the server had is still retained."""
     return run.home is not None and any(seen.digest == run.home.digest for seen in sight.retained(run.server).values())
+
+
+def no_way_home(sight: Sight, rollout: Rollout, run: Run) -> ImageRef | None:
+    """The image that a rollback would have to bring a server back to, and cannot: none of it is retained there, and it is not catalogued."""
+    home = run.home or rollout.image_from
+    if home is None or run.active or home_retained(sight, run) or home.digest in sight.images:
+        return None
+    return home
 
 
 def plan_row(sight: Sight, plan: Plan, settings_note: list[str]) -> Row:

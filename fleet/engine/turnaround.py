@@ -11,7 +11,7 @@ from typing import Any
 from fleet.core.estimate import schedule
 from fleet.core.sight import Sight, span
 from fleet.core.state import Rollout, Run
-from fleet.engine.present import home_retained, rollback_cost, seconds_back, ways_back
+from fleet.engine.present import home_retained, no_way_home, rollback_cost, seconds_back, ways_back
 
 
 def turnaround_row(sight: Sight, rollout: Rollout) -> dict[str, Any]:
@@ -38,13 +38,16 @@ def turnaround_row(sight: Sight, rollout: Rollout) -> dict[str, Any]:
 
 def _row(sight: Sight, rollout: Rollout, run: Run) -> dict[str, Any]:
     back = (run.step == "serving" and not run.reverting) or run.active
-    home = run.home or rollout.image_from
+    home, lost = run.home or rollout.image_from, no_way_home(sight, rollout, run) if back else None
+    back = back and lost is None
     retained = run.active or home_retained(sight, run)
     how = ("revive" if retained else "birth") if back else ""
     reason = "is put back" if run.active else "goes back, " + ("retained" if retained else "by re-birth") if back else "not touched"
+    if lost is not None:
+        reason = f"nothing to go back to: no incarnation of {lost} is retained there, and the image is not catalogued"
     seconds = seconds_back(sight, rollout, run) if back else 0.0
     return {
-        "name": run.server, "action": "replace" if back else "skip", "reason": reason, "from": rollout.image_to.version if back else None,
+        "name": run.server, "action": "replace" if back else "hold" if lost else "skip", "reason": reason, "from": rollout.image_to.version if back else None,
         "to": home.version if home and back else None, "order": run.planned, "canary": False, "how": how,
         "data_kept": [disk.name for disk in sight.pool.data] if back else [], "rollback": "", "estimate_seconds": round(seconds, 1),
     }

@@ -164,6 +164,17 @@ def test_every_waiting_command_ends_with_the_code_of_the_state(served: Served, c
     assert call(*command, "--wait") == code
 
 
+def test_a_checkpoint_that_opens_by_itself_needs_nobody_and_ends_no_wait(served: Served, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To leave there would be to be missed there: with on_disconnect = "pause" the rollout stopped at the first one."""
+    monkeypatch.setattr("fleet.api.stream.LIFE_SECONDS", 0.1)
+    stands = {**rollout_row("checkpoint", reason="it goes on by itself after 20s"), "opens_at": "2026-11-21T21:14:02Z"}
+    served.office.rollout_states = [rollout_row(), stands, stands, rollout_row("done", reason="")]
+    assert call("rollout", "start", "web", "--yes", "--wait") == 0
+    captured = capsys.readouterr()
+    assert "it goes on by itself after 20s" in captured.err
+    assert "rollout promote" not in captured.err and "checkpoint" not in captured.out
+
+
 def test_waiting_hears_of_changes_from_the_stream(served: Served) -> None:
     command = subprocess.Popen([sys.executable, "-c", PROGRAM, "rollout", "wait", "web"], env=environment(served),
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -9,11 +9,11 @@ import pytest
 
 from fleet.core.desired import Amount
 from fleet.core.events import Draft
-from fleet.core.observed import Seen
+from fleet.core.observed import Health, Seen
 from fleet.core.planner import plan
 from fleet.core.proposal import draw
 from fleet.core.state import Target
-from tests.core.picture import V1, V2, V3, Book, ask, begun, pool, seen, sight, whole
+from tests.core.picture import NOW, V1, V2, V3, Book, ask, begun, pool, seen, sight, whole
 
 SERVED, STRAY, NEW = seen("web-1", 1, V1, "stopped"), seen("web-1", 2, V2), seen("web-1", 3, V3)
 GONE = replace(STRAY, state="stopped")
@@ -91,6 +91,27 @@ def test_a_server_that_runs_twice_uses_the_place_of_an_extra_one_for_itself_too(
     decision = plan(sight(*fleet, state=book.state))
     assert decision.actions == ()
     assert decision.waits["web-1"].reason == "waits: extra 1 of 1 used by web-1"
+
+
+def test_a_sick_server_that_runs_twice_does_not_wait_for_itself() -> None:
+    """Its stray is stopped only beside one that answers, and uses the one extra place: the sick one makes room, which takes nothing away."""
+    fleet = (*whole(), seen("web-1", 2, V2))
+    book = served(1, 2)
+    sick = {("web-1", 2): Health(False, NOW - 50.0, NOW, "refused")}
+    book.start(draw(sight(*fleet, state=book.state, health=sick, now=book.now), ask(V3)))
+    book.move("begin")
+    run = book.state.rollouts["r1"].runs["web-1"]
+    assert (run.path, run.source, run.reason) == ("delete-first", 2, "incarnation 2 is not healthy, and 1 runs beside it")
+    book.walk("web-1", "preparing")
+    decision = plan(sight(*fleet, state=book.state, health=sick))
+    assert [(action.server, action.verb, action.number) for action in decision.actions] == [("web-1", "retire", 2)]
+    assert decision.waits["web-2"].reason == "waits: budget 1 of 1 used by web-1"
+
+
+def test_a_server_that_falls_sick_while_it_runs_twice_is_told_what_it_waits_for() -> None:
+    book, fleet = doubled()
+    decision = plan(sight(*fleet, state=book.state, sick=("web-1",)))
+    assert decision.waits["web-1"].reason == "waits: incarnation 2 runs beside it, extra 1 of 1, and is stopped once incarnation 1 answers"
 
 
 def test_a_paused_rollout_stops_nothing_beside_a_server() -> None:

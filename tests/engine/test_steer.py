@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from drivers.sim import Faults
 from fleet.cli.status import phrase
 from fleet.core.errors import AnewError, Invalid, Refused
-from fleet.engine.present import rollout_row
+from fleet.engine.present import moment, rollout_row
 from tests.clocks import run_virtual
 from tests.scenarios.stage import Stage, staged
 
@@ -40,7 +41,7 @@ NEVER = 'windows = [{ days = ["mon"], start = "03:00", length = "1m", time_zone 
 def play(story: Callable[[Stage], Awaitable[None]], *, in_place: bool = False, windows: str = "") -> None:
     async def run() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            async with staged(FLEET.format(in_place=str(in_place).lower(), windows=windows), folder) as stage:
+            async with staged(FLEET.format(in_place=str(in_place).lower(), windows=windows), folder, Faults()) as stage:
                 await story(stage)
 
     run_virtual(run())
@@ -161,5 +162,30 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
         await rolling(stage)
         said = str(await refused(stage, "rollout.set", overrides={"max-unavailable": "1.5", "retain": "5", "max-serge": "1"}))
         assert "max-unavailable" in said and "retain" in said and 'Did you mean "max_surge"?' in said
+
+    play(story)
+
+
+@pytest.mark.parametrize(("pause", "minutes"), [("90m", 90), ("manual", None)])
+def test_a_checkpoint_tells_when_it_opens_by_itself(pause: str, minutes: int | None) -> None:
+    async def story(stage: Stage) -> None:
+        await stage.birth("1")
+        await stage.command("rollout.start", plan={"to": "2", "overrides": {"checkpoints": "50", "checkpoint_pause": pause}})
+        await stage.until(lambda: stage.last.state == "checkpoint", what="it stands at its checkpoint")
+        row = rollout_row(stage.engine.sight(stage.view), stage.last, stage.view.waits)
+        assert row["opens_at"] == (minutes and moment(stage.last.moved_at + minutes * 60))
+        assert row["reason"] == f"checkpoint at 50%: 2 servers done; {'it goes on by itself after 1h 30m' if minutes else 'promote to go on'}"
+
+    play(story)
+
+
+def test_a_resume_says_who_is_put_back_first() -> None:
+    async def story(stage: Stage) -> None:
+        await stage.birth("1")
+        stage.faults.fail("birth", "permanent", server="web-1")
+        await stage.command("rollout.start", plan={"to": "2"})
+        await stage.until(lambda: stage.last.state == "paused", what="it has paused")
+        answer = await stage.command("rollout.resume")
+        assert answer["message"] == f"rollout {stage.last.id} is rolling; web-1 failed and is put back first, then it is tried once more"
 
     play(story)

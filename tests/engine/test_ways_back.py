@@ -47,3 +47,26 @@ def test_of_many_only_some_are_named() -> None:
     now = sight(*fleet, of=of, state=slow(Book()).state)
     summary = plan_row(now, draw(now, ask(V1, "rollback", surge=False, **DOWN)), [])["summary"]
     assert summary[1] == "from retained incarnations: web-1, web-2 and 3 more, about 25s each"
+
+
+def test_a_birth_has_nothing_to_go_back_to_and_names_no_cost() -> None:
+    book = begun(kind="birth", surge=False, **DOWN)
+    assert book.state.rollouts["r1"].kind == "birth"
+    for name in ("web-1", "web-2"):
+        book.walk(name, "preparing", "booting", "proving", "admitting")
+    now = sight(*(replace(one, number=1) for one in NEW[:2]), state=slow(book).state)
+    assert rollback_cost(now, book.state.rollouts["r1"]) == ""
+
+
+def test_who_cannot_go_back_is_named_beforehand() -> None:
+    book = begun(*whole(), surge=False, **DOWN)
+    for name in ("web-1", "web-2"):
+        book.walk(name, "preparing", "stopping", "booting", "proving", "admitting")
+    slow(book)
+    now = sight(seen("web-1", 1, V1, "stopped"), *NEW[:2], *whole()[2:], state=book.state)
+    now = replace(now, images={V2.digest: now.images[V2.digest]})
+    assert rollback_cost(now, book.state.rollouts["r1"]) == "2 servers, 1 from retained, 1 not at all (web-2: image web/1 is not catalogued), about 25s"
+    rows = {row["name"]: row for row in turnaround_row(now, book.state.rollouts["r1"])["servers"]}
+    assert (rows["web-2"]["action"], rows["web-2"]["reason"]) == (
+        "hold", "nothing to go back to: no incarnation of web/1 is retained there, and the image is not catalogued")
+    assert turnaround_row(now, book.state.rollouts["r1"])["estimate_seconds"] == 25.0
