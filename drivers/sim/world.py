@@ -240,6 +240,9 @@ class World:
 
     def _overwrite_idle(self, server: str) -> None:
         """The slot that does not run gets another image: what it held is gone, as is an image staged there before."""
+        trial = self.running(server)
+        if trial is not None and not trial.committed and any(other.committed and other.state == "stopped" for other in self._siblings(trial)):
+            raise Refused(f"incarnation {trial.number} is on trial, and the other slot is what the machine falls back to", where=server, code="wrong-state")
         self.staged = {pair for pair in self.staged if pair[1] != server}
         for life in [life for life in self.lives.values() if life.server == server and life.state != "running"]:
             self.bury(life)

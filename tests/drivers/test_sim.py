@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -293,6 +294,27 @@ def test_what_must_never_happen_is_kept_as_a_breach(tmp_path: Path) -> None:
         assert "birth of web/9, which was never staged" in breaches
         assert "number of a buried incarnation" in breaches
         assert breaches.count("\n") == 2
+
+    run_virtual(story())
+
+
+def test_while_a_machine_is_on_trial_what_it_falls_back_to_is_not_written_over(tmp_path: Path) -> None:
+    """As anew-host refuses it: a boot that came late, when its rollout had long gone back, may have brought it there."""
+    async def story() -> None:
+        async with harness(tmp_path, sim=replace(SIM, in_place=True)) as h:
+            async def boot(number: int) -> None:
+                await h.sim.stage(h.pool, image(str(number)), "web-1", h.op())
+                await h.sim.birth(h.pool, Birth("web-1", number, image(str(number)), "web-1", h.clock.now()), h.op())
+
+            await boot(1)
+            await h.sim.commit(h.pool, "web-1", 1, h.op())
+            await boot(2)
+            with pytest.raises(Refused, match="web-1: .*on trial.* falls back to"):
+                await h.sim.stage(h.pool, image("3"), "web-1", h.op())
+            await h.sim.stage(h.pool, image("3"), "web-2", h.op())
+            await h.sim.commit(h.pool, "web-1", 2, h.op())
+            await boot(3)
+            assert [one.number for one in h.world.seen()] == [2, 3]
 
     run_virtual(story())
 

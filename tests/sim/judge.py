@@ -30,6 +30,8 @@ servers have no names but their own: tests/drivers).
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from drivers.sim import Life
@@ -246,14 +248,19 @@ class Judge(Oracle):
         if self.made.setdefault(op.id, (server, number)) != (server, number):
             self._break(f"I15: operation {op.id} made {self.made[op.id]} and {(server, number)}")
 
-    def staging(self, place: str) -> None:
-        """On a machine the idle slot is overwritten: not if what it holds is the way back, unless that was tried and did not boot."""
-        if not self.pool.in_place or place not in self.pool.server_names:
-            return
-        mine = self.lives(place)
-        if any(life.state == "running" and not life.committed and life.key not in self.admitted for life in mine) and any(
-                life.state == "stopped" and life.committed and life.key not in self.will_not_boot for life in mine):
-            self._break(f"I4: the idle slot of {place} is overwritten, and what runs there was not proved")
+    @contextmanager
+    def staging(self, place: str) -> Iterator[None]:
+        """On a machine the idle slot is overwritten: not if what it holds is the way back, unless that was tried and did not boot. What the machine
+        refuses harms nobody.
+        """
+        mine = self.lives(place) if self.pool.in_place and place in self.pool.server_names else []
+        on_trial = any(life.state == "running" and not life.committed and life.key not in self.admitted for life in mine)
+        needed = {life.key for life in mine if life.state == "stopped" and life.committed and life.key not in self.will_not_boot} if on_trial else set()
+        try:
+            yield
+        finally:
+            if needed - {life.key for life in self.lives(place)}:
+                self._break(f"I4: the idle slot of {place} is overwritten, and what runs there was not proved")
 
     def committing(self, server: str, number: int, now: float) -> None:
         life = self.world.lives.get((server, number))

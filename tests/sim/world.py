@@ -149,8 +149,8 @@ class Rig(WatchedSim):
 
     async def stage(self, pool: Pool, image: Image, place: str, op: Operation) -> None:
         self._calls("stage", place, 0, op)
-        self.oracle.staging(place)
-        await super().stage(pool, image, place, op)
+        with self.oracle.staging(place):
+            await super().stage(pool, image, place, op)
 
     async def birth(self, pool: Pool, order: Birth, op: Operation) -> Seen:
         self._calls("birth", order.server, order.number, op)
