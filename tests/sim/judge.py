@@ -140,6 +140,7 @@ class Judge(Oracle):
         self.held: set[str] = set()
         self.blameless = ""
         self.fell: set[str] = set()
+        self.again: set[str] = set()
         self.flapping: dict[str, float] = {}
         self.proposed: tuple[str, int] = ("", -1)
         self.approved: dict[int, float] = {}
@@ -291,14 +292,15 @@ class Judge(Oracle):
         self.told_at = now
         if data["kind"] != "rollback":
             self._check_approvals(data["plan_hash"], now)
-        self.passed, self.reached, self.went_on_alone, self.fell = set(), set(), False, set()
+        self.passed, self.reached, self.went_on_alone, self.fell, self.again = set(), set(), False, set(), set()
 
     def _on_rollout_moved(self, event: Event, data: dict[str, Any], now: float) -> None:
         before = self.state
         if event.actor != "engine" and data["cause"] != "pause":
             self.told_at = now
         if data["cause"].startswith("resume-"):
-            self.begun -= self.fell
+            self.again |= self.fell & set(self.flying)  # tried again, too, once they are back
+            self.begun -= self.fell - self.again
             self.fell = set()
         super()._on_rollout_moved(event, data, now)
         if data["cause"] == "checkpoint-reached":
@@ -359,6 +361,7 @@ class Judge(Oracle):
         self.open.pop(op, None)
         self.fate[op] = "done"
         server, number, step = self.asked.get(op, ("", 0, ""))
+        self._is_back(server)
         if step != "proving":
             return
         life, answers = self.world.lives.get((server, number)), self.answers.get((server, number))
@@ -373,10 +376,17 @@ class Judge(Oracle):
 
     def _on_server_settled(self, event: Event, data: dict[str, Any], now: float) -> None:
         super()._on_server_settled(event, data, now)
+        self._is_back(event.server)
         if data["state"] == "skipped":
             self.begun.discard(event.server)  # it was only prepared: nothing was taken from it
         if data["state"] in ("serving", "quarantined"):
             self.fell.discard(event.server)  # no resume tries it again: it stays among those begun
+
+    def _is_back(self, server: str) -> None:
+        """One that had failed when somebody resumed waits for its turn anew."""
+        if server in self.again and server not in self.flying:
+            self.again.discard(server)
+            self.begun.discard(server)
 
     def _on_server_held(self, event: Event, data: dict[str, Any], now: float) -> None:
         self.held.add(event.server)
