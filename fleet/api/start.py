@@ -8,6 +8,10 @@ import sys
 from fleet.api.client import Client, DaemonUnreachable
 from fleet.core.errors import AnewError, Invalid, Refused
 
+TYPE_CHECKING = False  # as `typing` has it; importing typing is felt at start-up
+if TYPE_CHECKING:
+    import subprocess
+
 START_SECONDS = 60.0
 OTHER_SECONDS = 8.0
 """A daemon that was refused may have met another one that is still starting: so long its socket is waited for."""
@@ -97,11 +101,11 @@ def _start_and_wait(socket_path: str, command: list[str], log: int, log_path: st
     other = 0.0
     while time.monotonic() < limit:
         if is_up(socket_path):
-            return
+            return _only(daemon, socket_path)
         ended = daemon.poll()
         if ended is not None:
             if is_up(socket_path):
-                return  # another client was quicker, ours saw the socket taken
+                return None  # another client was quicker, ours saw the socket taken
             other = other or time.monotonic() + OTHER_SECONDS
             if ended == REFUSED and time.monotonic() < other:
                 time.sleep(LOOK_SECONDS)
@@ -112,6 +116,15 @@ def _start_and_wait(socket_path: str, command: list[str], log: int, log_path: st
         f"the daemon did not listen within {START_SECONDS:.0f} s; its last words: "
         f"{(_tail(log_path, began) or ['none'])[-1]}", where=log_path,
     )
+
+
+def _only(daemon: subprocess.Popen[bytes], socket_path: str) -> None:
+    """Where another client's daemon was quicker, ours ends: still on its way, it would take that one's place when it is stopped."""
+    try:
+        if daemon.poll() is None and Client(socket_path).daemon_pid() != daemon.pid:
+            daemon.terminate()
+    except DaemonUnreachable:
+        pass  # it has ended meanwhile; what comes up now is what was asked for
 
 
 def _would_not(ended: int, words: list[str], log_path: str) -> AnewError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import stat
 import subprocess
@@ -191,13 +192,8 @@ def time_passes_once_it_said(patch: pytest.MonkeyPatch, words: str, log: str) ->
     patch.setattr(time, "sleep", rest)
 
 
-@pytest.mark.parametrize(("how", "said", "exit_code"), [
-    ("broken", "fleet.toml:3: pools.web.servers: must be a number", 2), ("dies", "out of luck", 6), ("hangs", "thinking", 6)])
-def test_a_daemon_that_does_not_come_up_is_quoted(
-    folder: str, monkeypatch: pytest.MonkeyPatch, how: str, said: str, exit_code: int
-) -> None:
-    import subprocess
-
+def processes(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
+    """Those that are started from now on."""
     started: list[subprocess.Popen[bytes]] = []
     real = subprocess.Popen
 
@@ -206,6 +202,15 @@ def test_a_daemon_that_does_not_come_up_is_quoted(
         return started[-1]
 
     monkeypatch.setattr(subprocess, "Popen", popen)
+    return started
+
+
+@pytest.mark.parametrize(("how", "said", "exit_code"), [
+    ("broken", "fleet.toml:3: pools.web.servers: must be a number", 2), ("dies", "out of luck", 6), ("hangs", "thinking", 6)])
+def test_a_daemon_that_does_not_come_up_is_quoted(
+    folder: str, monkeypatch: pytest.MonkeyPatch, how: str, said: str, exit_code: int
+) -> None:
+    started = processes(monkeypatch)
     if how == "hangs":
         time_passes_once_it_said(monkeypatch, "thinking", os.path.join(folder, "daemon.log"))
     monkeypatch.setattr(start, "daemon_command", lambda *_: [sys.executable, "-c", DAEMON, how])
@@ -218,6 +223,20 @@ def test_a_daemon_that_does_not_come_up_is_quoted(
         one.wait()
     assert said in caught.value.message
     assert caught.value.exit_code == exit_code
+
+
+def test_where_another_client_s_daemon_is_quicker_ours_ends(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Still on its way, it would take that one's place when somebody stops it, and nobody would know why a daemon runs."""
+    started = processes(monkeypatch)
+    monkeypatch.setattr(start, "daemon_command", lambda *_: [sys.executable, "-c", "import time; time.sleep(600)"])
+    fleet = os.path.join(folder, "fleet.toml")
+    open(fleet, "w").close()
+    with serving() as served:
+        looks = iter([False])
+        monkeypatch.setattr(start, "is_up", lambda _: next(looks, True))
+        assert start.ensure_daemon(served.socket, fleet, folder) is True
+        assert [one.wait(60) for one in started] == [-signal.SIGTERM]
+        assert served.client().get("/v1/status"), "the other one serves on"
 
 
 def test_a_started_daemon_outlives_its_starter_and_keeps_no_secret(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
