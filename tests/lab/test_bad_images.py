@@ -7,7 +7,7 @@ import pytest
 from tests.lab.fleetlab import FleetLab, PoolHere, figures
 from tests.lab.watching import Availability
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 
 BAD = [
     ("3-panic", (), "stopped by itself", "Kernel panic - not syncing"),

@@ -7,7 +7,7 @@ import pytest
 from tests.lab.fleetlab import FleetLab, PoolHere, figures
 from tests.lab.watching import Availability
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 
 
 def in_service(lab: FleetLab, pool: PoolHere) -> set[tuple[int, str]]:

@@ -8,7 +8,7 @@ from tests.lab.conftest import MakeLab
 from tests.lab.fleetlab import PoolSpec, figures
 from tests.lab.watching import Availability, Writers
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 
 SPEC = PoolSpec("store", 2, more=('data = [{ name = "state", size = "64MiB" }]',), rollout={"max_unavailable": 1})
 

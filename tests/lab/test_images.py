@@ -11,7 +11,7 @@ import pytest
 
 from tests.lab.guest import Guest, build, identity, new_key, wait_until
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 
 
 def manifest(folder: Path) -> dict[str, Any]:

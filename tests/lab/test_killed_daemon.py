@@ -9,7 +9,7 @@ import pytest
 from tests.lab.fleetlab import FleetLab, PoolHere, figures
 from tests.lab.watching import Availability
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 
 
 def wait_for_step(lab: FleetLab, rollout: str, step: str) -> str:

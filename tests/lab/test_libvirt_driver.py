@@ -29,7 +29,7 @@ from tests.drivers.libvirt_world import World, load_image, remove_everything, su
 from tests.lab.guest import BOOT_DEADLINE, build
 from tests.lab.hypervisor import fleet_name
 
-pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("libvirt")]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800), pytest.mark.usefixtures("libvirt")]
 
 URI = "qemu:///system"
 FIRST_PORT = 23000

@@ -17,7 +17,7 @@ from fleet.core.observed import Seen
 from tests.clocks import VirtualClock
 from tests.lab.guest import BOOT_DEADLINE, Guest, build
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 
 POOL = Pool("web", "libvirt", 1, "web", network=Network("user", guest_port=22))
 BANNER = HealthCheck("tcp", {"port": 22, "expect": "SSH-2.0-"}, deadline=5.0)

@@ -12,7 +12,7 @@ from tests.lab.fleetlab import PoolSpec
 from tests.lab.hypervisor import URI
 from tests.lab.test_killed_daemon import wait_for_step
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 
 
 def spoil(path: Path) -> None:

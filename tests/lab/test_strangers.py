@@ -14,7 +14,7 @@ from tests.lab.fleetlab import FleetLab, PoolHere, PoolSpec, figures
 from tests.lab.hypervisor import Domain
 from tests.lab.watching import Availability, banner
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")

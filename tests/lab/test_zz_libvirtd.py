@@ -16,7 +16,7 @@ from tests.lab.guest import REPO
 from tests.lab.test_killed_daemon import wait_for_step
 from tests.lab.watching import Availability
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 
 SCRIPT = REPO / "vagrant/provision/libvirt.sh"
 STATE = Path("/run/anew-lab")

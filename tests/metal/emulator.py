@@ -87,8 +87,12 @@ class Emulator:
         self.log = folder / "emulator.log"
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
-        wait_until(lambda: self._process.poll() is not None or "Running on" in self.said(), 60.0, "the emulator")
-        assert self._process.poll() is None, self.said()
+        try:
+            wait_until(lambda: self._process.poll() is not None or "Running on" in self.said(), 120.0, "the emulator")
+            assert self._process.poll() is None, self.said()
+        except BaseException:
+            self.stop()
+            raise
 
     def said(self) -> str:
         return self.log.read_text(errors="replace")

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -23,16 +23,19 @@ from drivers.identity import IdentityStore
 from tests.ports import free_port
 
 HELPER = Path(__file__).parents[2] / "drivers" / "baremetal" / "anew-host"
+DEADLINE = 120.0
+"""Seconds for an sshd to listen, and to end: both take a moment where the machine is not busy elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sshd:
-    """A host that runs. `host_key`: "TYPE BASE64" of what it shows first; `root`: its sandbox."""
+    """A host that runs. `host_key`: "TYPE BASE64" of what it shows first; `root`: its sandbox; `pid`: of the sshd that listens."""
 
     port: int
     host_key: str
     folder: Path
     user: str
+    pid: int = 0
 
     @property
     def root(self) -> Path:
@@ -105,10 +108,13 @@ SetEnv PATH={folder}/bin:/usr/local/bin:/usr/bin:/bin HOME={folder}/home
         process = subprocess.Popen([program, "-D", "-e", "-f", str(config)], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
         _wait_for(made.port, process, folder)
-        yield made
+        yield replace(made, pid=process.pid)
     finally:
         process.terminate()
-        process.wait(20)
+        try:
+            process.wait(DEADLINE)
+        finally:
+            process.kill()
 
 
 def _sandbox(made: Sshd) -> None:
@@ -128,7 +134,7 @@ exec env -u SSH_CONNECTION -u SSH_CLIENT -u SSH_ORIGINAL_COMMAND ANEW_HOST_ROOT=
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes], folder: Path) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + DEADLINE
     while time.monotonic() < end:
         if process.poll() is not None:
             raise AssertionError(f"sshd ended: {(folder / 'log').read_text(errors='replace')[-2000:]}")

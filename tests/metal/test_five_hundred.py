@@ -131,12 +131,16 @@ async def five_hundred(folder: Path) -> AsyncIterator[tuple[Farm, Rolling]]:
 
 
 async def rolled(farm: Farm, made: Rolling, good: set[str]) -> dict[str, Any]:
-    """The rollout until every good machine serves the new version; what the hosts say of it."""
-    await farm.order("watch")
-    await made.start("2")
+    """The rollout until every good machine serves the new version and of every bad one it is said why not; what the hosts say of it.
+
+    Those spoilt later are so before it begins: how far a machine would have come until then is a matter of speed.
+    """
     for name, (do, more, _) in BAD_LATER.items():
         await farm.order(do, [name], **more)
+    await farm.order("watch")
+    await made.start("2")
     await made.until(lambda: all(made.rollout.runs[name].step == "serving" for name in good), "every good machine is on the new version", DEADLINE)
+    await made.until(lambda: not without_their_sentence(made), "of every bad machine it is said why", DEADLINE)
     report: dict[str, Any] = await farm.order("report")
     return report
 
@@ -162,7 +166,7 @@ async def test_one_rollout_with_all_rules(tmp_path: Path) -> None:
 
         the_budget_held_as_the_hosts_saw_it(report)
         the_canaries_went_first(report)
-        every_bad_machine_has_its_sentence(made)
+        assert all(text.isprintable() and len(text) < 1000 for text in map(made.sentence, BAD))
         nobody_was_stormed(report, asyncio.get_running_loop().time() - began)
 
         assert gauge.memory < 1.5 * settled, f"{gauge.memory / settled:.2f} times what five hundred open sessions take"
@@ -191,11 +195,10 @@ def the_canaries_went_first(report: dict[str, Any]) -> None:
     raise AssertionError("the canaries never came back")
 
 
-def every_bad_machine_has_its_sentence(made: Rolling) -> None:
+def without_their_sentence(made: Rolling) -> dict[str, str]:
+    """The bad machines of which something else is said, and what."""
     said = {name: made.sentence(name) for name in BAD}
-    wrong = {name: text for name, text in said.items() if not re.search(BAD[name][2], text)}
-    assert not wrong
-    assert all(text.isprintable() and len(text) < 1000 for text in said.values())
+    return {name: text for name, text in said.items() if not re.search(BAD[name][2], text)}
 
 
 def nobody_was_stormed(report: dict[str, Any], seconds: float) -> None:

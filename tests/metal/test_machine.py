@@ -9,7 +9,7 @@ import pytest
 from tests.metal.conftest import MakeMachine
 from tests.metal.machines import WEB_PORT, Machine, wait_until
 
-pytestmark = [pytest.mark.lab]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 
 from tests.metal.plainhost import PlainHost, PlainLab, plain_host
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 SETTLE = 60.0
 
 

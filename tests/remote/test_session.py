@@ -47,15 +47,7 @@ def people(control: Far) -> list[tuple[str, str, str]]:
 
 def sessions(server: Sshd) -> list[int]:
     """The processes of an SSH server that hold somebody's connection."""
-    parent = next(int(path.name) for path in Path("/proc").glob("[0-9]*") if str(server.folder / "sshd_config").encode() in _read(path / "cmdline"))
-    return [int(child) for child in _read(Path(f"/proc/{parent}/task/{parent}/children")).split()]
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return b""
+    return [int(child) for child in Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()]
 
 
 def listens(port: int) -> bool:

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -49,10 +50,21 @@ class Browser:
         self.refused: list[str] = []
         self._numbers = itertools.count(1)
         self._answers: dict[int, asyncio.Future[Any]] = {}
+        self._session: aiohttp.ClientSession | None = None
+        self._reader: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         self.child = subprocess.Popen([CHROMIUM, *FLAGS, f"--user-data-dir={self.folder}", "about:blank"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                       stderr=subprocess.DEVNULL, start_new_session=True, env={"PATH": os.environ["PATH"], "HOME": str(self.folder), "LANG": "C.UTF-8"})
+        try:
+            await self._take_hold()
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def _take_hold(self) -> None:
+        """Of its page, once it listens."""
         told = self.folder / "DevToolsActivePort"
         await self._soon(lambda: told.exists() and told.read_text().count("\n"), "Chromium listens")
         self._session = aiohttp.ClientSession()
@@ -63,12 +75,15 @@ class Browser:
         for domain in ("Page", "Runtime", "Network"):
             await self.ask(f"{domain}.enable")
         await self.ask("Page.addScriptToEvaluateOnNewDocument", source=FIND)
-        return self
 
     async def __aexit__(self, *_: Any) -> None:
-        self._reader.cancel()
-        await self._session.close()
-        os.killpg(self.child.pid, signal.SIGKILL)  # its own group: Chromium is a dozen processes
+        """All that was begun ends, its processes first: they are its own group, for Chromium is a dozen."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.child.pid, signal.SIGKILL)
+        if self._reader is not None:
+            self._reader.cancel()
+        if self._session is not None:
+            await self._session.close()
         await asyncio.to_thread(self.child.wait, DEADLINE)
 
     async def _read(self) -> None:

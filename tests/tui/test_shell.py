@@ -80,6 +80,7 @@ def rack() -> Iterator[Rack]:
             home = Home(folder, HEAD.format(port=server.port) + machines)
             try:
                 home.start()
+                until(lambda: set(home.pool()["unreachable"]) == {"other", "far", "unpinned"}, "the daemon's own first logins are over", DEADLINE)
                 yield Rack(home, server)
             finally:
                 home.close()

@@ -44,14 +44,21 @@ class Page:
             [sys.executable, "-c", PROGRAM, "--socket", str(home.folder / "s"), "--json", "web", "--port", "0", *more], cwd=folder, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env={**os.environ, "HOME": str(folder), "PYTHONPATH": str(ROOT)})
         assert self.process.stdout is not None
-        told = json.loads(self.process.stdout.readline())
-        self.url, self.port = str(told["url"]), int(told["port"])
+        try:
+            told = json.loads(self.process.stdout.readline())
+            self.url, self.port = str(told["url"]), int(told["port"])
+        except BaseException:
+            self.close()
+            raise
         self.origin, self.path = f"http://127.0.0.1:{self.port}", urlsplit(self.url).path
 
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.terminate()
-        self.process.communicate(timeout=DEADLINE)
+        try:
+            self.process.communicate(timeout=DEADLINE)
+        finally:
+            self.process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -221,11 +228,14 @@ async def test_the_ninth_visitor_waits_and_a_server_that_is_killed_takes_its_vis
 
 def test_it_ends_with_ctrl_c_and_a_proxy_is_called_by_its_name(home: Home, tmp_path: Path) -> None:
     made = Page(home, tmp_path, "--public-url", "https://fleet.example/")
-    assert made.url.startswith("https://fleet.example/")
-    status, shown = asyncio.run(get(made, made.path, Host="fleet.example"))
-    assert status == 200 and f'"wss://fleet.example{made.path}ws"' in shown
-    made.process.send_signal(signal.SIGINT)
-    assert made.process.wait(DEADLINE) == 0
+    try:
+        assert made.url.startswith("https://fleet.example/")
+        status, shown = asyncio.run(get(made, made.path, Host="fleet.example"))
+        assert status == 200 and f'"wss://fleet.example{made.path}ws"' in shown
+        made.process.send_signal(signal.SIGINT)
+        assert made.process.wait(DEADLINE) == 0
+    finally:
+        made.close()
 
 
 @pytest.mark.parametrize(("words", "code", "said"), [
