@@ -11,6 +11,7 @@ from aiohttp import web
 
 from fleet.api import schema
 from fleet.api.door import Connection
+from fleet.api.looked import Looked
 from fleet.api.office import Caller, Office, Role
 from fleet.api.stream import Pump, as_lines
 from fleet.api.wire import MAX_REQUEST
@@ -33,6 +34,7 @@ class Ask:
     body: bytes
     request: web.BaseRequest
     connection: Connection
+    looked: Looked
 
 
 Answer = Mapping[str, Any] | web.StreamResponse
@@ -132,7 +134,13 @@ async def _events(ask: Ask) -> Answer:
 
 
 async def _plan(ask: Ask) -> Answer:
-    return await ask.office.plan(schema.plan_request(ask.body))
+    """The plan as it is drawn now; with `looked_at` also what changed since that one was shown."""
+    request = schema.plan_request(ask.body)
+    looked_at = request.pop("looked_at", "")
+    frame = await ask.office.plan(request)
+    ask.looked.keep(request, frame)
+    changed = ask.looked.since(looked_at, frame)
+    return {**frame, "difference": changed} if changed else frame
 
 
 async def _proposals(ask: Ask) -> Answer:

@@ -157,9 +157,12 @@ async def test_a_plan_on_the_screen_says_when_the_pool_has_changed_since(tmp_pat
         user.daemon.push({"frame": "pool", "row": row})
         await user.settle()
         assert "has changed since" not in user.text, "another generation, and the same plan"
-        was, user.daemon.plan = user.daemon.plan, {**user.daemon.plan, "hash": "0badc0de77", "generation": 44}
+        was = user.daemon.plan
+        user.daemon.plan = {**was, "hash": "0badc0de77", "generation": 44, "difference": ["db-2: was replace (6d), now hold (held: x)"]}
         user.daemon.push({"frame": "pool", "row": {**row, "generation": 44}})
-        await user.see("the pool has changed since this plan was drawn: p plans anew")
+        await user.see("db-2: was replace (6d), now hold (held: x)")
+        assert "the fleet changed since; p plans anew:" in user.text
+        assert user.daemon.plans[-1] == {"pool": "db", "looked_at": was["hash"]}
         assert f"plan {was['hash'][:8]}" in user.text, "the plan that was looked at stays"
         await user.press("enter")
         await user.see("The pool has changed since this plan was drawn")
