@@ -92,8 +92,9 @@ async def read_body(request: web.BaseRequest, cap: int) -> bytes:
 class Reception:
     """Takes each request from the door to the office and back."""
 
-    def __init__(self, office: Office, on_refused: OnRefused | None) -> None:
+    def __init__(self, office: Office, on_refused: OnRefused | None, socket_path: str) -> None:
         self._office = office
+        self._socket = socket_path
         self._names = Names()
         self._looked = Looked()
         self._on_refused = on_refused
@@ -137,7 +138,7 @@ class Reception:
             raise Invalid("is not a known parameter here", where=key[:64])
         body = await read_body(request, route.cap)
         try:
-            return await route.respond(Ask(self._office, caller, role, names, query, body, request, connection, self._looked))
+            return await route.respond(Ask(self._office, caller, role, names, query, body, request, connection, self._looked, self._socket))
         except Refused as error:
             if error.code == "role":
                 self._report(caller, f"{request.method} {request.rel_url.raw_path[:128]} {error.where[:64]}", error)
@@ -171,7 +172,7 @@ async def serve(
     role, for the journal. Refused or Invalid if the path cannot be had.
     """
     with listening(socket_path, group=group) as sock:
-        door = Door(Reception(office, on_refused))
+        door = Door(Reception(office, on_refused, socket_path))
         server = await asyncio.get_running_loop().create_unix_server(door, sock=sock, backlog=AT_ONCE)
         sock.listen(BACKLOG)  # asyncio takes so many at once as it is told may wait
         try:

@@ -241,7 +241,8 @@ class Blast(TypedDict):
 
 
 class PlanFrame(TypedDict):
-    """`needs`: approvals (how many other people must approve), approvals_left, approved_by, proposed_by ("" if it was not), typed_number.
+    """`needs`: approvals (how many other people must approve), approvals_left, approved_by, proposed_by ("" if it was not), typed_number; closed, why nobody
+    can come and approve it here.
     `difference`: what changed since the plan that the request says was looked at; left out if nothing did."""
 
     pool: str

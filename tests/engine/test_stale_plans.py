@@ -68,3 +68,9 @@ def test_the_hash_of_another_request_names_what_is_asked_otherwise(home: Home) -
     for words in ("to was 2, now not given", "min_healthy_time was 2s, now not given", "the target was 2, now 3"):
         assert words in stale.stderr, stale.stderr
     assert anew(home, "rollout", "start", "web", "--to", "2", "--min-healthy-time", "2s", "--plan", wanted, "--yes").returncode == 0
+
+
+def test_a_plan_says_once_how_long_it_takes(home: Home) -> None:
+    """Two figures of one estimate, each rounded in its own way, were two estimates to a reader."""
+    shown = until(lambda: anew(home, "plan", "web").stdout, "the pool is planned for")
+    assert shown.count("about ") == 1, shown

@@ -114,6 +114,15 @@ async def test_a_plan_that_the_fleet_has_left_behind_is_shown_with_the_differenc
         assert user.daemon.commands == [], "another plan than the one that waits is never approved by this key"
 
 
+async def test_a_plan_that_nobody_can_come_and_approve_says_so(tmp_path: Path) -> None:
+    async with session(tmp_path, (80, 24), status=waiting()) as user:
+        needing(user)
+        user.daemon.plan["needs"]["closed"] = "it cannot get 2 approvals: only root can reach the daemon, whose socket /run/user/0/anew/anew.sock is closed to others"
+        await user.press("p")
+        await user.see("but       it cannot get 2 approvals: only root can reach the daemon")
+        await user.see("is closed to others")
+
+
 async def test_a_rollout_names_who_approved_it(tmp_path: Path) -> None:
     status = story.status()
     status["rollouts"][0]["approvals"] = ["eve@pts/2"]
