@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
     from fleet.cli.context import Context
 
-SETTLED = ("serving", "put-back", "failed", "quarantined", "skipped", "held")
+ASIDE = ("skipped", "held")
+"""Servers that a rollout is not about."""
 SITS = 8
 """People that are listed; --json has them all."""
 MANY = 40
@@ -122,12 +123,12 @@ def _rollout(row: dict[str, Any], frame: dict[str, Any]) -> str:
 
 
 def phrase(row: dict[str, Any]) -> str:
-    """A rollout in one phrase: `rolling 5/12, eta 1m 15s`, or why the whole of it waits."""
+    """A rollout in one phrase: `rolling 5/12, eta 1m 15s`, or why the whole of it waits. The servers done, of those it is about, as the terminal UI has it."""
     counts = row["counts"]
-    done = sum(counts.get(step, 0) for step in SETTLED)
+    about = sum(counts.values()) - sum(counts.get(step, 0) for step in ASIDE)
     eta = f", eta {age(row['eta_seconds'])}" if row.get("eta_seconds") is not None and not row.get("ended_at") else ""
     waits = f", {row['waits']}" if row.get("waits") else ""
-    return f"{row['state']} {done}/{sum(counts.values())}{waits or eta}"
+    return f"{row['state']} {counts.get('serving', 0)}/{about}{waits or eta}"
 
 
 def _well(row: dict[str, Any]) -> bool:

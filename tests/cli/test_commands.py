@@ -329,3 +329,10 @@ def test_an_empty_lab_is_born_at_version_1(served: Served, monkeypatch: pytest.M
     assert "anew rollout start web --to 2" in capsys.readouterr().out
     assert call("lab", "up", "--fleet", "/etc/anew/fleet.toml", "--socket", served.socket) == 0
     assert len(served.office.commands) == 1
+
+
+def test_progress_counts_the_servers_done_of_those_it_is_about(served: Served, capsys: Capture) -> None:
+    """Who was put back is not done, and who is held or runs the target already was never to be: as the terminal UI says it."""
+    served.office.rollout_states = [rollout_row(state="paused", eta_seconds=None, counts={"serving": 2, "put-back": 1, "waiting": 2, "held": 1, "skipped": 3})]
+    assert call("rollout", "show", "web") == 0
+    assert "paused 2/5\n" in capsys.readouterr().out
