@@ -97,7 +97,7 @@ def _person(row: dict[str, Any]) -> list[Any]:
 def _pool(row: dict[str, Any], frame: dict[str, Any]) -> list[Any]:
     down = row["size"] - row["healthy"]
     health = (f"{row['healthy']} ok, {down} not", "red") if down else (f"{row['healthy']} ok", "green")
-    if not row["versions"] and not row["healthy"]:
+    if not row["versions"] and not row["healthy"] and not row["image"].get("stable"):
         health = ("none yet", "yellow")
     late = row.get("max_age_seconds") is not None and (row["oldest_age_seconds"] or 0) > row["max_age_seconds"]
     oldest = age(row["oldest_age_seconds"]) + (" !" if late else "")
@@ -163,7 +163,7 @@ def _reasons(context: Context, pools: list[dict[str, Any]], servers: list[dict[s
     for pool in pools:
         lines += [f"  {pool['name']}: image {one.get('version', '?')} is rejected: {one.get('reason', '')}"
                   for one in pool["image"].get("rejected", ())]
-    lines += [f"  {pool['name']}: nothing of it runs yet: `anew rollout start {pool['name']}` brings it up" for pool in pools
+    lines += [f"{'! ' if pool['image'].get('stable') else '  '}{pool['name']}: nothing of it runs{' any more' if pool['image'].get('stable') else ' yet'}: `anew rollout start {pool['name']}` brings it up" for pool in pools
               if not (pool["versions"] or pool["healthy"] or pool.get("rollout") or pool.get("proposal")) and pool.get("mode") != "observe"]
     lines += [f"  {waits['pool']}: {proposal_words(waits)}" for pool in pools if (waits := pool.get("proposal"))]
     if lines:
