@@ -163,7 +163,8 @@ def _reasons(context: Context, pools: list[dict[str, Any]], servers: list[dict[s
     for pool in pools:
         lines += [f"  {pool['name']}: image {one.get('version', '?')} is rejected: {one.get('reason', '')}"
                   for one in pool["image"].get("rejected", ())]
-    lines += [f"{'! ' if pool['image'].get('stable') else '  '}{pool['name']}: nothing of it runs{' any more' if pool['image'].get('stable') else ' yet'}: `anew rollout start {pool['name']}` brings it up" for pool in pools
+    lines += [("! {0}: nothing of it runs any more" if pool["image"].get("stable") else "  {0}: nothing of it runs yet").format(pool["name"])
+              + f": `anew rollout start {pool['name']}` brings it up" for pool in pools
               if not (pool["versions"] or pool["healthy"] or pool.get("rollout") or pool.get("proposal")) and pool.get("mode") != "observe"]
     lines += [f"  {waits['pool']}: {proposal_words(waits)}" for pool in pools if (waits := pool.get("proposal"))]
     if lines:
