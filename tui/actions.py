@@ -114,13 +114,17 @@ async def make_plan(desk: Desk, request: Raw) -> None:
 
 
 async def look_again(desk: Desk, plan: offers.Plan) -> None:
-    """Is the plan still what would be drawn? If not it stays on the screen and says so: it never changes under a finger."""
+    """Is the plan still what would be drawn? If not it stays on the screen and says what changed: it never changes under a finger."""
+    answer: Raw = {}
     try:
-        now = offers.plan(await desk.calls.plan(plan.request), plan.request)
+        answer = await desk.calls.plan({**plan.request, "looked_at": plan.hash})
+        now = offers.plan(answer, plan.request)
     except LinkError:
         now = None  # refused now, or nobody answers: the header says the latter
     if desk.plan is plan:
-        desk.left_behind = now is None or now.hash != plan.hash
+        desk.left_behind, before = now is None or now.hash != plan.hash, desk.left_behind
+        if before or desk.left_behind:
+            desk.difference = fields.words(answer, "difference")
         desk.plan = plan if now is None or desk.left_behind else replace(plan, generation=now.generation)
         desk.stage.paint_soon()
 

@@ -185,6 +185,8 @@ class Rollout:
     runs: tuple[Run, ...]
     approvals: tuple[str, ...]
     at: float = 0.0
+    opens: float | None = None
+    """When the checkpoint it stands at opens by itself."""
     cells: Mapping[str, int] = field(default_factory=dict)
     whole: bool = True
     """False when servers of it are still unknown here."""
@@ -231,7 +233,7 @@ def rollout(row: Raw, at: float, before: Rollout | None = None) -> Rollout:
         surge_used=whole(budget, "surge_used"), missing=whole(budget, "missing"), in_flight=whole(budget, "in_flight"),
         failures=whole(row, "failures"), max_failures=whole(row, "max_failures"),
         rollback_cost=text(row, "rollback_cost"), waits=text(row, "waits"), checkpoint=to_checkpoint(mapping(row, "checkpoint")), outside=said_by(text(row, "outside"), text(row, "outside_by")),
-        changed=text(row, "changed"), on_disconnect=text(row, "on_disconnect", "continue"), runs=runs, approvals=words(row, "approvals"), at=at, cells=counted(runs),
+        changed=text(row, "changed"), on_disconnect=text(row, "on_disconnect", "continue"), runs=runs, approvals=words(row, "approvals"), at=at, opens=moment(row.get("opens_at")), cells=counted(runs),
         whole=not part or len(runs) == sum(counts),
     )
 

@@ -10,7 +10,9 @@ from typing import Any, Literal
 from aiohttp import web
 
 from fleet.api import schema
+from fleet.api.closed import closed_words, with_words
 from fleet.api.door import Connection
+from fleet.api.looked import Looked
 from fleet.api.office import Caller, Office, Role
 from fleet.api.stream import Pump, as_lines
 from fleet.api.wire import MAX_REQUEST
@@ -33,6 +35,8 @@ class Ask:
     body: bytes
     request: web.BaseRequest
     connection: Connection
+    looked: Looked
+    socket: str
 
 
 Answer = Mapping[str, Any] | web.StreamResponse
@@ -132,7 +136,14 @@ async def _events(ask: Ask) -> Answer:
 
 
 async def _plan(ask: Ask) -> Answer:
-    return await ask.office.plan(schema.plan_request(ask.body))
+    """The plan as it is drawn now; with `looked_at` also what changed since that one was shown."""
+    request = schema.plan_request(ask.body)
+    looked_at = request.pop("looked_at", "")
+    frame = await ask.office.plan(request)
+    ask.looked.keep(request, frame)
+    changed = ask.looked.since(looked_at, frame)
+    frame = with_words(dict(frame), ask.socket)
+    return {**frame, "difference": changed} if changed else frame
 
 
 async def _proposals(ask: Ask) -> Answer:
@@ -149,7 +160,15 @@ async def _command(ask: Ask) -> Answer:
     least = COMMAND_LEAST.get(request["command"], "operator")
     if not may(ask.role, least):
         raise lacks(ask.caller, ask.role, least, request["command"])
-    return await ask.office.command(ask.caller, ask.role, request)
+    answer = await ask.office.command(ask.caller, ask.role, request)
+    return _proposed(ask, answer) if answer.get("proposed") else answer
+
+
+def _proposed(ask: Ask, answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The answer to a proposal, which says so if nobody else can come and approve it."""
+    needed = next((row["needed"] for row in ask.office.proposals() if row["hash"] == answer["proposed"]), 0)
+    words = closed_words(ask.socket, needed)
+    return {**answer, "message": f"{answer['message']}\nBut {words}"} if words else answer
 
 
 ROUTES: tuple[Route, ...] = (

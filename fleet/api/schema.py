@@ -126,7 +126,7 @@ def parse_body(body: bytes) -> Any:
 
 def plan_request(body: bytes) -> dict[str, Any]:
     """A checked PlanRequest; `pool` must be given."""
-    found = _object(parse_body(body), "", PLAN_KEYS)
+    found = _object(parse_body(body), "", {**PLAN_KEYS, "looked_at": _text})
     if "pool" not in found:
         _bad("pool", "must be given")
     return found

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 from fleet.api.door import Connection, Door, error_answer, log
+from fleet.api.looked import Looked
 from fleet.api.office import Caller, Office
 from fleet.api.peers import Names
 from fleet.api.routes import ROUTES, Answer, Ask, Route, as_json, lacks, may
@@ -91,9 +92,11 @@ async def read_body(request: web.BaseRequest, cap: int) -> bytes:
 class Reception:
     """Takes each request from the door to the office and back."""
 
-    def __init__(self, office: Office, on_refused: OnRefused | None) -> None:
+    def __init__(self, office: Office, on_refused: OnRefused | None, socket_path: str) -> None:
         self._office = office
+        self._socket = socket_path
         self._names = Names()
+        self._looked = Looked()
         self._on_refused = on_refused
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -135,7 +138,7 @@ class Reception:
             raise Invalid("is not a known parameter here", where=key[:64])
         body = await read_body(request, route.cap)
         try:
-            return await route.respond(Ask(self._office, caller, role, names, query, body, request, connection))
+            return await route.respond(Ask(self._office, caller, role, names, query, body, request, connection, self._looked, self._socket))
         except Refused as error:
             if error.code == "role":
                 self._report(caller, f"{request.method} {request.rel_url.raw_path[:128]} {error.where[:64]}", error)
@@ -169,7 +172,7 @@ async def serve(
     role, for the journal. Refused or Invalid if the path cannot be had.
     """
     with listening(socket_path, group=group) as sock:
-        door = Door(Reception(office, on_refused))
+        door = Door(Reception(office, on_refused, socket_path))
         server = await asyncio.get_running_loop().create_unix_server(door, sock=sock, backlog=AT_ONCE)
         sock.listen(BACKLOG)  # asyncio takes so many at once as it is told may wait
         try:

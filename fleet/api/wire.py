@@ -241,7 +241,9 @@ class Blast(TypedDict):
 
 
 class PlanFrame(TypedDict):
-    """`needs`: approvals (how many other people must approve), approvals_left, approved_by, proposed_by ("" if it was not), typed_number."""
+    """`needs`: approvals (how many other people must approve), approvals_left, approved_by, proposed_by ("" if it was not), typed_number; closed, why nobody
+    can come and approve it here.
+    `difference`: what changed since the plan that the request says was looked at; left out if nothing did."""
 
     pool: str
     to: str
@@ -256,11 +258,13 @@ class PlanFrame(TypedDict):
     estimate_seconds: float
     summary: list[str]
     diff: NotRequired[dict[str, Any]]
+    difference: NotRequired[list[str]]
     # also "from": str | None
 
 
 class PlanRequest(TypedDict, total=False):
-    """kind: rollout (default) or rollback. `overrides` uses the names and grammar of the settings (strings)."""
+    """kind: rollout (default) or rollback. `overrides` uses the names and grammar of the settings (strings). `looked_at`, of POST /v1/plan
+    only: how the hash begins of a plan shown before."""
 
     pool: str
     kind: str
@@ -268,6 +272,7 @@ class PlanRequest(TypedDict, total=False):
     servers: list[str]
     older_than: str
     overrides: dict[str, str]
+    looked_at: str
 
 
 class CommandRequest(TypedDict, total=False):

@@ -89,7 +89,8 @@ class Context:
         if self.as_json:
             self.data(answer)
         else:
-            self.say(str(answer.get("message") or "done"))
+            for line in str(answer.get("message") or "done").splitlines():
+                self.say(line)
 
     def confirm(self, question: str, expected: str, *, shown: bool = True, instead: str = "--yes answers it") -> None:
         """Have the question answered with exactly `expected`; --yes answers it, where the command has it (`instead` names what does).

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fleet.cli.text import age, count
+from fleet.cli.text import count
 from fleet.cli.tree import OVERRIDES
 from fleet.core.errors import Invalid
 
@@ -70,7 +70,6 @@ def show(context: Context, frame: dict[str, Any]) -> None:
     blast = frame["blast"]
     context.say(f"blast     {count(blast['servers'], 'server')} in {count(blast['domains'], 'failure domain')}, "
                 f"worst loss at once: {blast['worst_loss']} of {len(frame['servers'])}")
-    context.say(f"takes     about {age(frame['estimate_seconds'])}")
     back = {row["rollback"] for row in acting(frame) if row["rollback"]}
     if back:
         context.say(f"undo      {' and '.join(sorted(back))}")
@@ -81,14 +80,17 @@ def show(context: Context, frame: dict[str, Any]) -> None:
 def approval_lines(frame: dict[str, Any]) -> list[str]:
     """What a plan still needs of other people, and who has approved it; nothing where nobody must."""
     needs = frame["needs"]
+    import textwrap
+
     wanted, left, given = needs.get("approvals", 0), needs.get("approvals_left", 0), needs.get("approved_by", [])
     if not wanted:
         return []
+    closed = textwrap.wrap(needs.get("closed", ""), 78, initial_indent="          but ", subsequent_indent=" " * 10, break_long_words=False, break_on_hyphens=False)
     if not needs.get("proposed_by"):
-        return [f"needs     {count(wanted, 'approval')} of others: a start proposes it, and starts nothing"]
+        return [f"needs     {count(wanted, 'approval')} of others: a start proposes it, and starts nothing", *closed]
     by = f" ({', '.join(given)})" if given else ""
     have = f"approved  {wanted - left} of {wanted}{by}, proposed by {needs['proposed_by']}"
-    return [have, f"needs     `anew plan approve {frame['hash'][:12]}` by somebody else"] if left else [have]
+    return [have, f"needs     `anew plan approve {frame['hash'][:12]}` by somebody else", *closed] if left else [have]
 
 
 def _server(row: dict[str, Any]) -> list[Any]:

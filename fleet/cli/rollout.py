@@ -20,8 +20,9 @@ MIN_HASH = 6
 def start(context: Context) -> int:
     """Show the plan, ask, and start it."""
     request = plans.request_from(context.options)
-    frame = plans.ask(context, request)
-    _guard(context, frame, context.options.plan)
+    wanted: str | None = context.options.plan
+    frame = plans.ask(context, request if wanted is None else {**request, "looked_at": wanted})
+    _guard(context, frame, wanted)
     return begin(context, request, frame, _outside(context))
 
 
@@ -72,14 +73,14 @@ def _confirm_proposal(context: Context, frame: dict[str, Any]) -> None:
 
 
 def _guard(context: Context, frame: dict[str, Any], wanted: str | None) -> None:
-    """Refuse a plan that is not the one that was looked at, with the difference if it is one that was proposed."""
+    """Refuse a plan that is not the one that was looked at, with the difference."""
     if wanted is None:
         return
     if len(wanted) < MIN_HASH:
         raise Invalid(f"give at least {MIN_HASH} characters of the plan's hash", where="--plan", code="usage")
     if not frame["hash"].startswith(wanted):
         waiting = context.client.get("/v1/proposals")["proposals"]
-        changed = next((tuple(row["difference"]) for row in waiting if row["hash"].startswith(wanted)), ())
+        changed = next((tuple(row["difference"]) for row in waiting if row["hash"].startswith(wanted)), ()) or tuple(frame.get("difference", ()))
         raise Stale(f"the plan is now {frame['hash'][:12]}: the fleet or the request is no longer what it was made for; "
                     "look at `anew plan` again", difference=changed, where=f"--plan {wanted[:80]}")
 

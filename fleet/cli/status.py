@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
     from fleet.cli.context import Context
 
-SETTLED = ("serving", "put-back", "failed", "quarantined", "skipped", "held")
+ASIDE = ("skipped", "held")
+"""Servers that a rollout is not about."""
 SITS = 8
 """People that are listed; --json has them all."""
 MANY = 40
@@ -96,7 +97,7 @@ def _person(row: dict[str, Any]) -> list[Any]:
 def _pool(row: dict[str, Any], frame: dict[str, Any]) -> list[Any]:
     down = row["size"] - row["healthy"]
     health = (f"{row['healthy']} ok, {down} not", "red") if down else (f"{row['healthy']} ok", "green")
-    if not row["versions"] and not row["healthy"]:
+    if not row["versions"] and not row["healthy"] and not row["image"].get("stable"):
         health = ("none yet", "yellow")
     late = row.get("max_age_seconds") is not None and (row["oldest_age_seconds"] or 0) > row["max_age_seconds"]
     oldest = age(row["oldest_age_seconds"]) + (" !" if late else "")
@@ -122,12 +123,12 @@ def _rollout(row: dict[str, Any], frame: dict[str, Any]) -> str:
 
 
 def phrase(row: dict[str, Any]) -> str:
-    """A rollout in one phrase: `rolling 5/12, eta 1m 15s`, or why the whole of it waits."""
+    """A rollout in one phrase: `rolling 5/12, eta 1m 15s`, or why the whole of it waits. The servers done, of those it is about, as the terminal UI has it."""
     counts = row["counts"]
-    done = sum(counts.get(step, 0) for step in SETTLED)
+    about = sum(counts.values()) - sum(counts.get(step, 0) for step in ASIDE)
     eta = f", eta {age(row['eta_seconds'])}" if row.get("eta_seconds") is not None and not row.get("ended_at") else ""
     waits = f", {row['waits']}" if row.get("waits") else ""
-    return f"{row['state']} {done}/{sum(counts.values())}{waits or eta}"
+    return f"{row['state']} {counts.get('serving', 0)}/{about}{waits or eta}"
 
 
 def _well(row: dict[str, Any]) -> bool:
@@ -162,7 +163,8 @@ def _reasons(context: Context, pools: list[dict[str, Any]], servers: list[dict[s
     for pool in pools:
         lines += [f"  {pool['name']}: image {one.get('version', '?')} is rejected: {one.get('reason', '')}"
                   for one in pool["image"].get("rejected", ())]
-    lines += [f"  {pool['name']}: nothing of it runs yet: `anew rollout start {pool['name']}` brings it up" for pool in pools
+    lines += [("! {0}: nothing of it runs any more" if pool["image"].get("stable") else "  {0}: nothing of it runs yet").format(pool["name"])
+              + f": `anew rollout start {pool['name']}` brings it up" for pool in pools
               if not (pool["versions"] or pool["healthy"] or pool.get("rollout") or pool.get("proposal")) and pool.get("mode") != "observe"]
     lines += [f"  {waits['pool']}: {proposal_words(waits)}" for pool in pools if (waits := pool.get("proposal"))]
     if lines:

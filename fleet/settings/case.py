@@ -37,12 +37,20 @@ class Case:
     report: Report
 
     def key(self, *parts: str | int) -> Key:
-        """A key of this pool, in full."""
-        return ("pools", self.name, *parts)
+        """A key of this pool, in full and as the file has it."""
+        return self.report.original(("pools", self.name, *parts))
 
     def add(self, parts: tuple[str | int, ...], found: str, allowed: str, hint: str = "") -> None:
         """Report a problem at a key of this pool."""
         self.report.add(self.key(*parts), found, allowed, hint)
+
+    def touched(self, *parts: str | int) -> bool:
+        """Is there a problem at this key of the pool, or below or above it?"""
+        return self.report.touched(self.key(*parts))
+
+    def whole(self, *parts: str | int) -> bool:
+        """Has this list of the pool all the entries that the file has?"""
+        return self.report.whole(self.key(*parts))
 
     def wrote(self, name: str) -> bool:
         """Does the file have this key of the pool?"""

@@ -1,7 +1,7 @@
 """What must hold between settings: names that exist, budgets that move, ports that do not collide.
 
 A check names the keys it believes; where one of them is already reported as wrong the check is left out, so that one
-mistake is told once. Sources: rollout.md rule 1 and its table, cli.md "A fleet file".
+mistake is told once. `key[]` is a list or a mapping that is judged entry by entry: it is looked at without its faulty entries. Sources: rollout.md rule 1 and its table, cli.md "A fleet file".
 """
 
 from __future__ import annotations
@@ -28,8 +28,13 @@ NETWORK_KINDS = ("user", "network", "bridge")
 def check_pool(case: Case) -> None:
     """Run every check whose keys are right so far."""
     for needs, check in (*METAL_CHECKS, *CHECKS):
-        if not any(case.report.touched(case.key(*need.split("."))) for need in needs):
+        if not any(_doubtful(case, need) for need in needs):
             check(case)
+
+
+def _doubtful(case: Case, need: str) -> bool:
+    key = case.key(*need.removesuffix("[]").split("."))
+    return case.report.lost(key) if need.endswith("[]") else case.report.touched(key)
 
 
 def _image(case: Case) -> None:
@@ -60,11 +65,11 @@ def _hypervisors(case: Case) -> None:
 def _libvirt_needs(case: Case) -> None:
     if case.pool.driver != "libvirt":
         return
-    if not case.pool.hypervisors:
+    if not case.pool.hypervisors and case.whole("hypervisors"):
         case.add(("hypervisors",), "none", 'at least one for driver = "libvirt", such as ["hv1"]')
-    if case.pool.network is None:
+    if case.pool.network is None and not case.touched("network"):
         case.add(("network",), "nothing", 'user = { first_port = 2201 }, network = "default" or bridge = "br0"')
-    if case.wrote("sim"):
+    if case.wrote("sim") and not case.touched("sim"):
         case.add(("sim",), "a table", 'no simulated world for driver = "libvirt"')
 
 
@@ -72,9 +77,9 @@ def _sim_has_none(case: Case) -> None:
     if case.pool.driver != "sim":
         return
     for name in ("hypervisors", "network"):
-        if case.wrote(name):
+        if case.wrote(name) and not case.touched(name):
             case.add((name,), "a value", f'no {name} for driver = "sim"', "Take the key out")
-    if case.wrote("health"):
+    if case.wrote("health") and not case.touched("health"):
         case.add(("health",), "checks", 'none for driver = "sim"', "Its health is simulated; take the checks out")
 
 
@@ -84,12 +89,12 @@ def _network(case: Case) -> None:
 
 
 def _health(case: Case) -> None:
-    outside = False
+    outside, doubtful = False, case.touched("health")
     for index, check in enumerate(case.pool.health):
         kinds = [kind for kind in HEALTH_KINDS if kind in check.model_fields_set]
         _exactly_one(case, ("health", index), HEALTH_KINDS, kinds)
         outside = outside or kinds != ["agent"]
-    if case.pool.driver != "sim" and not outside:
+    if case.pool.driver != "sim" and not outside and not doubtful:
         found = "only the guest agent" if case.pool.health else "no checks"
         hint = "A server passes only by a look from outside: an image that never answers would pass otherwise"
         case.add(("health",), found, 'at least one of tcp, http, ssh, command, such as tcp = { port = 22, expect = "SSH-" }', hint)
@@ -124,7 +129,7 @@ def _port_range(case: Case) -> None:
 
 
 def _budgets(case: Case) -> None:
-    rollout, has_data = case.pool.rollout, bool(case.pool.data)
+    rollout, has_data = case.pool.rollout, bool(case.pool.data) or not case.whole("data")
     surge = rollout.max_surge if rollout.max_surge is not None else surge_default(case.pool.driver, has_data)
     if has_data and surge.value:
         case.add(("rollout", "max_surge"), str(surge), "0 for a pool with data",
@@ -142,18 +147,21 @@ def _canaries(case: Case) -> None:
 
 
 def _checkpoints(case: Case) -> None:
-    points = case.pool.rollout.checkpoints
+    points = case.pool.rollout.checkpoints  # one that is none in itself is told already, and the others are in order beside it
     for index in range(1, len(points)):
         if points[index] <= points[index - 1]:
             case.add(("rollout", "checkpoints", index), str(points[index]), f"more than {points[index - 1]}, the checkpoint before it")
 
 
-def _times(case: Case) -> None:
-    least = case.pool.rollout.min_healthy_time
-    healthy, progress = rollout_time(case.pool, "healthy_deadline"), rollout_time(case.pool, "progress_deadline")
+def _healthy_time(case: Case) -> None:
+    least, healthy = case.pool.rollout.min_healthy_time, rollout_time(case.pool, "healthy_deadline")
     if least >= healthy:
         case.add(("rollout", "min_healthy_time"), format_duration(least),
                  f"less than healthy_deadline, which is {format_duration(healthy)}")
+
+
+def _progress_time(case: Case) -> None:
+    least, progress = case.pool.rollout.min_healthy_time, rollout_time(case.pool, "progress_deadline")
     if least >= progress:
         case.add(("rollout", "progress_deadline"), format_duration(progress),
                  f"more than min_healthy_time, which is {format_duration(least)}")
@@ -180,7 +188,7 @@ def _faults(case: Case) -> None:
 def _approvals(case: Case) -> None:
     """Enough people are named, beside the author. A group counts as enough: who is in it is not known here."""
     access, wanted = case.around.access, case.pool.approvals
-    if access is None or not wanted:
+    if access is None or not wanted or any(case.report.touched(("access", who)) for who in ("approvers", "operators")):
         return
     named = {*access.approvers, *access.operators}
     if any(entry.startswith("group:") for entry in named) or len(named) > wanted:
@@ -192,20 +200,21 @@ def _approvals(case: Case) -> None:
 
 CHECKS: tuple[tuple[tuple[str, ...], Callable[[Case], None]], ...] = (
     (("image", "driver"), _image),
-    (("hypervisors",), _hypervisors),
-    (("driver", "hypervisors", "network", "sim"), _libvirt_needs),
-    (("driver", "hypervisors", "network", "health"), _sim_has_none),
+    (("driver", "hypervisors[]"), _libvirt_needs),
+    (("driver",), _sim_has_none),
+    (("hypervisors[]",), _hypervisors),
     (("network",), _network),
-    (("driver", "health"), _health),
-    (("network", "health"), _forwarded_ports),
+    (("driver", "health[]"), _health),
+    (("network", "health[]"), _forwarded_ports),
     (("network", "servers"), _port_range),
-    (("driver", "data", "rollout.max_surge", "rollout.max_unavailable"), _budgets),
+    (("driver", "data[]", "rollout.max_surge", "rollout.max_unavailable"), _budgets),
     (("servers", "machines", "rollout.canaries"), _canaries),
-    (("rollout.min_healthy_time", "rollout.healthy_deadline", "rollout.progress_deadline"), _times),
-    (("rollout.checkpoints",), _checkpoints),
-    (("data",), _data),
+    (("rollout.min_healthy_time", "rollout.healthy_deadline"), _healthy_time),
+    (("rollout.min_healthy_time", "rollout.progress_deadline"), _progress_time),
+    (("rollout.checkpoints[]",), _checkpoints),
+    (("data[]",), _data),
     (("approvals",), _approvals),
-    (("image", "sim.faults"), _faults),
+    (("image", "sim.faults[]"), _faults),
 )
 
 
@@ -214,15 +223,16 @@ def check_images(images: Mapping[str, ImageTable | None], report: Report) -> Non
     for name, family in images.items():
         if family is None:
             continue
-        if (family.path is None) == (family.simulated is None):
+        doubtful = any(report.touched(("images", name, part)) for part in ("path", "simulated"))
+        if (family.path is None) == (family.simulated is None) and not doubtful:
             found = "both" if family.path is not None else "neither"
             report.add(("images", name), found, "exactly one of path, simulated")
-        elif family.mirror is not None and family.path is None:
+        elif family.mirror is not None and family.path is None and not doubtful:
             report.add(("images", name, "mirror"), "a mirror of a simulated family", 'a mirror beside a "path"')
         versions = family.simulated or []
         for index, version in enumerate(versions):
             if version in versions[:index]:
-                report.add(("images", name, "simulated", index), f"{describe(version)} twice", "each version once")
+                report.add(report.original(("images", name, "simulated", index)), f"{describe(version)} twice", "each version once")
 
 
 def check_hypervisors(hypervisors: Mapping[str, HypervisorTable | None], report: Report) -> None:
@@ -241,7 +251,7 @@ def check_ports(cases: Sequence[Case]) -> None:
     taken: list[tuple[str, UserNetwork, int, frozenset[str]]] = []
     for case in cases:
         user = case.pool.network.user if case.pool.network is not None else None
-        if user is None or any(case.report.touched(case.key(name)) for name in ("network", "servers", "hypervisors")):
+        if user is None or case.touched("network") or case.touched("servers") or case.report.lost(case.key("hypervisors")):
             continue
         last = user.first_port + 2 * case.size - 1
         places = frozenset(_place(case, name) for name in case.pool.hypervisors)

@@ -124,10 +124,11 @@ def _examine(path: str, raw: dict[str, Any], digest: str, report: Report) -> Des
     images = _read_section(models.ImageTable, raw, "images", report)
     access = read_table(models.AccessTable, raw.get("access", {}), ("access",), report)
     pools = _read_section(models.PoolTable, raw, "pools", report, LONGEST_POOL_NAME)
-    check_images(images, report)
-    check_hypervisors(hypervisors, report)
-    check_machines(machines, report)
-    _check_pools(raw, pools, Around(images, hypervisors, machines, access), report)
+    partly = access or _partly(models.AccessTable, raw.get("access"), ("access",), report)
+    check_images(_all_partly(models.ImageTable, raw, "images", images, report), report)
+    check_hypervisors(_all_partly(models.HypervisorTable, raw, "hypervisors", hypervisors, report), report)
+    check_machines(_all_partly(models.MachineTable, raw, "machines", machines, report), report)
+    _check_pools(raw, pools, Around(images, hypervisors, machines, partly), report)
     if report.problems or fleet is None or access is None:
         return None
     folder = str(Path(path).absolute().parent)
@@ -178,6 +179,15 @@ def _read_section(
             report.add((section, name), f"the name {wrong.found}", wrong.allowed)
         found[name] = read_table(model, table, (section, name), report)
     return found
+
+
+def _partly(model: type[T], raw: object, key: tuple[str, ...], report: Report) -> T | None:
+    return read_partly(model, raw, key, report, {}) if isinstance(raw, dict) else None
+
+
+def _all_partly(model: type[T], raw: dict[str, Any], section: str, tables: Mapping[str, T | None], report: Report) -> dict[str, T | None]:
+    """The tables of a section, and of those that are wrong what is right of them."""
+    return {name: table or _partly(model, raw[section][name], (section, name), report) for name, table in tables.items()}
 
 
 def _check_pools(

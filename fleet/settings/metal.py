@@ -26,13 +26,15 @@ def check_machines(machines: Mapping[str, MachineTable | None], report: Report) 
     for name, machine in machines.items():
         if machine is None:
             continue
+        sure = not any(report.touched(("machines", name, part)) for part in ("address", "port", "jump"))
         _check_login(name, machine, report)
         if machine.jump is not None:
             _check_jump(name, machine.jump, machines, report)
         place = (machine.address, machine.port, machine.jump or "")
-        if place in first:
+        if sure and place in first:
             report.add(("machines", name, "address"), f"the address and port of {first[place]}", "each machine under one name")
-        first.setdefault(place, name)
+        if sure:
+            first.setdefault(place, name)
 
 
 def _check_login(name: str, machine: MachineTable, report: Report) -> None:
@@ -83,7 +85,7 @@ def check_machine_list(case: Case) -> None:
     pool, known = case.pool, case.around.machines
     if pool.driver != "baremetal":
         return
-    if not pool.machines:
+    if not pool.machines and case.whole("machines"):
         case.add(("machines",), "none", 'at least one for driver = "baremetal", such as ["rack1"]')
     for index, name in enumerate(pool.machines):
         if name not in known:
@@ -93,7 +95,7 @@ def check_machine_list(case: Case) -> None:
         elif name in pool.machines[:index]:
             case.add(("machines", index), f"{describe(name)} twice", "each machine once")
     if pool.servers is not None and pool.machines and pool.servers != len(pool.machines) \
-            and not case.report.touched(case.key("servers")):
+            and case.whole("machines") and not case.report.touched(case.key("servers")):
         case.add(("servers",), str(pool.servers), f"{len(pool.machines)}, the number of its machines",
                  "It may be left out")
 
@@ -128,6 +130,6 @@ def check_names(cases: Sequence[Case]) -> None:
 
 METAL_CHECKS: tuple[tuple[tuple[str, ...], Callable[[Case], None]], ...] = (
     (("driver",), check_metal),
-    (("driver", "machines"), check_machine_list),
+    (("driver", "machines[]"), check_machine_list),
     (("driver", "rollout.max_surge"), check_metal_surge),
 )

@@ -14,7 +14,7 @@ def check_after(cases: Sequence[Case], known: Sequence[str]) -> None:
     order: dict[str, tuple[str, ...]] = {}
     by_name = {case.name: case for case in cases}
     for case in cases:
-        if case.report.touched(case.key("after")):
+        if case.report.lost(case.key("after")):
             continue
         for index, name in enumerate(case.pool.after):
             if name not in known:

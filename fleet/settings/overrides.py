@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from fleet.core import grammar
@@ -15,37 +15,34 @@ def override(pool: Pool, overrides: Mapping[str, str]) -> Pool:
     """`pool` with settings of its rollout replaced. Names in kebab or snake case. Raises SettingsInvalid with all problems."""
     problems: list[Problem] = []
     changes: dict[str, Any] = {}
+    wrong: set[str] = set()
     for given, text in overrides.items():
         name = given.removeprefix("--").replace("-", "_")
         if name not in READERS:
             allowed = "one of " + ", ".join(READERS)
             problems.append(Problem("", 0, given[:80], "an unknown setting", allowed, did_you_mean(name, list(READERS))))
-        elif name in changes:
+        elif name in changes or name in wrong:
             problems.append(Problem("", 0, given, f"{name} twice", "each setting once"))
         else:
-            _read(given, name, text, changes, problems)
-    rollout = dataclasses.replace(pool.rollout, **{n: value for n, value in changes.items() if value is not None})
-    problems += _check(pool, rollout, changes)
+            try:
+                changes[name] = READERS[name](text if isinstance(text, str) else grammar.describe(text))
+            except grammar.BadValue as refused:
+                wrong.add(name)
+                problems.append(Problem("", 0, given, refused.found, refused.allowed, refused.hint))
+    rollout = dataclasses.replace(pool.rollout, **changes)
+    problems += _check(pool, rollout, changes, wrong)
     if problems:
         raise SettingsInvalid(problems)
     return dataclasses.replace(pool, rollout=rollout)
 
 
-def _read(given: str, name: str, text: object, changes: dict[str, Any], problems: list[Problem]) -> None:
-    changes[name] = None
-    try:
-        changes[name] = READERS[name](text if isinstance(text, str) else grammar.describe(text))
-    except grammar.BadValue as wrong:
-        problems.append(Problem("", 0, given, wrong.found, wrong.allowed, wrong.hint))
-
-
-def _check(pool: Pool, rollout: RolloutSettings, changes: Mapping[str, Any]) -> list[Problem]:
+def _check(pool: Pool, rollout: RolloutSettings, changes: Mapping[str, Any], wrong: Collection[str]) -> list[Problem]:
     """The limits between settings, told at a setting that was overridden; one that is wrong by itself is not believed."""
-    if any(value is None for value in changes.values()):
-        return []
     problems: list[Problem] = []
 
     def refuse(names: tuple[str, ...], found: object, allowed: str) -> None:
+        if any(name in wrong for name in names):
+            return
         name = next((name for name in names if name in changes), names[0])
         problems.append(Problem("", 0, name, str(found), allowed))
 

@@ -1,7 +1,7 @@
 """From raw TOML tables to the models, with every error told in the file's own terms.
 
-Each table is validated by itself. One that has errors is validated once more without the faulty keys, so that the
-checks between keys (`checks.py`) still run on what is right and all problems are told in one go.
+Each table is validated by itself. One that has errors is validated once more without the faulty keys and entries of lists,
+so that the checks between keys (`checks.py`) still run on what is right and all problems are told in one go.
 """
 
 from __future__ import annotations
@@ -33,12 +33,14 @@ class EnoughProblems(Exception):
 
 @dataclass(slots=True)
 class Report:
-    """Collects the problems of one file. `broken` has the dotted keys that are already told of."""
+    """Collects the problems of one file. `broken` has the dotted keys that are already told of; `left` of each list without
+    its faulty entries, where in the file's list the others stood."""
 
     file: str
     lines: Lines
     problems: list[Problem] = field(default_factory=list)
     broken: set[str] = field(default_factory=set)
+    left: dict[str, list[int]] = field(default_factory=dict)
 
     def add(self, key: Key, found: str, allowed: str, hint: str = "") -> None:
         """Tell of one problem at `key`."""
@@ -51,6 +53,23 @@ class Report:
         """Is there a problem at this key, or below or above it?"""
         name = dotted(key)
         return any(name == bad or _within(name, bad) or _within(bad, name) for bad in self.broken)
+
+    def lost(self, key: Key) -> bool:
+        """Is there a problem at this key itself, or above it? Its entries, those that are right, can be looked at if not."""
+        name = dotted(key)
+        return any(name == bad or _within(name, bad) for bad in self.broken)
+
+    def whole(self, key: Key) -> bool:
+        """Has this list all the entries that the file has?"""
+        return dotted(key) not in self.left
+
+    def original(self, key: Key) -> Key:
+        """The key as the file has it: entries of a list are counted with the faulty ones that were left out."""
+        found: tuple[str | int, ...] = ()
+        for part in key:
+            kept = self.left.get(dotted(found)) if isinstance(part, int) else None
+            found = (*found, kept[part] if kept is not None and isinstance(part, int) else part)
+        return found
 
 
 def _within(inner: str, outer: str) -> bool:
@@ -70,21 +89,38 @@ def read_table(model: type[T], raw: object, key: Key, report: Report) -> T | Non
 
 
 def read_partly(model: type[T], raw: dict[str, Any], key: Key, report: Report, stand_ins: Mapping[str, Any]) -> T | None:
-    """What is right of a table that has problems: faulty keys are left out, required ones get a stand-in.
+    """What is right of a table that has problems: faulty keys and entries are left out, required keys get a stand-in.
 
-    Only for `checks.py`, which asks `report.touched` before it believes a value.
+    Only for the checks, which ask `report.touched` or `report.lost` before they believe a value.
     """
-    left: dict[str, Any] = {name: value for name, value in raw.items() if not report.touched((*key, name))}
-    for name, value in raw.items():
-        inner = model.model_fields.get(name)
-        if name not in left and isinstance(value, dict) and inner is not None and _all_optional(_table_of(inner.annotation)):
-            left[name] = {k: x for k, x in value.items() if not report.touched((*key, name, k))}
+    left = _right_of(model, raw, key, report)
     for name, value in stand_ins.items():
         left.setdefault(name, value)
     try:
         return model.model_validate(left)
     except ValidationError:
         return None
+
+
+def _right_of(model: type[BaseModel] | None, raw: dict[str, Any], key: Key, report: Report) -> dict[str, Any]:
+    """What is right of a table, or of a mapping by names (`model` None)."""
+    left: dict[str, Any] = {}
+    for name, value in raw.items():
+        place = (*key, name)
+        if not report.touched(place):
+            left[name] = value
+            continue
+        inner = model.model_fields.get(name) if model is not None else None
+        if inner is None or report.lost(place):
+            continue
+        table = _table_of(inner.annotation)
+        if isinstance(value, dict) and (table is None or _all_optional(table)):
+            left[name] = _right_of(table, value, place, report)
+        elif isinstance(value, list):
+            kept = [index for index in range(len(value)) if not report.touched((*place, index))]
+            report.left[dotted(place)] = kept
+            left[name] = [value[index] for index in kept]
+    return left
 
 
 def _all_optional(model: type[BaseModel] | None) -> bool:

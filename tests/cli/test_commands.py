@@ -329,3 +329,26 @@ def test_an_empty_lab_is_born_at_version_1(served: Served, monkeypatch: pytest.M
     assert "anew rollout start web --to 2" in capsys.readouterr().out
     assert call("lab", "up", "--fleet", "/etc/anew/fleet.toml", "--socket", served.socket) == 0
     assert len(served.office.commands) == 1
+
+
+def test_progress_counts_the_servers_done_of_those_it_is_about(served: Served, capsys: Capture) -> None:
+    """Who was put back is not done, and who is held or runs the target already was never to be: as the terminal UI says it."""
+    served.office.rollout_states = [rollout_row(state="paused", eta_seconds=None, counts={"serving": 2, "put-back": 1, "waiting": 2, "held": 1, "skipped": 3})]
+    assert call("rollout", "show", "web") == 0
+    assert "paused 2/5\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("stable", "health", "words"), [(None, "none yet", "  web: nothing of it runs yet: "), ("1", "0 ok, 3 not", "! web: nothing of it runs any more: ")])
+def test_a_pool_whose_servers_all_died_is_not_one_that_never_lived(served: Served, monkeypatch: pytest.MonkeyPatch, capsys: Capture, stable: str | None, health: str, words: str) -> None:
+    status = served.office.status
+
+    def dead(caller: object) -> dict[str, object]:
+        frame = dict(status(caller))  # type: ignore[arg-type]
+        pool = next(one for one in frame["pools"] if one["name"] == "web")
+        pool |= {"versions": {}, "healthy": 0, "available": 0, "size": 3, "rollout": None, "servers": [], "mode": "manual", "image": {**pool["image"], "stable": stable}}
+        return frame
+
+    monkeypatch.setattr(served.office, "status", dead)
+    assert call("status") == 0
+    said = capsys.readouterr().out
+    assert health in said and words in said, said

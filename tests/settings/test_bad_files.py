@@ -344,3 +344,38 @@ def test_checkpoints_that_cannot_be(tmp_path: Path, written: str, key: str, word
     (line,) = lines_of(tmp_path, GOOD.replace("max_surge = 1", f"max_surge = 1\n{written}"))
     assert f"pools.web.rollout.{key}" in line
     assert words in line
+
+
+ROLLOUT = "max_surge = 1"
+TOGETHER = [
+    ("checkpoints", ROLLOUT, "max_surge = 1\ncheckpoints = [50, 25, 130, 20]", ["rollout.checkpoints[1]: found 25, allowed more than 50", "rollout.checkpoints[2]: found 130",
+                                                                                 "rollout.checkpoints[3]: found 20, allowed more than 25"]),
+    ("a checkpoint that is none is no measure for the next", ROLLOUT, "max_surge = 1\ncheckpoints = [130, 50, 25]", ["checkpoints[0]: found 130", "checkpoints[2]: found 25, allowed more than 50"]),
+    ("hypervisors", 'hypervisors = ["hv1"]', 'hypervisors = ["HV", "hv1", "hv2", "hv1"]', ["hypervisors[0]", 'hypervisors[2]: found "hv2"', 'hypervisors[3]: found "hv1" twice']),
+    ("no network beside an unknown hypervisor", 'hypervisors = ["hv1"]\nnetwork = { user = { first_port = 2201 } }', 'hypervisors = ["hv2"]', [
+        "pools.web.network: found nothing", 'hypervisors[0]: found "hv2"']),
+    ("times", ROLLOUT, 'max_surge = 1\nmin_healthy_time = "10m"\nhealthy_deadline = "9m"\nprogress_deadline = 7', [
+        "min_healthy_time: found 10m, allowed less than healthy_deadline", "progress_deadline: found 7"]),
+    ("data disks", "servers = 3", 'servers = 3\ndata = [{ name = "a", size = 1 }, { name = "b", size = "1GiB" }, { name = "b", size = "1GiB" }]', [
+        "data[0].size: found 1", 'data[2].name: found "b" twice', "rollout.max_surge: found 1, allowed 0 for a pool with data"]),
+    ("health checks", 'tcp = { port = 22, expect = "SSH-" }', "tcp = { port = 0 }\n\n[[pools.web.health]]\ndeadline = \"1s\"", ["health[0].tcp.port", "health[1]: found none of them"]),
+    ("simulated versions", 'simulated = ["1", "2", "3-bad"]', 'simulated = ["-", "2", "2"]', ["images.app.simulated[0]", 'images.app.simulated[2]: found "2" twice']),
+    ("faults", '"3-bad" = "never-healthy"', '"9" = "never-healthy", "1" = "nonsense"', ['pools.app.sim.faults.9: found "9"', 'pools.app.sim.faults.1: found "nonsense"']),
+    ("pools to come after", "servers = 3", 'servers = 3\nafter = ["APP", "nope", "web"]', ["after[0]", 'after[1]: found "nope"', "after[2]: found web → web"]),
+    ("hypervisors of one machine", 'uri = "qemu:///system"', 'uri = "qemu:///system"\nacceleration = "fast"\n\n[hypervisors.hv2]\nuri = "qemu:///system"', [
+        "hypervisors.hv1.acceleration", "hypervisors.hv2.uri: found the URI of hv1"]),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "told"), [case[1:] for case in TOGETHER], ids=[case[0] for case in TOGETHER])
+def test_one_mistake_hides_no_other_of_the_same_list_or_table(tmp_path: Path, old: str, new: str, told: list[str]) -> None:
+    assert GOOD.count(old) >= 1
+    lines = lines_of(tmp_path, GOOD.replace(old, new, 1))
+    assert [any(words in line for line in lines) for words in told] == [True] * len(told), "\n".join(lines)
+    assert len(lines) == len(told), "\n".join(lines)
+
+
+def test_who_may_approve_is_counted_though_an_observer_is_written_wrong(tmp_path: Path) -> None:
+    text = GOOD.replace("servers = 3", "servers = 3\napprovals = 1") + '[access]\noperators = ["user:ana"]\nobservers = ["bob"]\n'
+    first, second = lines_of(tmp_path, text)
+    assert "pools.web.approvals: found 1, allowed at most 0" in first and "access.observers[0]" in second

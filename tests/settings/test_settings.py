@@ -165,6 +165,18 @@ def test_checkpoints_of_the_file_may_be_written_in_percents(tmp_path: Path, writ
     assert pools(tmp_path, SMALL + f"[pools.app.rollout]\ncheckpoints = {written}\n")["app"].rollout.checkpoints == (25, 50)
 
 
+def test_an_override_takes_a_pause_back_to_a_persons_hand(tmp_path: Path) -> None:
+    pool = override(pools(tmp_path, SMALL)["app"], {"checkpoint_pause": "30m"})
+    assert pool.rollout.checkpoint_pause == 1800.0
+    assert override(pool, {"checkpoint_pause": "manual"}).rollout.checkpoint_pause is None
+
+
+def test_a_bad_override_hides_no_limit_between_others(tmp_path: Path) -> None:
+    with pytest.raises(SettingsInvalid) as caught:
+        override(pools(tmp_path, SMALL)["app"], {"order": "youngest", "min-healthy-time": "2h", "healthy_deadline": "1h", "progress_deadline": "x", "canaries": "100"})
+    assert [problem.key for problem in caught.value.problems] == ["order", "progress_deadline", "canaries", "min_healthy_time"]
+
+
 def test_all_bad_overrides_are_told_at_once(tmp_path: Path) -> None:
     pool = pools(tmp_path, SMALL)["app"]
     with pytest.raises(SettingsInvalid) as caught:

@@ -114,6 +114,15 @@ async def test_a_plan_that_the_fleet_has_left_behind_is_shown_with_the_differenc
         assert user.daemon.commands == [], "another plan than the one that waits is never approved by this key"
 
 
+async def test_a_plan_that_nobody_can_come_and_approve_says_so(tmp_path: Path) -> None:
+    async with session(tmp_path, (80, 24), status=waiting()) as user:
+        needing(user)
+        user.daemon.plan["needs"]["closed"] = "it cannot get 2 approvals: only root can reach the daemon, whose socket /run/user/0/anew/anew.sock is closed to others"
+        await user.press("p")
+        await user.see("but       it cannot get 2 approvals: only root can reach the daemon")
+        await user.see("is closed to others")
+
+
 async def test_a_rollout_names_who_approved_it(tmp_path: Path) -> None:
     status = story.status()
     status["rollouts"][0]["approvals"] = ["eve@pts/2"]
@@ -157,9 +166,12 @@ async def test_a_plan_on_the_screen_says_when_the_pool_has_changed_since(tmp_pat
         user.daemon.push({"frame": "pool", "row": row})
         await user.settle()
         assert "has changed since" not in user.text, "another generation, and the same plan"
-        was, user.daemon.plan = user.daemon.plan, {**user.daemon.plan, "hash": "0badc0de77", "generation": 44}
+        was = user.daemon.plan
+        user.daemon.plan = {**was, "hash": "0badc0de77", "generation": 44, "difference": ["db-2: was replace (6d), now hold (held: x)"]}
         user.daemon.push({"frame": "pool", "row": {**row, "generation": 44}})
-        await user.see("the pool has changed since this plan was drawn: p plans anew")
+        await user.see("db-2: was replace (6d), now hold (held: x)")
+        assert "the fleet changed since; p plans anew:" in user.text
+        assert user.daemon.plans[-1] == {"pool": "db", "looked_at": was["hash"]}
         assert f"plan {was['hash'][:8]}" in user.text, "the plan that was looked at stays"
         await user.press("enter")
         await user.see("The pool has changed since this plan was drawn")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.tui import story
 from tests.tui.stage import session
 
@@ -26,6 +28,16 @@ async def test_a_promotion_before_a_checkpoint_counts_who_follows_until_then(tmp
         await user.arm()
         await user.press("5", "c")
         await user.see("Promote: let 2 more servers follow until the checkpoint at 50%? y:")
+
+
+@pytest.mark.parametrize(("opens", "words"), [(None, "eta       when you promote"), ("2026-06-01T15:00:00Z", "eta       not known yet")])
+async def test_at_a_checkpoint_a_person_is_told_that_the_end_hangs_on_them(tmp_path: Path, opens: str | None, words: str) -> None:
+    status = story.status()
+    status["rollouts"] = [{**story.web_rollout(), "state": "checkpoint", "reason": "checkpoint at 50%: 3 servers done; promote to go on", "opens_at": opens,
+                           "eta_seconds": None, "eta_low_seconds": None, "eta_high_seconds": None}]
+    async with session(tmp_path, status=status) as user:
+        await user.press("5")
+        await user.see(words)
 
 
 async def test_a_rollout_is_steered_in_the_words_of_the_command_line_too(tmp_path: Path) -> None:

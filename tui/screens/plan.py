@@ -149,6 +149,8 @@ class PlanView(TableView[PlanRow]):
         rows.append(fact("needs", *self._needs(plan)))
         if approvals := self._approvals(plan):
             rows.append(fact("approved", *approvals))
+        if isinstance(closed := plan.needs.get("closed"), str):
+            rows += [fact("but" if not index else "", Span(text, "warn")) for index, text in enumerate(wrap(closed, width - 12, 4))]
         return rows
 
     def _way_back(self, plan: Plan) -> str:

@@ -246,7 +246,7 @@ class RolloutView(View):
             ended = phrases.when(self.desk.model.local(rollout.ended), self.desk.now, self.desk.clock.zone)
             return [fact("ended", ended, Span(f"   {cost}" if cost else "", "dim"))]
         words = phrases.eta(rollout, self.desk.clock.zone, ranged=True).removeprefix("eta ")
-        if rollout.state == "awaiting-promotion":
+        if rollout.state == "awaiting-promotion" or (rollout.state == "checkpoint" and rollout.opens is None):
             words = f"{phrases.about(rollout.eta)} after you promote" if rollout.eta else "when you promote"
         elif rollout.state == "paused":
             words = "none while it is paused"
