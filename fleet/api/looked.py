@@ -13,7 +13,7 @@ from typing import Any
 Frame = Mapping[str, Any]
 MIN_HASH = 6
 MOST = 32
-MOST_ROWS = 200_000
+MOST_ROWS = 20_000
 SHOWN = ("pool", "kind", "from", "to", "digest", "budget")
 OF_SERVER = ("action", "reason", "from", "to", "order", "canary")
 
