@@ -138,6 +138,9 @@ def _second_way(bench: Bench, run: Run, why: str) -> Draft:
     failed = run.target.number
     if run.step == "booting" and run.attempts < MOST_ATTEMPTS and running(sight.seen(run.server, failed)):
         return _runs_after_all(rollout, run, None, why)
+    if run.path == "put-back" and run.step == "booting" and run.attempts < MOST_ATTEMPTS and (stray := _in_the_way(sight, run)):
+        return redirect(rollout, run, run.path, f"incarnation {stray} runs again, and is in its way: {why}", source=stray, target=run.target,
+                        reverting=run.reverting)
     if run.path == "fall-back" and run.step == "proving" and run.attempts < MOST_ATTEMPTS and _stopped(sight.seen(run.server, failed)):
         return redirect(rollout, run, run.path, f"the machine left it again: {why}", source=run.source, target=replace(run.target, kind="revive"),
                         reverting=run.reverting)  # a boot that was asked for long ago came late: its slot is startable, and the way back
@@ -155,6 +158,12 @@ def _second_way(bench: Bench, run: Run, why: str) -> Draft:
         return redirect(rollout, run, run.path, f"not born anew ({why}), back to the last one in service", source=failed, target=target,
                         reverting=run.reverting)
     return settle(rollout, run, "quarantined", f"could not be put back: {why}")
+
+
+def _in_the_way(sight: Sight, run: Run) -> int:
+    """What runs in place of the target and is not in service, 0 if nothing: a request that came late started it, and it may hold the disks."""
+    kept = (run.target.number if run.target else None, sight.known(run.server).admitted)
+    return max((number for number, seen in sight.by_server.get(run.server, {}).items() if running(seen) and number not in kept), default=0)
 
 
 def _runs_after_all(rollout: Rollout, run: Run, source: int | None, why: str) -> Draft:

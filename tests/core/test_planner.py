@@ -188,8 +188,9 @@ def test_ways_back_of_a_birth() -> None:
 
 def test_a_way_back_that_fails_is_answered_once_more_and_then_by_a_person() -> None:
     book = failed_at("proving", "preparing", "stopping", "booting", **HALF)
-    stopped = (seen("web-1", 1, state="stopped"), seen("web-1", 2, V2), *whole()[1:])
-    book.write(*plan(sight(*stopped, state=book.state)).notes)
+    book.write(*plan(sight(seen("web-1", 1, state="stopped"), seen("web-1", 2, V2), *whole()[1:], state=book.state)).notes)
+    stopped = (seen("web-1", 1, state="stopped"), seen("web-1", 2, V2, "stopped"), *whole()[1:])
+    book.walk("web-1", "stopping")
     book.fail("web-1", "booting", book.begin("web-1", "booting"))
     assert way(book, *stopped) == ("put-back", 1, ("birth", 3))
     book.write(*plan(sight(*stopped, state=book.state)).notes)

@@ -197,3 +197,21 @@ def test_what_is_buried_did_not_serve_before() -> None:
     assert book.state.pool("web").server("web-1").before == (1,)
     book.write(Draft("incarnation-buried", pool="web", server="web-1", data={"number": 1}))
     assert book.state.pool("web").server("web-1").before == ()
+
+
+def test_what_a_late_request_started_in_the_way_of_the_way_back_is_stopped_and_the_old_one_is_started_again() -> None:
+    """It holds the data disk: neither the old one nor one born anew could start beside it."""
+    of = pool(1, data=True)
+    book = begun(*whole(1), of=of, image=V2, surge=False, max_surge=Amount(0), max_unavailable=Amount(1))
+    book.walk("web-1", "preparing", "stopping", "booting")
+    book.fail("web-1", "proving", book.begin("web-1", "proving"))
+    both = (seen("web-1", 1, V1, "stopped"), seen("web-1", 2, V2))
+    for _ in range(2):  # the pause, and the way back
+        book.write(*plan(sight(*both, of=of, state=book.state)).notes)
+    book.walk("web-1", "stopping")
+    book.fail("web-1", "booting", book.begin("web-1", "booting"), "data disk state is held by incarnation 2")
+    book.write(*plan(sight(*both, of=of, state=book.state)).notes)
+    run = book.state.rollouts["r1"].runs["web-1"]
+    assert (run.path, run.source, run.target) == ("put-back", 2, Target("revive", 1, V1))
+    assert run.reason == "incarnation 2 runs again, and is in its way: data disk state is held by incarnation 2"
+    assert [(action.verb, action.number) for action in plan(sight(*both, of=of, state=book.state)).actions] == [("retire", 2)]
