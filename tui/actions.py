@@ -227,8 +227,8 @@ def pause(desk: Desk, rollout: Rollout) -> None:
     if rollout.state != "paused":
         send(desk, command="rollout.pause", rollout=rollout.id, pool=rollout.pool)
         return
-    left = rollout.cells.get(".", 0)
-    desk.ask(f"Resume {rollout.pool} {phrases.movement(rollout)}, {phrases.plural(left, 'server')} to go? y:",
+    left = rollout.checkpoint or f"{phrases.plural(rollout.cells.get('.', 0), 'server')} to go"
+    desk.ask(f"Resume {rollout.pool} {phrases.movement(rollout)}, {left}? y:",
              lambda _: send(desk, command="rollout.resume", rollout=rollout.id, pool=rollout.pool), "yes")
 
 

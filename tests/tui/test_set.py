@@ -72,6 +72,13 @@ async def test_names_are_completed_and_a_reason_is_left_alone(tmp_path: Path) ->
         assert len(complete(found, "set web ")) == len(SETTINGS)
 
 
+async def test_a_value_may_be_typed_right_after_its_name_was_completed(tmp_path: Path) -> None:
+    async with session(tmp_path) as user:
+        await user.arm()
+        await user.press("colon", *"set", "space", *"web", "space", *"max", "underscore", "s", "tab", "2", "enter")
+        await user.see("max_surge = 2? y:")
+
+
 async def test_the_view_of_a_rollout_shows_what_was_changed_and_why_the_windows_are_not_kept(tmp_path: Path) -> None:
     status = story.status()
     status["rollouts"] = [{**story.web_rollout(), "outside": "it burns", "outside_by": "eve@pts/1", "changed": "max_unavailable 1 → 2, by bob"}]

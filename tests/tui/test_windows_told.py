@@ -30,6 +30,15 @@ async def test_a_promotion_before_a_checkpoint_counts_who_follows_until_then(tmp
         await user.see("Promote: let 2 more servers follow until the checkpoint at 50%? y:")
 
 
+async def test_a_resumption_before_a_checkpoint_counts_no_farther_either(tmp_path: Path) -> None:
+    status = story.status()
+    status["rollouts"][0] |= {"state": "paused", "reason": "paused by maria", "checkpoint": {"percent": 50, "servers": 2}}
+    async with session(tmp_path, status=status) as user:
+        await user.arm()
+        await user.press("5", "P")
+        await user.see("2 more servers follow until the checkpoint at 50%? y:")
+
+
 @pytest.mark.parametrize(("opens", "words"), [(None, "eta       when you promote"), ("2026-06-01T15:00:00Z", "eta       not known yet")])
 async def test_at_a_checkpoint_a_person_is_told_that_the_end_hangs_on_them(tmp_path: Path, opens: str | None, words: str) -> None:
     status = story.status()

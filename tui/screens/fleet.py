@@ -78,7 +78,9 @@ class FleetView(TableView[Pool]):
         if pool.unreachable:
             return (Span("unreachable: " + ", ".join(pool.unreachable), "bad"),)
         if pool.auto:
-            return (Span(f"auto {pool.auto}", phrases.auto_tone(pool)),)
+            broken = pool.auto.removeprefix("stopped by the breaker")
+            words = f"auto {pool.auto}" if broken == pool.auto else f"breaker open{broken}"  # what is narrow keeps its beginning
+            return (Span(words, phrases.auto_tone(pool)),)
         if pool.stable and (ready := phrases.offered(pool)):
             return (Span(f"{ready} is ready", "accent"),)
         return (Span("-", "dim"),)
@@ -122,7 +124,7 @@ class FleetView(TableView[Pool]):
             found.append(fact("tainted", Span(phrases.plural(tainted, "server"), "bad"), Span(f", {broken} with an unlocked root" if broken else "", "bad"),
                               Span("  due for replacement", "dim")))
         back = model.tally(pool.name).returnable
-        if back and pool.previous:
+        if back and pool.previous and not (rollout is not None and rollout.active):  # there the way back is the rollout's own
             found.append(fact("way back", f"{phrases.plural(back, 'server')} can return to {pool.previous} in seconds"))
         return found
 

@@ -142,7 +142,9 @@ class Prompt:
         for other in found[1:]:
             while not other.startswith(common):
                 common = common[:-1]
-        self._set(common + (" " if len(found) == 1 else ""), len(common) + (1 if len(found) == 1 else 0))
+        if len(found) == 1 and not common.endswith(("=", ":")):  # after these the value follows at once
+            common += " "
+        self._set(common, len(common))
         if len(found) > 1:
             self.hint = "  ".join(item.rpartition(" ")[2] for item in found[:8])
 
