@@ -190,6 +190,9 @@ class World:
         return self._seen[life.key]
 
     def commit(self, life: Life) -> None:
+        now = self.running(life.server)
+        if life.in_place and life.state != "running" and now is not None:
+            raise Refused(f"incarnation {life.number} is not the one that runs; {now.number} is", where=life.server, code="wrong-state")
         if not life.committed:
             life.committed = True
             if life.in_place and life.dies_at == life.started_at + DEAD_MAN:

@@ -319,6 +319,22 @@ def test_while_a_machine_is_on_trial_what_it_falls_back_to_is_not_written_over(t
     run_virtual(story())
 
 
+def test_a_machine_that_went_back_by_itself_does_not_keep_what_it_left(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with harness(tmp_path, sim=replace(SIM, in_place=True)) as h:
+            for number, version in ((1, "1"), (2, "flaky")):
+                await h.sim.stage(h.pool, image(version), "web-1", h.op())
+                await h.sim.birth(h.pool, Birth("web-1", number, image(version), "web-1", h.clock.now()), h.op())
+                if number == 1:
+                    await h.sim.commit(h.pool, "web-1", 1, h.op())
+            await h.clock.sleep(30.0)
+            assert h.well(1), "its try is over"
+            with pytest.raises(Refused, match="web-1: incarnation 2 is not the one that runs; 1 is"):
+                await h.sim.commit(h.pool, "web-1", 2, h.op())
+
+    run_virtual(story())
+
+
 def test_an_older_daemon_is_refused(tmp_path: Path) -> None:
     async def story() -> None:
         async with harness(tmp_path) as h:
