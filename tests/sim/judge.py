@@ -56,12 +56,14 @@ ONLY_DEAF = "only the probes are broken, and no server is"
 
 class SimWorld(WatchedWorld):
     """What a request did that took effect after its caller gave up is nobody's intent: `strays` names what it started, and which of its starts it was.
-    `by_itself`: starts of machines that went back to their committed slot. `known`: server -> when the daemon had looked, as it decided on its last step.
+    `by_itself`: starts of machines that went back to their committed slot. `risen`: strays that had died, and that nobody had stopped.
+    `known`: server -> when the daemon had looked, as it decided on its last step.
     """
 
     def __init__(self, *args: Any) -> None:
         self.strays: set[tuple[str, int, int]] = set()
         self.by_itself: set[tuple[str, int, int]] = set()
+        self.risen: set[tuple[str, int, int]] = set()
         self.known: dict[str, float] = {}
         self._late_now = self._unforeseen = False
         super().__init__(*args)
@@ -84,6 +86,8 @@ class SimWorld(WatchedWorld):
     def _changed(self, life: Life) -> None:
         if life.state == "running" and self._late_now:
             self.strays.add((*life.key, life.starts))
+            if life.key in self._seen and self._seen[life.key].state == "crashed":
+                self.risen.add((*life.key, life.starts))
         super()._changed(life)
 
     def _falls_back(self, life: Life, at: float) -> None:
@@ -118,6 +122,7 @@ class Judge(Oracle):
         self.epoch = self.heard = 0
         self.generation = 0
         self.served: dict[tuple[str, int], int] = {}
+        self.last_admitted: dict[str, int] = {}
         self.generations: dict[int, int] = {}
         self.asked: dict[str, tuple[str, int, str]] = {}
         self.open: dict[str, str] = {}
@@ -153,6 +158,7 @@ class Judge(Oracle):
             self.admitted.add(life.key)
             self.proved.add((*life.key, life.starts))
             self.served[life.key] = life.starts
+            self.last_admitted[life.server] = life.number
 
     def blame(self, calm: bool, deaf: bool) -> None:
         """What cannot fail in this case: any step, where nothing is wrong; any server, where only all probes fail at once."""
@@ -163,6 +169,7 @@ class Judge(Oracle):
         life = self.world.lives.get((server, number))
         if life is not None:
             self.served[life.key] = life.starts
+            self.last_admitted[server] = number
 
     def retiring(self, server: str, number: int, op: str, now: float) -> None:
         """To take down a server whose health flaps, or one that was started again and was asked and not heard before it was admitted, takes nothing
@@ -184,9 +191,18 @@ class Judge(Oracle):
             self._break(f"I1: {life.name} is taken out of service while no probe answers, and {len(taken)} are: {sorted(taken)}")
 
     def _last_well(self, life: Life, now: float) -> float:
-        """One that was started again serves only when it was admitted again; a machine that went back by itself, as soon as it answers."""
-        serves = self.served.get(life.key) == life.starts or (*life.key, life.starts) in self.world.by_itself
+        """One that was started again serves only when it was admitted again; a machine that went back by itself, as soon as it answers, and so does
+        one that died in service and that a late request started.
+        """
+        serves = self.served.get(life.key) == life.starts or (*life.key, life.starts) in self.world.by_itself or self._serves_on(life)
         return super()._last_well(life, now) if serves else -math.inf
+
+    def _serves_on(self, life: Life) -> bool:
+        """Nobody took it out of service since it was admitted, and nobody else was admitted there: it died, and was started by nobody who lives."""
+        admitted = self.served.get(life.key)
+        if admitted is None or self.last_admitted.get(life.server) != life.number:
+            return False
+        return all((*life.key, start) in self.world.risen for start in range(admitted + 1, life.starts + 1))
 
     def _heir(self, life: Life, now: float) -> bool:
         """One in service that nobody of the engine's started again is an heir once it is proved again, by its answers."""
