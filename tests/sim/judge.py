@@ -104,8 +104,10 @@ class SimWorld(WatchedWorld):
             self._unforeseen = False
 
     def _came_unseen(self, life: Life) -> bool:
-        """A late request started it after the look on which its server's last step was decided: only the hypervisor can know, and it refuses."""
-        return (*life.key, life.starts) in self.strays and life.started_at > self.known.get(life.server, -math.inf)
+        """A late request started it after the look on which its server's last step was decided, or in its very instant: only the hypervisor can know,
+        and it refuses.
+        """
+        return (*life.key, life.starts) in self.strays and life.started_at >= self.known.get(life.server, -math.inf)
 
     def _breach(self, sentence: str) -> None:
         if not (self._late_now or self._unforeseen):  # else it was refused, and nobody who lives had asked for it, or could have known
