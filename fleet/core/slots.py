@@ -53,6 +53,21 @@ class Slots:
         return sum(seen.state == "running" and number not in its for number, seen in mine.items())
 
     @cached_property
+    def leaving(self) -> dict[str, int]:
+        """server -> the incarnation beside what serves there that was never in service, and is being stopped: until it is gone, it is in flight. Where
+        that was tried in vain, it is an extra one, and no more: nobody who is down waits for it.
+        """
+        sight, found = self._sight, {}
+        for name in self.extra.keys() - self._active.keys():
+            known = sight.known(name)
+            if known.admitted is None or known.untidy or sight.unreachable(name) or not sight.available(name):
+                continue
+            never = [number for number, seen in sight.by_server[name].items() if seen.state == "running" and number not in (known.admitted, *known.before)]
+            if never and name in sight.pool.server_names:
+                found[name] = max(never)
+        return found
+
+    @cached_property
     def missing(self) -> set[str]:
         """Servers that do not serve now, or that we have begun to take down.
 
@@ -139,10 +154,20 @@ class Slots:
                 if run.server in self.extra and run.server in self._sight.missing:
                     return self._for_itself(run.server, f"extra {extra} of {limits.surge}")
                 return f"waits: extra {extra} of {limits.surge} used by {some(self.extra)}"
+            if first := self._stopped_first(run):
+                return first
             return "" if run.server in self.missing or run.canary else self._below_minimum()
-        if run.path in TAKES_DOWN:
-            return self.may_take_down(run.server)
-        return ""
+        if first := self._stopped_first(run):
+            return first
+        return self.may_take_down(run.server) if run.path in TAKES_DOWN else ""
+
+    def _stopped_first(self, run: Run) -> str:
+        """"" or that what is being stopped beside other servers holds the last place."""
+        others = {name: number for name, number in self.leaving.items() if name != run.server and name not in self._taken}
+        if not others or self.in_flight + len(others) < self._budget.surge + self._budget.unavailable:
+            return ""
+        name = min(others, key=self._sight.pool.server_names.index)
+        return f"waits: incarnation {others[name]}, which runs beside {name}, is stopped first"
 
     def may_go_on(self, run: Run) -> str:
         """"" if a machine that was prepared ahead may be taken down now, else the reason why not."""

@@ -93,6 +93,34 @@ def test_a_server_that_runs_twice_uses_the_place_of_an_extra_one_for_itself_too(
     assert decision.waits["web-1"].reason == "waits: extra 1 of 1 used by web-1"
 
 
+def test_a_server_that_is_down_waits_until_what_runs_beside_another_is_stopped_but_not_once_that_was_tried_in_vain() -> None:
+    """Both are in flight in reality, and one may be. What cannot be stopped is an extra one: a sick pool would never be repaired."""
+    for fails, born in ((False, []), (True, [("web-2", "stage")])):
+        book, fleet = Book(), (*whole(), seen("web-1", 2, V2))
+        book.write(Draft("server-adopted", pool="web", server="web-1", data={"number": 1, "digest": "", "place": "", "name": ""}))
+        if fails:
+            book.write(Draft("step-failed", pool="web", server="web-1", data={"op": "op", "step": "retiring", "error": "no", "last_words": "", "number": 2}))
+        down = (fleet[0], replace(fleet[1], state="crashed"), *fleet[2:])
+        book.start(draw(sight(*down, state=book.state, now=book.now), ask(V3)))
+        book.move("begin")
+        decision = plan(sight(*down, state=book.state))
+        assert [(action.server, action.verb) for action in decision.actions if action.server != "web-1"] == born
+        if not fails:
+            assert decision.waits["web-2"].reason == "waits: incarnation 2, which runs beside web-1, is stopped first"
+            under_way = plan(sight(*down, state=book.state, busy=("web-1",)))
+            assert under_way.actions == () and under_way.waits["web-2"] == decision.waits["web-2"]
+            gone = (*down[:3], replace(down[3], state="stopped"))
+            assert [(action.server, action.verb) for action in plan(sight(*gone, state=book.state)).actions] == [("web-2", "stage")]
+
+
+def test_what_served_before_and_is_stopped_beside_another_keeps_no_server_that_is_down_waiting() -> None:
+    down = (*whole()[:1], seen("web-1", 2, V2), seen("web-2", 1, V1, "crashed"), whole()[2])
+    book = served(1, 2)
+    book.start(draw(sight(*down, state=book.state, now=book.now), ask(V3)))
+    book.move("begin")
+    assert [(action.server, action.verb) for action in plan(sight(*down, state=book.state)).actions] == [("web-1", "retire"), ("web-2", "stage")]
+
+
 def test_a_sick_server_that_runs_twice_does_not_wait_for_itself() -> None:
     """Its stray is stopped only beside one that answers, and uses the one extra place: the sick one makes room, which takes nothing away."""
     fleet = (*whole(), seen("web-1", 2, V2))

@@ -85,11 +85,11 @@ def _budget_from_the_journal_alone(stack: ExitStack) -> None:
     def down(self: Any) -> set[str]:
         return {name for name, run in self._active.items() if run.path in (*planner_paths(), "put-back", "fall-back")}
 
-    def extra(self: Any) -> set[str]:
-        return {name for name, run in self._active.items() if run.path in ("create-first", "keep-old")}
+    def extra(self: Any) -> dict[str, int]:
+        return {name: 1 for name, run in self._active.items() if run.path in ("create-first", "keep-old")}
 
     for name, what in (("missing", down), ("extra", extra)):
-        view: cached_property[set[str]] = cached_property(what)
+        view: cached_property[Any] = cached_property(what)
         view.__set_name__(Slots, name)
         _put(stack, Slots, name, view)
     _no_watchdog(stack)

@@ -137,6 +137,7 @@ class Judge(Oracle):
         self.heard_at = self.deaf_at = self.told_at = -math.inf
         self.will_not_boot: set[tuple[str, int]] = set()
         self.proved: set[tuple[str, int, int]] = set()
+        self.unstopped: set[tuple[str, int, int]] = set()
         self.made: dict[str, tuple[str, int]] = {}
         self.homes: dict[str, str] = {}
         self.acting: set[str] = set()
@@ -219,6 +220,11 @@ class Judge(Oracle):
 
     def meant(self, life: Life) -> bool:
         return (*life.key, life.starts) not in self.world.strays
+
+    def left_over(self, server: str) -> bool:
+        """Its run is settled, and what was not admitted could not be stopped beside what serves: an extra one, but nobody down waits for it to go."""
+        unproved = (life for life in self.lives(server) if life.state == "running" and self.meant(life) and not life.committed)
+        return server not in self.flying and all((*life.key, life.starts) in self.unstopped for life in unproved)
 
     def away(self, now: float) -> None:
         """The daemon did not run for a while: a death in that time could not be known to it before `now`."""
@@ -418,7 +424,9 @@ class Judge(Oracle):
 
     def _on_step_failed(self, event: Event, data: dict[str, Any], now: float) -> None:
         super()._on_step_failed(event, data, now)
-        self.open.pop(data["op"], None)
+        life = self.world.lives.get((event.server, data.get("number", -1)))
+        if self.open.pop(data["op"], "") == "retire" and life is not None and self.extra.get(event.server, 0):
+            self.unstopped.add((*life.key, life.starts))
         self.fate[data["op"]] = "failed"
         gone = "no such incarnation" in data["error"]  # its retention ended while a rollback to it was planned
         excused = gone or (self.blameless == ONLY_DEAF and self._told_of_silence())
