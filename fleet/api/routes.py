@@ -12,7 +12,6 @@ from aiohttp import web
 from fleet.api import schema
 from fleet.api.closed import closed_words, with_words
 from fleet.api.door import Connection
-from fleet.api.looked import Looked
 from fleet.api.office import Caller, Office, Role
 from fleet.api.stream import Pump, as_lines
 from fleet.api.wire import MAX_REQUEST
@@ -35,7 +34,6 @@ class Ask:
     body: bytes
     request: web.BaseRequest
     connection: Connection
-    looked: Looked
     socket: str
 
 
@@ -136,14 +134,7 @@ async def _events(ask: Ask) -> Answer:
 
 
 async def _plan(ask: Ask) -> Answer:
-    """The plan as it is drawn now; with `looked_at` also what changed since that one was shown."""
-    request = schema.plan_request(ask.body)
-    looked_at = request.pop("looked_at", "")
-    frame = await ask.office.plan(request)
-    ask.looked.keep(request, frame)
-    changed = ask.looked.since(looked_at, frame)
-    frame = with_words(dict(frame), ask.socket)
-    return {**frame, "difference": changed} if changed else frame
+    return with_words(dict(await ask.office.plan(schema.plan_request(ask.body))), ask.socket)
 
 
 async def _proposals(ask: Ask) -> Answer:

@@ -14,7 +14,6 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 from fleet.api.door import Connection, Door, error_answer, log
-from fleet.api.looked import Looked
 from fleet.api.office import Caller, Office
 from fleet.api.peers import Names
 from fleet.api.routes import ROUTES, Answer, Ask, Route, as_json, lacks, may
@@ -96,7 +95,6 @@ class Reception:
         self._office = office
         self._socket = socket_path
         self._names = Names()
-        self._looked = Looked()
         self._on_refused = on_refused
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -138,7 +136,7 @@ class Reception:
             raise Invalid("is not a known parameter here", where=key[:64])
         body = await read_body(request, route.cap)
         try:
-            return await route.respond(Ask(self._office, caller, role, names, query, body, request, connection, self._looked, self._socket))
+            return await route.respond(Ask(self._office, caller, role, names, query, body, request, connection, self._socket))
         except Refused as error:
             if error.code == "role":
                 self._report(caller, f"{request.method} {request.rel_url.raw_path[:128]} {error.where[:64]}", error)

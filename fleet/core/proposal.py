@@ -18,6 +18,7 @@ from fleet.core.codec import image_out, run_out, settings_out
 from fleet.core.desired import RolloutSettings
 from fleet.core.errors import Invalid, Refused
 from fleet.core.estimate import path_seconds, schedule
+from fleet.core.grammar import format_duration
 from fleet.core.lifecycle import TAKES_DOWN
 from fleet.core.observed import ImageRef, Seen
 from fleet.core.sight import Sight, span
@@ -297,20 +298,39 @@ class Drawn(Protocol):
     def settings(self) -> RolloutSettings: ...
 
 
+def _shown(value: Any) -> str:
+    return format_duration(value) if isinstance(value, float) else "none" if value is None else str(value)
+
+
+def _changed(name: str, was: Run | None, now: Run | None, retargeted: bool) -> str:
+    """"" or what changed for one server. A reason alone grows older by itself; that all are `retargeted` to another image is said once for all."""
+    if was is None or now is None:
+        return f"{name} is {'no longer' if now is None else 'now'} in the plan"
+    if was.action != now.action:
+        return f"{name}: was {was.action} ({was.reason}), now {now.action} ({now.reason})"
+    if was.source != now.source:
+        return f"{name}: incarnation {was.source} ran there, now {now.source}"
+    if was.planned != now.planned:
+        return f"{name}: was {was.planned}, now {now.planned}"
+    if was.canary != now.canary:
+        return f"{name} is {'now' if now.canary else 'no longer'} a canary"
+    if was.place != now.place:
+        return f"{name}: was on {was.place}, now on {now.place}"
+    same = retargeted or {**run_out(was), "reason": ""} == {**run_out(now), "reason": ""}
+    return "" if same else f"{name}: what is made of it, or what it goes back to, is another incarnation or image by now"
+
+
 def differences(old: Drawn, new: Drawn) -> tuple[str, ...]:
     """What changed between two plans, one sentence each, for the person whose plan went stale."""
     before, after = ({run.server: run for run in plan.runs} for plan in (old, new))
     lines = []
     for name in sorted(before.keys() | after.keys()):
-        was, now = before.get(name), after.get(name)
-        if was is None or now is None:
-            lines.append(f"{name} is {'no longer' if now is None else 'now'} in the plan")
-        elif {**run_out(was), "reason": ""} != {**run_out(now), "reason": ""}:
-            lines.append(f"{name}: was {was.action} ({was.reason}), now {now.action} ({now.reason})")
+        if line := _changed(name, before.get(name), after.get(name), old.image_to != new.image_to):
+            lines.append(line)
     if old.image_to != new.image_to:
         lines.append(f"the target was {old.image_to}, now {new.image_to}")
     was_set, is_set = settings_out(old.settings), settings_out(new.settings)
-    lines += [f"{name} was {was_set[name]}, now {is_set[name]}" for name in is_set if was_set[name] != is_set[name]]
+    lines += [f"{name} was {_shown(was_set[name])}, now {_shown(is_set[name])}" for name in is_set if was_set[name] != is_set[name]]
     if not lines and list(before) != list(after):
         lines.append(f"the order is now {', '.join(after)}")
     return tuple(lines)

@@ -35,6 +35,7 @@ Request = Mapping[str, Any]
 Answer = dict[str, Any]
 ANSWERS = 1024
 DRAWN = 64
+MIN_HASH = 6
 
 
 class Inbox:
@@ -153,11 +154,19 @@ class Inbox:
     async def _withdraw(self, actor: str, request: Request) -> Answer:
         return await consent.withdraw(self._engine(), actor, request)
 
+    def changed_since(self, wanted: str, plan: Plan) -> tuple[str, ...]:
+        """What changed since the plan was looked at whose hash, or its first six characters or more, is `wanted`; () if it is this one."""
+        if not wanted or wanted == plan.hash or (len(wanted) >= MIN_HASH and plan.hash.startswith(wanted)):
+            return ()
+        old = next((kept for name, kept in reversed(self._drawn.items()) if len(wanted) >= MIN_HASH and name.startswith(wanted)), None)
+        if old is None:
+            return ("the plan you name is not known here any more, so what changed since cannot be told",)
+        return differences(old, plan) or ("what is left behind is another image",)
+
     def _check_hash(self, plan: Plan, wanted: str) -> None:
-        if not wanted or wanted == plan.hash or (len(wanted) >= 6 and plan.hash.startswith(wanted)):
+        changed = self.changed_since(wanted, plan)
+        if not changed:
             return
-        old = self._drawn.get(wanted)
-        changed = differences(old, plan) if old else ("the plan you name is not known here any more",)
         raise Stale(f"the fleet is not what plan {wanted[:6]} was drawn on: {'; '.join(changed[:5])}; look at the plan again", difference=changed)
 
     def _check_generation(self, engine: Engine, view: PoolView, request: Request) -> None:

@@ -196,7 +196,7 @@ class EngineOffice:
         return await roots.report(self._engine(), name)
 
     async def plan(self, request: Mapping[str, Any]) -> Row:
-        """PlanFrame."""
+        """PlanFrame: the plan as it is drawn now; with `looked_at` also what changed since that one was shown."""
         engine = self._engine()
         await asyncio.to_thread(engine.catalogue.refresh)
         engine.refresh_images()
@@ -207,6 +207,8 @@ class EngineOffice:
         sight, plan = draw_plan(engine, request)
         self._inbox.remember(plan)
         row = present.plan_row(sight, plan, [])
+        if changed := self._inbox.changed_since(str(request.get("looked_at", "")), plan):
+            row["difference"] = list(changed)
         both = {image.digest for image in (plan.image_from, plan.image_to) if image is not None}
         if len(both) > 1 and both <= engine.images.keys():
             assert plan.image_from is not None

@@ -176,7 +176,13 @@ def test_what_changed_between_two_plans_is_told_in_sentences() -> None:
     book.write(Draft("server-held", pool="web", server="web-3", data={"why": "x"}))
     before, after = draw(sight(*whole()), ask()), draw(sight(*whole(), state=book.state), ask())
     assert differences(before, after) == (f"web-3: was replace ({before.runs[2].reason}), now hold (held: x)",)
-    assert differences(before, draw(sight(*whole()), ask(V3)))[-1] == "the target was web/2, now web/3"
+    assert differences(before, draw(sight(*whole()), ask(V3))) == ("the target was web/2, now web/3",), "said once, not of each server"
+    assert differences(before, draw(sight(*whole()), ask(min_healthy_time=90.0))) == ("min_healthy_time was 5s, now 1m30s",)
+    another = (*whole()[:1], seen("web-2", 4, V1), *whole()[2:])
+    assert differences(before, draw(sight(*another), ask()))[0] == "web-2: incarnation 1 ran there, now 4"
+    other = replace(before, runs=(before.runs[0], replace(before.runs[1], home=V3), before.runs[2]))
+    assert differences(before, other) == ("web-2: what is made of it, or what it goes back to, is another incarnation or image by now",)
+    assert "web-1 is no longer a canary" in differences(draw(sight(*whole()), ask(canaries=Amount(1))), before)
     assert "web-2 is no longer in the plan" in differences(before, draw(sight(*whole()), ask(servers=("web-1",))))
 
 

@@ -47,7 +47,7 @@ def restart(home: Home) -> None:
 
 @pytest.mark.parametrize(("change", "words"), [
     (hold, "web-2: was birth (absent), now hold (held: the disk is looked at)"),
-    (publish, "the target was 3, now 4"),
+    (publish, "the target was web/3, now web/4"),
     (widen, "max_surge was 1, now 2"),
     (restart, "is not known here any more, so what changed since cannot be told"),
 ], ids=["another fleet", "another image", "another budget", "another daemon"])
@@ -65,7 +65,7 @@ def test_the_hash_of_another_request_names_what_is_asked_otherwise(home: Home) -
     wanted = looked_at(home, "--to", "2", "--min-healthy-time", "2s")
     stale = anew(home, "rollout", "start", "web", "--plan", wanted, "--yes")
     assert stale.returncode == 5
-    for words in ("to was 2, now not given", "min_healthy_time was 2s, now not given", "the target was 2, now 3"):
+    for words in ("the target was web/2, now web/3", "min_healthy_time was 2s, now 300ms"):
         assert words in stale.stderr, stale.stderr
     assert anew(home, "rollout", "start", "web", "--to", "2", "--min-healthy-time", "2s", "--plan", wanted, "--yes").returncode == 0
 
