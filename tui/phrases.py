@@ -213,9 +213,18 @@ def heat(seconds: float | None, limit: float | None) -> tuple[str, str]:
     return ("!!", "bad") if seconds > limit * 1.5 else ("!", "warn")
 
 
+BREAKER = "stopped by the breaker"
+"""How the daemon's word of an open breaker begins."""
+
+
+def auto_words(pool: Pool) -> str:
+    """What mode auto does; of an open breaker so that a narrow column keeps what matters."""
+    return f"breaker open{pool.auto.removeprefix(BREAKER)}" if pool.auto.startswith(BREAKER) else f"auto {pool.auto}"
+
+
 def auto_tone(pool: Pool) -> str:
     """An open breaker needs a person, a window only time."""
-    return "bad" if pool.auto.startswith("stopped") else "warn" if "not again" in pool.auto else "dim"
+    return "bad" if pool.auto.startswith(BREAKER) else "warn" if "not again" in pool.auto else "dim"
 
 
 def server_trouble(server: Server) -> str:

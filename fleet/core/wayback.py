@@ -161,8 +161,11 @@ def _second_way(bench: Bench, run: Run, why: str) -> Draft:
 
 
 def _in_the_way(sight: Sight, run: Run) -> int:
-    """What runs in place of the target and is not in service, 0 if nothing: a request that came late started it, and it may hold the disks."""
-    kept = (run.target.number if run.target else None, sight.known(run.server).admitted)
+    """What runs in place of the target and is not in service, 0 if nothing: a request that came late started it, and it may hold the disks. What
+    was in service before, and may serve for all we know, is not in the way.
+    """
+    standby = sight.standby(run.server)
+    kept = (run.target.number if run.target else None, sight.known(run.server).admitted, standby.number if standby else None)
     return max((number for number, seen in sight.by_server.get(run.server, {}).items() if running(seen) and number not in kept), default=0)
 
 

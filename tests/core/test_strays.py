@@ -243,3 +243,22 @@ def test_what_a_late_request_started_in_the_way_of_the_way_back_is_stopped_and_t
     assert (run.path, run.source, run.target) == ("put-back", 2, Target("revive", 1, V1))
     assert run.reason == "incarnation 2 runs again, and is in its way: data disk state is held by incarnation 2"
     assert [(action.verb, action.number) for action in plan(sight(*both, of=of, state=book.state)).actions] == [("retire", 2)]
+
+
+def test_what_was_in_service_before_and_may_serve_is_not_stopped_for_being_in_the_way() -> None:
+    """1 was in service before 2, and answers while 2 does not run: to stop it would leave nobody."""
+    of = pool(1)
+    book = served(1, 2)
+    book.start(draw(sight(seen("web-1", 2, V2), of=of, state=book.state, now=book.now), ask(V3, surge=False, max_surge=Amount(0), max_unavailable=Amount(1))), of)
+    book.move("begin")
+    book.walk("web-1", "preparing", "stopping")
+    book.fail("web-1", "booting", book.begin("web-1", "booting"))
+    there = (seen("web-1", 1, V1), seen("web-1", 2, V2, "stopped"))
+    for _ in range(2):  # the pause, and the way back
+        book.write(*plan(sight(*there, of=of, state=book.state)).notes)
+    run = book.state.rollouts["r1"].runs["web-1"]
+    assert (run.path, run.target) == ("put-back", Target("revive", 2, V2))
+    book.fail("web-1", "booting", book.begin("web-1", "booting"))
+    book.write(*plan(sight(*there, of=of, state=book.state)).notes)
+    assert book.state.rollouts["r1"].runs["web-1"].source != 1
+    assert ("retire", 1) not in [(action.verb, action.number) for action in plan(sight(*there, of=of, state=book.state)).actions]

@@ -21,22 +21,15 @@ async def test_a_rollout_before_its_window_says_so_in_place_of_an_eta(tmp_path: 
         await user.see(f"-, it {CLOSED}")
 
 
-async def test_a_promotion_before_a_checkpoint_counts_who_follows_until_then(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("state", "key", "words"), [
+    ("awaiting-promotion", "c", "Promote: let 2 more servers follow until the checkpoint at 50%? y:"), ("paused", "P", "2 more servers follow until the checkpoint at 50%? y:")])
+async def test_who_lets_it_go_on_before_a_checkpoint_is_told_who_follows_until_then(tmp_path: Path, state: str, key: str, words: str) -> None:
     status = story.status()
-    status["rollouts"][0] |= {"state": "awaiting-promotion", "reason": "canaries healthy", "checkpoint": {"percent": 50, "servers": 2}}
+    status["rollouts"][0] |= {"state": state, "reason": "canaries healthy", "checkpoint": {"percent": 50, "servers": 2}}
     async with session(tmp_path, status=status) as user:
         await user.arm()
-        await user.press("5", "c")
-        await user.see("Promote: let 2 more servers follow until the checkpoint at 50%? y:")
-
-
-async def test_a_resumption_before_a_checkpoint_counts_no_farther_either(tmp_path: Path) -> None:
-    status = story.status()
-    status["rollouts"][0] |= {"state": "paused", "reason": "paused by maria", "checkpoint": {"percent": 50, "servers": 2}}
-    async with session(tmp_path, status=status) as user:
-        await user.arm()
-        await user.press("5", "P")
-        await user.see("2 more servers follow until the checkpoint at 50%? y:")
+        await user.press("5", key)
+        await user.see(words)
 
 
 @pytest.mark.parametrize(("opens", "words"), [(None, "eta       when you promote"), ("2026-06-01T15:00:00Z", "eta       not known yet")])

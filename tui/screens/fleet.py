@@ -78,9 +78,7 @@ class FleetView(TableView[Pool]):
         if pool.unreachable:
             return (Span("unreachable: " + ", ".join(pool.unreachable), "bad"),)
         if pool.auto:
-            broken = pool.auto.removeprefix("stopped by the breaker")
-            words = f"auto {pool.auto}" if broken == pool.auto else f"breaker open{broken}"  # what is narrow keeps its beginning
-            return (Span(words, phrases.auto_tone(pool)),)
+            return (Span(phrases.auto_words(pool), phrases.auto_tone(pool)),)
         if pool.stable and (ready := phrases.offered(pool)):
             return (Span(f"{ready} is ready", "accent"),)
         return (Span("-", "dim"),)
